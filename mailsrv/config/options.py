@@ -1,0 +1,103 @@
+"""One declaration per option (design, decision 1).
+
+A driver class declares its options once::
+
+    class Lmtp(Transport):
+        socket = option(EXPANDED, help="Unix-domain socket to connect to")
+        batch_max = option(INTEGER, default=1, help="recipients in one transaction")
+
+Reading a file, type errors, "did you mean", ``-bP`` and the manual's tables
+come from these declarations.  On a class the attribute is the
+:class:`Option`; on an instance it is the value in force.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+
+from mailsrv.config.types import OptionType
+from mailsrv.errors import Position
+
+T = TypeVar("T")
+
+
+class Option(Generic[T]):
+    """The declaration of an option: its type, default and one line of help.
+
+    ``ours`` marks what Exim does not have.  ``default`` is the value in force
+    when the configuration does not set the option.
+    """
+
+    def __init__(
+        self, type: OptionType[T], default: T, help: str, *, ours: bool = False, name: str = ""
+    ) -> None:
+        self.type = type
+        self.default = default
+        self.help = help
+        self.ours = ours
+        self.name = name
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = self.name or name.rstrip("_")
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: OptionSet, owner: type) -> T: ...
+    def __get__(self, instance: OptionSet | None, owner: type) -> Self | T:
+        if instance is None:
+            return self
+        value: T = instance.values.get(self.name, self.default)
+        return value
+
+
+@overload
+def option(
+    type: OptionType[T], *, help: str, ours: bool = False, name: str = ""
+) -> Option[T | None]: ...
+@overload
+def option(
+    type: OptionType[T], default: T, *, help: str, ours: bool = False, name: str = ""
+) -> Option[T]: ...
+def option(
+    type: OptionType[Any], default: Any = None, *, help: str, ours: bool = False, name: str = ""
+) -> Option[Any]:
+    """Declare an option of a driver or of the main section.
+
+    ``name`` is given where the option's name is a word of Python (``self`` →
+    attribute ``self_``, which also works without it: a trailing underscore is dropped).
+    """
+    return Option(type, default, help, ours=ours, name=name)
+
+
+class OptionSet:
+    """Something with declared options: the main section, or an instance of a driver.
+
+    ``values`` holds what the configuration sets, typed; ``places`` where it was
+    set; ``hidden`` the names of options set with ``hide``.
+    """
+
+    kind: ClassVar[str] = "main"  # main, router, transport, authenticator
+
+    def __init__(self, name: str = "", where: Position | None = None) -> None:
+        self.name = name
+        self.where = where
+        self.values: dict[str, Any] = {}
+        self.places: dict[str, Position] = {}
+        self.hidden: set[str] = set()
+
+    @classmethod
+    def options(cls) -> dict[str, Option[Any]]:
+        """All options of the class by name, a subclass's own first as Exim prints them: sorted."""
+        found: dict[str, Option[Any]] = {}
+        for base in reversed(cls.__mro__):
+            for value in vars(base).values():
+                if isinstance(value, Option):
+                    found[value.name] = value
+        return dict(sorted(found.items()))
+
+    def check(self) -> None:
+        """Refuse combinations of options that cannot work, when all are read.
+
+        :raises ConfigError: names the fault; ``where`` defaults to the driver's line.
+        """

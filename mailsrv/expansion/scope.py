@@ -1,0 +1,57 @@
+"""What a string can see while it is expanded.
+
+A :class:`Scope` bundles the facts that the variables of
+``expansion/variables.py`` read, and the services that items use.  Stages make
+one for each connection, message or address; :meth:`Scope.within` derives one
+with more local values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from mailsrv.interfaces import IClock, ILookup, IResolver
+from mailsrv.mail.connection import Connection
+from mailsrv.mail.message import Message, Transaction
+from mailsrv.mail.origin import Origin
+from mailsrv.mail.routed import RoutedAddress
+
+if TYPE_CHECKING:
+    from mailsrv.expansion.lists import NamedLists
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all strings of one configuration share; made once by ``service/build.py``."""
+
+    clock: IClock
+    settings: Mapping[str, str]  # main options that are variables: primary_hostname, qualify_domain ...
+    lookup: Callable[[str], ILookup | None]  # by type name
+    resolver: IResolver | None = None
+    lists: NamedLists | None = None
+    acl: Callable[..., Awaitable[Any]] | None = None  # for ${acl{…}} and the acl condition
+    pid: int = 0
+
+
+@dataclass(slots=True)
+class Scope:
+    """The facts and services of one expansion."""
+
+    services: Services
+    connection: Connection | None = None
+    message: Message | Transaction | None = None
+    origin: Origin | None = None  # the connection's, or the queued message's own
+    address: RoutedAddress | None = None  # $local_part, $domain, $address_data ...
+    values: Mapping[str, str] = field(default_factory=dict)  # further variables by name, innermost
+    numbers: tuple[str, ...] = ()  # $0, $1 ... of the last match in force
+    home: str = ""
+
+    def within(self, values: Mapping[str, str], numbers: tuple[str, ...] | None = None) -> Scope:
+        """Return a scope that sees ``values`` before all else (and other ``$1`` …)."""
+        return replace(
+            self,
+            values={**self.values, **values},
+            numbers=self.numbers if numbers is None else numbers,
+        )

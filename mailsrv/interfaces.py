@@ -1,0 +1,410 @@
+"""Every seam between the parts of mailsrv, with its contract in words.
+
+The stages (connection, auth, acl, queue, routing, transport) do not know each
+other: each is handed objects of these kinds by ``service/build.py``.  They are
+:class:`typing.Protocol` classes, so that mypy checks every implementation and
+its in-memory twin in ``tests/doubles`` without a registration.
+
+All ``async`` methods are awaited on the reactor thread and never block it.
+Unless a contract says otherwise, they raise :class:`TemporaryFailure` when the
+answer cannot be had now, and nothing else that a caller should handle.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mailsrv.mail.connection import Connection
+from mailsrv.mail.header import Header
+from mailsrv.mail.message import Body, Message, Recipient
+from mailsrv.mail.routed import Host, Outcome, RoutedAddress
+from mailsrv.mail.status import Status
+
+# --- time, names -------------------------------------------------------------
+
+
+class IClock(Protocol):
+    """Time and timers: twisted's reactor and ``task.Clock`` are such objects."""
+
+    def seconds(self) -> float:
+        """Seconds since the epoch."""
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: Any, **kw: Any) -> Any:
+        """Call back after ``delay`` seconds; the result has ``cancel()`` and ``active()``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the DNS: ``records`` as text, in the order received.
+
+    ``exists`` is False for NXDOMAIN; True with no records is "no data".
+    Texts: an address for A/AAAA; ``preference name`` for MX; a name without
+    final dot for PTR/CNAME; the joined strings for TXT.
+    """
+
+    records: tuple[str, ...]
+    exists: bool = True
+    authenticated: bool = False  # AD bit of a resolver that is trusted for it
+    ttl: int = 0
+
+
+class IResolver(Protocol):
+    """The DNS (``mailsrv.dns``)."""
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        """Look up ``name``; follows CNAMEs.
+
+        :raises TemporaryFailure: SERVFAIL, time-out, or no name server.
+        """
+
+    async def addresses(self, name: str, *, ipv6: bool = True) -> tuple[str, ...]:
+        """The addresses of a host, from the DNS or the hosts file; () if it has none."""
+
+    async def names(self, address: str) -> tuple[str, ...]:
+        """The names that PTR records (or the hosts file) give an IP address; () if none."""
+
+
+# --- lookups -----------------------------------------------------------------
+
+
+class ILookup(Protocol):
+    """One type of lookup, for example lsearch (specification chapter 9)."""
+
+    async def find(self, file: str, key: str, options: str = "") -> str | None:
+        """Return the data, "" if the key is there without data, None if it is not.
+
+        ``file`` is "" for query-style types, whose ``key`` is the query.
+
+        :raises TemporaryFailure: the file or server cannot be used now.
+        """
+
+
+# --- authentication ----------------------------------------------------------
+
+
+class AuthResult(enum.Enum):
+    """How a step of an exchange ended."""
+
+    CONTINUE = "continue"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    UNAVAILABLE = "unavailable"  # 454: the backend cannot answer now
+    MALFORMED = "malformed"  # 501
+
+
+@dataclass(frozen=True, slots=True)
+class AuthStep:
+    """The result of a step: a challenge (not yet base64), or the end of the exchange.
+
+    On success ``authenticated_id`` is the expanded ``server_set_id``.
+    ``reason`` is for the log alone; it never holds credentials.
+    """
+
+    result: AuthResult
+    challenge: bytes = b""
+    authenticated_id: str = ""
+    authenticator: str = ""
+    reason: str = ""
+
+
+class IAuthExchange(Protocol):
+    """One AUTH command in progress."""
+
+    async def step(self, response: bytes | None) -> AuthStep:
+        """Take the client's (decoded) response; None: AUTH came without an initial response."""
+
+    def cancel(self) -> None:
+        """The client sent ``*`` or went away: free what the exchange holds."""
+
+
+class IAuthentication(Protocol):
+    """All authenticators of the configuration, as the server side sees them."""
+
+    async def advertised(self, connection: Connection) -> list[str]:
+        """Public names to offer to this client now, upper case, in the configuration's order."""
+
+    async def begin(self, mechanism: str, connection: Connection) -> IAuthExchange | None:
+        """Start an exchange; None if the mechanism is not known or not offered to this client."""
+
+
+# --- ACLs --------------------------------------------------------------------
+
+
+class AclPhase(enum.Enum):
+    """When an ACL runs; the value is the option ``acl_smtp_…`` that names it."""
+
+    CONNECT = "connect"
+    HELO = "helo"
+    STARTTLS = "starttls"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    PREDATA = "predata"
+    DATA = "data"
+    VRFY = "vrfy"
+    EXPN = "expn"
+    ETRN = "etrn"
+    QUIT = "quit"
+    NOTQUIT = "notquit"
+    MAILAUTH = "mailauth"
+
+
+class Action(enum.Enum):
+    """What an ACL decided."""
+
+    ACCEPT = "accept"
+    DENY = "deny"
+    DEFER = "defer"
+    DISCARD = "discard"  # accept, then throw away
+    DROP = "drop"  # deny and close
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An ACL's decision.
+
+    ``status`` is the whole answer for a refusal; for an accepting verdict it is
+    None unless a ``message`` modifier asks for a reply of its own.
+    ``log_message`` is "" if the log should say what the peer reads.
+    """
+
+    action: Action
+    status: Status | None = None
+    log_message: str = ""
+    log: bool = True  # log_reject_target / "no log" asked for
+
+    @property
+    def accepted(self) -> bool:
+        return self.action in (Action.ACCEPT, Action.DISCARD)
+
+
+class IPolicy(Protocol):
+    """The ACLs of the configuration."""
+
+    def configured(self, phase: AclPhase) -> bool:
+        """Tell whether an ACL is set for the phase (a VRFY without one is answered 252)."""
+
+    async def check(self, phase: AclPhase, connection: Connection, address: str = "") -> Verdict:
+        """Run the ACL of a phase; its effects are left in ``connection`` and its transaction.
+
+        ``address`` is the recipient for RCPT and the argument for VRFY and EXPN.
+        An unset ACL gives what Exim does.  Never raises a :class:`MailFailure`:
+        what cannot be decided is a DEFER with 451.
+        """
+
+
+# --- verification, routing, delivery -----------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Routing's answer for one address.
+
+    ``status`` is None when all went well: then ``addresses`` are to be
+    delivered (none at all: the address was discarded).  Otherwise it is 4yz or
+    5yz and ``reason`` is for the log.
+    """
+
+    addresses: tuple[RoutedAddress, ...] = ()
+    status: Status | None = None
+    reason: str = ""
+    router: str = ""  # where it was decided
+    frozen: bool = False  # :freeze: or self = freeze
+
+
+class IRouting(Protocol):
+    """The routers of the configuration."""
+
+    async def route(self, message: Message, recipient: Recipient) -> Routed:
+        """Route one recipient of a queued message.  Never raises a MailFailure."""
+
+
+class IVerifier(Protocol):
+    """``verify = recipient`` and ``verify = sender``: routing without delivery."""
+
+    async def verify(
+        self, address: str, connection: Connection, *, as_sender: bool = False
+    ) -> Routed:
+        """Route an address for verification; status None means that it verifies."""
+
+
+Record = Callable[[Sequence[Outcome]], Awaitable[None]]
+
+
+class IHostRetry(Protocol):
+    """What the retry hints say of hosts, as a transport asks it."""
+
+    def may_try(self, message: Message, host: Host, domain: str) -> bool:
+        """Tell whether the host's retry time has come (or nothing is known against it)."""
+
+
+class IDelivering(Protocol):
+    """The transports of the configuration."""
+
+    async def deliver(
+        self, message: Message, addresses: Sequence[RoutedAddress], record: Record
+    ) -> None:
+        """Deliver routed addresses in as few transactions as their transports allow.
+
+        Every address is given to ``record`` exactly once, in the batch that
+        settled it; the connection that settled it carries nothing further until
+        ``record`` is done.  Never raises a MailFailure: what goes wrong is an
+        outcome.
+        """
+
+    async def close(self) -> None:
+        """Finish the deliveries under way and close kept connections."""
+
+
+# --- the queue and what survives a restart -----------------------------------
+
+
+class IQueue(Protocol):
+    """The queue runner, as reception sees it."""
+
+    def submit(self, message: Message) -> None:
+        """Take over a message that the spool holds durably; returns at once."""
+
+
+class IBodyWriter(Protocol):
+    """Takes a body while it arrives; spills to a file of the spool when it grows."""
+
+    def write(self, piece: bytes) -> Awaitable[None] | None:
+        """Take the next octets; a result that is not None must be awaited before the next piece.
+
+        :raises TemporaryFailure: no space, or an I/O error (when awaited, too).
+        """
+
+    async def finish(self) -> Body:
+        """The body is complete: return it; a body in a file is on stable storage then."""
+
+    def abort(self) -> None:
+        """Throw the octets away, with any file; harmless after ``finish`` or ``abort``."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEntry:
+    """A line of a queue listing (``-bp``)."""
+
+    id: str
+    sender: str
+    size: int
+    received_at: float
+    next_attempt: float
+    frozen: bool
+    recipients: tuple[str, ...]
+    delivered: tuple[str, ...] = ()
+
+
+class ISpool(Protocol):
+    """The queue's storage (design, decision 4).
+
+    Each method's effect is on stable storage when it is done; if it raises
+    :class:`TemporaryFailure`, nothing of it happened.
+    """
+
+    def new_body(self) -> IBodyWriter:
+        """Begin to receive a body."""
+
+    async def store(self, message: Message, next_attempt: float) -> None:
+        """Keep a new message; after this, and only then, 250 may be sent."""
+
+    async def settle(
+        self, id: str, done: Sequence[str], *, next_attempt: float | None = None
+    ) -> None:
+        """Record recipients (addresses) that need no further attempt, and the next attempt's time."""
+
+    async def update(self, message: Message, next_attempt: float) -> None:
+        """Write anew what may change: frozen_at, warned, next attempt."""
+
+    async def remove(self, id: str) -> None:
+        """Forget a message, with its body.  Unknown ids are no error."""
+
+    async def load(self, id: str) -> Message | None:
+        """Read a message whole; ``recipients`` are those not yet done.  None if there is none."""
+
+    async def due(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[str]:
+        """Ids of messages whose next attempt is at or before ``now``, the longest due first.
+
+        Frozen messages are never due.
+        """
+
+    async def next_due(self, skip: frozenset[str] = frozenset()) -> float | None:
+        """The time of the earliest next attempt of a message that is not frozen."""
+
+    def listing(self) -> AsyncIterator[QueueEntry]:
+        """All messages, oldest first, read in short pages."""
+
+    async def count(self) -> int:
+        """Number of messages."""
+
+    async def close(self) -> None:
+        """Finish what is under way and release the spool's lock."""
+
+
+@dataclass(slots=True)
+class RetryHint:
+    """What is remembered of a host or address that failed (specification chapter 32)."""
+
+    first_failed: float
+    last_tried: float
+    next_try: float
+    error: str = ""
+    text: str = ""
+    expired: bool = False
+    status: Status | None = None
+
+
+class IHints(Protocol):
+    """Losable knowledge (design, decision 12): losing it costs time, never mail.
+
+    Reads come from memory; writes reach the disk a little later.
+    """
+
+    def retry(self, key: str) -> RetryHint | None:
+        """The hint of a key such as ``R:user@domain`` or ``T:host:address:port``."""
+
+    def set_retry(self, key: str, hint: RetryHint | None) -> None:
+        """Remember a failure; None forgets it (success)."""
+
+
+# --- logs --------------------------------------------------------------------
+
+
+class IMailLog(Protocol):
+    """The logs: one method an event; wording and files are ``mailsrv.logs``' own (chapter 53).
+
+    Never raises; hostile octets are escaped, so that an event is one line.
+    """
+
+    def received(self, message: Message, *, bounce_of: str = "") -> None:
+        """``<=``"""
+
+    def delivered(self, message: Message, outcome: Outcome, *, additional: bool = False) -> None:
+        """``=>``, or ``->`` for a further address of the same delivery."""
+
+    def deferred(self, message: Message, outcome: Outcome) -> None:
+        """``==``"""
+
+    def failed(self, message: Message, outcome: Outcome) -> None:
+        """``**``"""
+
+    def completed(self, message: Message) -> None:
+        """``Completed``"""
+
+    def rejected(
+        self, connection: Connection, what: str, text: str, headers: Sequence[Header] = ()
+    ) -> None:
+        """A refusal: main and reject log; ``what`` as Exim's "rejected RCPT <a@b>"."""
+
+    def main(self, text: str, message_id: str = "") -> None:
+        """Any other line of the main log."""
+
+    def selected(self, selector: str) -> bool:
+        """Tell whether a log selector is on, for example ``smtp_connection``."""
+
+    def panic(self, text: str, failure: BaseException | None = None) -> None:
+        """Something that must not happen: panic log (with traceback) and main log."""

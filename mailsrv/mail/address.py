@@ -1,0 +1,30 @@
+"""Addresses in their wire form: ``local_part@domain`` as an octet string; "" is the null sender."""
+
+from __future__ import annotations
+
+from mailsrv.mail.taint import like
+
+
+def split(address: str) -> tuple[str, str]:
+    """Return local part and domain; the domain is "" for an address without one."""
+    local_part, at, domain = address.rpartition("@")
+    if not at:
+        return address, ""
+    return like(local_part, address), like(domain, address)
+
+
+def unquoted(local_part: str) -> str:
+    """Return a local part without the quotes and backslashes of RFC 5321 4.1.2.
+
+    This is the form that routers see as ``$local_part`` (specification, 3.9).
+    """
+    if '"' not in local_part and "\\" not in local_part:
+        return local_part
+    result: list[str] = []
+    characters = iter(local_part)
+    for character in characters:
+        if character == "\\":
+            result.append(next(characters, ""))
+        elif character != '"':
+            result.append(character)
+    return like("".join(result), local_part)

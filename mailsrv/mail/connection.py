@@ -1,0 +1,42 @@
+"""What is known of one SMTP connection while it lasts, for ACLs and expansion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mailsrv.mail.message import Submission, Transaction
+from mailsrv.mail.origin import Origin
+
+
+@dataclass(slots=True)
+class Connection:
+    """The state of a connection; its protocol owns it, ACLs read it and leave their effects.
+
+    ``transaction`` is None outside a message.  ``command`` is the command in
+    hand (``$smtp_command``), ``argument`` its argument as it came.
+    """
+
+    origin: Origin
+    active_hostname: str = ""  # $smtp_active_hostname
+    transaction: Transaction | None = None
+    command: str = ""
+    argument: str = ""
+    helo_seen: bool = False
+    esmtp: bool = False
+    tls_on_connect: bool = False
+    host_lookup_done: bool = False
+    host_lookup_failed: bool = False  # $host_lookup_failed
+    host_lookup_deferred: bool = False  # $host_lookup_deferred
+    auth: tuple[str, ...] = ()  # $auth1, $auth2, $auth3 of the AUTH in hand
+    authentication_failed: bool = False
+    messages_received: int = 0
+    # effects of ACLs that last for the connection
+    submission: Submission | None = None
+    queue_only: bool = False
+    enforce_sync: bool | None = None  # control = [no_]enforce_sync
+    notquit_reason: str = ""  # $smtp_notquit_reason
+    # set while one ACL runs, for expansion
+    acl_args: tuple[str, ...] = ()  # $acl_arg1..9
+    acl_verify_message: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)  # further values, by variable name

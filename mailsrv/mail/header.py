@@ -1,0 +1,33 @@
+"""Header fields as Exim keeps them: whole lines, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One header field: its text from the name on, folded lines joined by ``\\n``, no end of line."""
+
+    text: str
+
+    @property
+    def name(self) -> str:
+        """The field name as written, without colon and trailing blanks."""
+        return self.text.partition(":")[0].rstrip(" \t")
+
+    @property
+    def value(self) -> str:
+        """All after the colon, as it stands."""
+        return self.text.partition(":")[2]
+
+    def called(self, name: str) -> bool:
+        """Tell whether this field has ``name``, in any case."""
+        return self.name.lower() == name.lower()
+
+
+def render(headers: list[Header], newline: bytes = b"\r\n") -> bytes:
+    """Return header fields in wire form, without the empty line that ends them."""
+    text = "\n".join(header.text for header in headers)
+    raw = text.encode("latin-1")
+    return raw.replace(b"\n", newline) + newline if raw else b""

@@ -1,0 +1,131 @@
+"""A message with its envelope, while it is received and while it is queued.
+
+The body is kept in wire form: CRLF line ends, dots not stuffed, without the
+header.  Small bodies are ``bytes``; large ones stay in a file of the spool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mailsrv.mail.header import Header
+from mailsrv.mail.origin import Origin
+
+
+class Body(Protocol):
+    """The octets after the header's empty line, with CRLF line ends."""
+
+    @property
+    def size(self) -> int:
+        """Octets, each line end counted as two."""
+
+    @property
+    def lines(self) -> int:
+        """Number of line ends ($body_linecount)."""
+
+    @property
+    def inline(self) -> bytes | None:
+        """The whole body if it is held in memory, else None: use :meth:`chunks`."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Give the body in order, in pieces; a piece may end anywhere, even between CR and LF.
+
+        :raises TemporaryFailure: if the spool cannot read it.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class InlineBody:
+    """A body held in memory."""
+
+    inline: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.inline)
+
+    @property
+    def lines(self) -> int:
+        return self.inline.count(b"\n")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self.inline
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A forward-path of an envelope with its DSN parameters (RFC 3461)."""
+
+    address: str
+    notify: frozenset[str] = frozenset()  # of NEVER, SUCCESS, FAILURE, DELAY; empty = not given
+    orcpt: str = ""  # as given: type;xtext
+    errors_to: str | None = None  # where its bounces go, if not to the sender
+
+
+@dataclass(slots=True)
+class Message:
+    """A message that the queue is responsible for.
+
+    Only its queue runner changes it, and only through the spool.
+    """
+
+    id: str  # Exim's 16-character form, xxxxxx-yyyyyy-zz
+    sender: str  # reverse-path; "" is the null sender
+    recipients: tuple[Recipient, ...]  # those still to be delivered
+    origin: Origin
+    headers: list[Header]
+    body: Body
+    received_at: float  # seconds since the epoch: the moment of the end of data
+    body_8bitmime: int = 0  # $body_8bitmime: 0 not declared, 7 or 8
+    smtputf8: bool = False
+    ret: str = ""  # FULL, HDRS or "" (RFC 3461 4.3)
+    envid: str = ""  # xtext as given
+    acl_m: dict[str, str] = field(default_factory=dict)  # $acl_m…, keyed without "acl_"
+    size: int = 0  # $message_size: octets of header and body as received
+    frozen_at: float = 0.0  # 0 = not frozen
+    delivered: frozenset[str] = frozenset()  # done already (delivered, or failed and reported)
+    queue_only: bool = False  # no immediate delivery
+    warned: int = 0  # delay warnings sent
+
+
+@dataclass(slots=True)
+class Transaction:
+    """A message while it is received: between MAIL and the answer to the end of data.
+
+    The connection owns it; ACLs read it and record their effects in it.
+    """
+
+    sender: str = ""
+    recipients: list[Recipient] = field(default_factory=list)
+    declared_size: int = 0  # SIZE= on MAIL; 0 = not given
+    body_8bitmime: int = 0
+    smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+    id: str = ""  # known from the end of MAIL on ($message_id is set from DATA)
+    received_at: float = 0.0
+    headers: list[Header] = field(default_factory=list)  # from the end of data on
+    body: Body | None = None
+    size: int = 0
+    acl_m: dict[str, str] = field(default_factory=dict)
+    recipients_seen: int = 0  # $rcpt_count
+    recipients_refused: int = 0  # $rcpt_fail_count
+    recipients_deferred: int = 0  # $rcpt_defer_count
+    # effects of ACLs
+    added_headers: list[str] = field(default_factory=list)  # texts of add_header, in order
+    removed_headers: list[str] = field(default_factory=list)  # items of remove_header
+    submission: Submission | None = None
+    frozen: bool = False
+    queue_only: bool = False
+    discarded: bool = False  # accepted, then thrown away
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """``control = submission`` and its options (specification 48.1)."""
+
+    domain: str | None = None  # /domain=
+    name: str = ""  # /name=
+    sender_retain: bool = False  # /sender_retain

@@ -1,0 +1,77 @@
+"""An address on its way through routers and transports, and what became of it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mailsrv.mail.message import Recipient
+from mailsrv.mail.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A next hop: its name in the configuration or DNS, an address once it is known, a port."""
+
+    name: str
+    address: str = ""  # IP address, or the path of a Unix socket; "" = still to be looked up
+    port: int = 0  # 0 = the transport's default
+    preference: int = 0  # lower is tried first; equal ones in random order
+    authenticated_dns: bool = False  # the answer was DNSSEC-validated
+
+
+@dataclass(slots=True)
+class RoutedAddress:
+    """An address that is being routed, then delivered ($local_part, $domain, $address_data ...)."""
+
+    recipient: Recipient  # of the envelope, from which this address descends
+    address: str
+    local_part: str  # unquoted, lower case unless caseful_local_part, without affixes
+    domain: str  # lower case
+    parent: RoutedAddress | None = None
+    prefix: str = ""
+    suffix: str = ""
+    local_part_data: str = ""
+    domain_data: str = ""
+    address_data: str = ""
+    errors_to: str | None = None
+    headers_add: list[str] = field(default_factory=list)
+    headers_remove: list[str] = field(default_factory=list)
+    router: str = ""
+    transport: str = ""  # name of the transport that is to deliver it
+    hosts: tuple[Host, ...] = ()
+    home: str = ""
+    user: str = ""  # system user that delivers it, if routing chose one
+    dsn_lasthop: bool = False
+    unseen_copies: int = 0
+    vars: Mapping[str, str] = field(default_factory=dict)  # $r_…
+
+
+class Result(enum.Enum):
+    """What a transport says of one address."""
+
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one address in one attempt."""
+
+    address: RoutedAddress
+    result: Result
+    reason: str = ""  # one line for the log: the error's text
+    status: Status | None = None  # the next hop's answer, or ours
+    host: Host | None = None  # the host that answered, for H=
+    confirmation: str = ""  # the next hop's final answer, for C=
+    error: str = "*"  # the retry rules' name of the error: timeout_connect, refused, rcpt_4xx ...
+    more_errno: str = ""  # what the error's name is qualified with
+    host_error: bool = False  # the host is to blame, not the address: retried by host
+    shadow: str = ""
+    delivered_to: str = ""  # path of a file or mailbox, for the log
+    tls: str = ""  # X= of the log
+    pipelined: bool = False
+    remote: bool = False  # the next hop is another host: DSN of RFC 3461 passed on or not
+    dsn_passed_on: bool = False  # the next hop took over the DSN parameters

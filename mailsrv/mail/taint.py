@@ -1,0 +1,50 @@
+"""Values from the network stay marked as such (design, decision 3).
+
+mailsrv keeps octets as ``str``: each character is one octet (latin-1), as
+Exim keeps them, so that lengths, comparisons and hashes give Exim's results.
+A value that a peer chose is a :class:`Tainted` string.  ``str`` methods return
+plain strings: whoever derives a value from a tainted one marks it again, which
+the expansion engine does in one place for all its items.
+"""
+
+from __future__ import annotations
+
+
+class Tainted(str):
+    """An octet string that a peer chose: never a path, query or command as it is."""
+
+    __slots__ = ()
+
+
+def octets(raw: bytes) -> str:
+    """Return ``raw`` as an octet string (one character an octet)."""
+    return raw.decode("latin-1")
+
+
+def tainted(raw: bytes) -> Tainted:
+    """Return what a peer sent as a marked octet string."""
+    return Tainted(raw, "latin-1")
+
+
+def is_tainted(*values: str) -> bool:
+    """Tell whether any of ``values`` came from the network."""
+    return any(isinstance(value, Tainted) for value in values)
+
+
+def like(result: str, *sources: str) -> str:
+    """Return ``result`` marked if any of the ``sources`` it was made from is."""
+    return Tainted(result) if is_tainted(*sources) and result else result
+
+
+def is_harmless_component(value: str) -> bool:
+    """Tell whether a marked value may stand as one component of a path.
+
+    It may if it is not empty, has no slash, no leading dot and no control
+    character, and fits in a directory entry (255 octets).
+    """
+    return (
+        0 < len(value) <= 255
+        and value[0] != "."
+        and "/" not in value
+        and not any(c < " " or c == "\x7f" for c in value)
+    )
