@@ -99,8 +99,11 @@ class AuthResult(enum.Enum):
 class AuthStep:
     """The result of a step: a challenge (not yet base64), or the end of the exchange.
 
-    On success ``authenticated_id`` is the expanded ``server_set_id``.
-    ``reason`` is for the log alone; it never holds credentials.
+    On success ``authenticated_id`` is the expanded ``server_set_id``; at any
+    other end it says whom the failure concerns, for the log's ``set_id=`` and
+    ``$authenticated_fail_id``.  ``reason`` is for the log alone; it never holds
+    credentials.  ``text`` is what the configuration wants the client to read
+    ("" for the standard text).
     """
 
     result: AuthResult
@@ -108,6 +111,7 @@ class AuthStep:
     authenticated_id: str = ""
     authenticator: str = ""
     reason: str = ""
+    text: str = ""
 
 
 class IAuthExchange(Protocol):
@@ -128,6 +132,9 @@ class IAuthentication(Protocol):
 
     async def begin(self, mechanism: str, connection: Connection) -> IAuthExchange | None:
         """Start an exchange; None if the mechanism is not known or not offered to this client."""
+
+    async def keeps_mail_auth(self, connection: Connection) -> bool:
+        """Tell whether AUTH= on MAIL stays: ``server_mail_auth_condition`` of the login's driver."""
 
 
 # --- ACLs --------------------------------------------------------------------
@@ -175,6 +182,7 @@ class Verdict:
     status: Status | None = None
     log_message: str = ""
     log: bool = True  # log_reject_target / "no log" asked for
+    bare: bool = False  # a refusal by default: its log line ends without a text
 
     @property
     def accepted(self) -> bool:

@@ -13,10 +13,12 @@ come from these declarations.  On a class the attribute is the
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from functools import cached_property
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 from mailsrv.config.types import OptionType
 from mailsrv.errors import Position
+from mailsrv.expansion.template import Template
 
 T = TypeVar("T")
 
@@ -25,17 +27,33 @@ class Option(Generic[T]):
     """The declaration of an option: its type, default and one line of help.
 
     ``ours`` marks what Exim does not have.  ``default`` is the value in force
-    when the configuration does not set the option.
+    when the configuration does not set the option.  ``no_effect`` says why an
+    option that Exim has changes nothing here; setting it is then a warning.
     """
 
     def __init__(
-        self, type: OptionType[T], default: T, help: str, *, ours: bool = False, name: str = ""
+        self,
+        type: OptionType[T],
+        default: T | str,
+        help: str,
+        *,
+        ours: bool = False,
+        name: str = "",
+        no_effect: str = "",
     ) -> None:
         self.type = type
-        self.default = default
+        self.declared = default
         self.help = help
         self.ours = ours
         self.name = name
+        self.no_effect = no_effect
+
+    @cached_property
+    def default(self) -> T:
+        """The value in force without a setting; a string is compiled at its first use."""
+        if self.type.expanded and isinstance(self.declared, str):
+            return self.type.parse(self.declared, Position("(default)", 0))
+        return cast(T, self.declared)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = self.name or name.rstrip("_")
@@ -47,27 +65,51 @@ class Option(Generic[T]):
     def __get__(self, instance: OptionSet | None, owner: type) -> Self | T:
         if instance is None:
             return self
-        value: T = instance.values.get(self.name, self.default)
-        return value
+        if self.name in instance.values:
+            return cast(T, instance.values[self.name])
+        return self.default
 
 
 @overload
 def option(
-    type: OptionType[T], *, help: str, ours: bool = False, name: str = ""
+    type: OptionType[T], *, help: str, ours: bool = False, name: str = "", no_effect: str = ""
 ) -> Option[T | None]: ...
 @overload
 def option(
-    type: OptionType[T], default: T, *, help: str, ours: bool = False, name: str = ""
+    type: OptionType[Template],
+    default: str,
+    *,
+    help: str,
+    ours: bool = False,
+    name: str = "",
+    no_effect: str = "",
+) -> Option[Template]: ...
+@overload
+def option(
+    type: OptionType[T],
+    default: T,
+    *,
+    help: str,
+    ours: bool = False,
+    name: str = "",
+    no_effect: str = "",
 ) -> Option[T]: ...
 def option(
-    type: OptionType[Any], default: Any = None, *, help: str, ours: bool = False, name: str = ""
+    type: OptionType[Any],
+    default: Any = None,
+    *,
+    help: str,
+    ours: bool = False,
+    name: str = "",
+    no_effect: str = "",
 ) -> Option[Any]:
     """Declare an option of a driver or of the main section.
 
+    The default of an option that is expanded may be given as its text.
     ``name`` is given where the option's name is a word of Python (``self`` →
     attribute ``self_``, which also works without it: a trailing underscore is dropped).
     """
-    return Option(type, default, help, ours=ours, name=name)
+    return Option(type, default, help, ours=ours, name=name, no_effect=no_effect)
 
 
 class OptionSet:

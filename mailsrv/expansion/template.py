@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from mailsrv.errors import Position
 from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.parse import parse
 from mailsrv.expansion.scope import Scope
+from mailsrv.expansion.tree import Node, Text
+
+_TOO_DEEP = "expansion is nested too deeply"
 
 
 class Template:
@@ -16,27 +22,69 @@ class Template:
     value of a text without any expansion, else None.
     """
 
-    source: str
-    where: Position | None
-    error: ExpansionError | None
-    waits: bool
-    constant: str | None
+    __slots__ = ("constant", "error", "node", "source", "waits", "where")
+
+    def __init__(
+        self,
+        source: str,
+        where: Position | None,
+        node: Node | None,
+        error: ExpansionError | None = None,
+    ) -> None:
+        self.source = source
+        self.where = where
+        self.node = node
+        self.error = error
+        self.waits = node is not None and node.waits
+        self.constant = node.text if isinstance(node, Text) else None
+
+    def __repr__(self) -> str:
+        return f"Template({self.source!r})"
 
     def value(self, scope: Scope) -> str:
         """Expand a string that does not wait.
 
         :raises ExpansionError: ForcedFailure for ``fail``; TypeError if it ``waits``.
         """
-        raise TypeError
+        if self.constant is not None:
+            return self.constant
+        if self.node is None:
+            raise self._error()
+        if self.waits:
+            raise TypeError(f"expanding {self.source!r} may wait")
+        try:
+            return self.node.value(scope)
+        except RecursionError:
+            raise ExpansionError(_TOO_DEEP) from None
 
     async def expand(self, scope: Scope) -> str:
         """Expand any string.
 
         :raises ExpansionError: ForcedFailure for ``fail``.
         """
-        raise TypeError
+        if not self.waits:
+            return self.value(scope)
+        assert self.node is not None
+        try:
+            return await self.node.expand(scope)
+        except RecursionError:
+            raise ExpansionError(_TOO_DEEP) from None
+
+    def _error(self) -> ExpansionError:
+        # A new object each time: an exception that is raised twice gathers tracebacks.
+        assert self.error is not None
+        return ExpansionError(self.error.reason)
 
 
 def compile_string(source: str, where: Position | None = None) -> Template:
     """Compile a string; never raises: a bad one keeps its error in ``error``."""
-    raise TypeError
+    try:
+        return Template(source, where, parse(source))
+    except ExpansionError as error:
+        return Template(source, where, None, error)
+
+
+@lru_cache(maxsize=500)
+def compile_again(source: str) -> Template:
+    """Compile a string that came from an expansion (``${expand:…}``), with a cache."""
+    return compile_string(source)

@@ -35,6 +35,7 @@ class Connection:
     submission: Submission | None = None
     queue_only: bool = False
     enforce_sync: bool | None = None  # control = [no_]enforce_sync
+    one_line_replies: bool = False  # control = no_multiline_responses
     notquit_reason: str = ""  # $smtp_notquit_reason
     # set while one ACL runs, for expansion
     acl_args: tuple[str, ...] = ()  # $acl_arg1..9

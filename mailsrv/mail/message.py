@@ -120,6 +120,7 @@ class Transaction:
     frozen: bool = False
     queue_only: bool = False
     discarded: bool = False  # accepted, then thrown away
+    noted: dict[str, object] = field(default_factory=dict)  # what ACLs remember for its length
 
 
 @dataclass(frozen=True, slots=True)

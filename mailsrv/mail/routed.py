@@ -57,6 +57,16 @@ class Result(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class HostFailure:
+    """A host that was tried and is to blame for it: the retry hints remember it."""
+
+    host: Host
+    error: str  # the retry rules' name: refused, timeout_connect, lost_connection ...
+    reason: str
+    more_errno: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one address in one attempt."""
 
@@ -75,3 +85,5 @@ class Outcome:
     pipelined: bool = False
     remote: bool = False  # the next hop is another host: DSN of RFC 3461 passed on or not
     dsn_passed_on: bool = False  # the next hop took over the DSN parameters
+    host_failures: tuple[HostFailure, ...] = ()  # all hosts that failed on the way, in order
+    seconds: float = -1.0  # how long this attempt took, for DT= of the log; negative = unknown

@@ -44,9 +44,8 @@ class Threads:
 
     ``name`` shows in the threads' names; ``workers`` is the most threads at a
     time, ``waiting`` the most calls that wait for one.  Threads start when they
-    are needed and never keep the process alive.  ``reactor`` provides
-    ``callFromThread``, ``addSystemEventTrigger`` is not used: whoever made the
-    pool stops it.
+    are needed and never keep the process alive.  Whoever made the pool stops
+    it.  ``reactor`` provides ``callFromThread`` and ``callLater``.
     """
 
     def __init__(self, reactor: Any, name: str, *, workers: int = 4, waiting: int = 1000) -> None:
@@ -100,7 +99,7 @@ class Threads:
             pool.stop()  # joins threads that have nothing to do
 
     def _started(self) -> ThreadPool:
-        """Return the pool, starting it at the first call (so that no thread is made before a fork)."""
+        """Return the pool, started at the first call: no thread is made before a fork."""
         if self._pool is None:
             self._pool = _daemon_pool(self._workers, self.name)
             self._pool.start()
@@ -109,8 +108,10 @@ class Threads:
     def _finish(self, done: Deferred[T], success: bool, result: T | Failure) -> None:
         """Hand a result over; on the reactor thread."""
         self._calls -= 1
-        if success:
-            done.callback(result)  # type: ignore[arg-type]  # success: never a Failure
+        if done.called:
+            pass  # cancelled meanwhile: nobody waits for it
+        elif success:
+            done.callback(result)  # success: never a Failure
         else:
             done.errback(result)  # type: ignore[arg-type]
         if not self._calls:

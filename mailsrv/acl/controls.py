@@ -1,0 +1,170 @@
+"""The ``control`` modifier (44.22): what lasts for the connection or for the message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailsrv.acl.item import not_in_mailsrv
+from mailsrv.acl.model import ALL_PHASES, MESSAGE_PHASES, PHASE_NAMES, Undecided
+from mailsrv.acl.modifiers import Modifier
+from mailsrv.errors import ConfigError, Position
+from mailsrv.interfaces import AclPhase
+from mailsrv.mail.address import split, unquoted
+from mailsrv.mail.message import Submission
+from mailsrv.mail.taint import like
+
+if TYPE_CHECKING:
+    from mailsrv.acl.evaluation import Evaluation
+
+Apply = Callable[["Evaluation", "list[str]"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A control: where it may stand, the options it takes, what it does."""
+
+    phases: frozenset[AclPhase]
+    apply: Apply
+    accepts: Callable[[str], bool] = lambda option: False
+
+
+def _freeze(run: Evaluation, options: list[str]) -> None:
+    if run.connection.transaction is not None:
+        run.connection.transaction.frozen = True
+
+
+def _queue(run: Evaluation, options: list[str]) -> None:
+    if run.connection.transaction is not None:
+        run.connection.transaction.queue_only = True
+
+
+def submission(options: list[str]) -> Submission:
+    """Return the submission mode that options ask for (48.1); ``name=`` takes all that follows."""
+    domain, name, retain = None, "", False
+    for number, option in enumerate(options):
+        key, _, value = option.partition("=")
+        if key == "sender_retain":
+            retain = True
+        elif key == "domain":
+            domain = value
+        elif key == "name":
+            name = value
+            retain = retain or "sender_retain" in options[number + 1 :]
+    return Submission(domain, name, retain)
+
+
+def _submission(run: Evaluation, options: list[str]) -> None:
+    if run.connection.transaction is not None:
+        run.connection.transaction.submission = submission(options)
+
+
+def _is_submission_option(option: str) -> bool:
+    return option == "sender_retain" or option.startswith(("domain=", "name="))
+
+
+def _sync(enforce: bool) -> Apply:
+    def apply(run: Evaluation, options: list[str]) -> None:
+        run.connection.enforce_sync = enforce
+
+    return apply
+
+
+def _one_line(run: Evaluation, options: list[str]) -> None:
+    run.connection.one_line_replies = True
+
+
+def _case(lower: bool) -> Apply:
+    def apply(run: Evaluation, options: list[str]) -> None:
+        address = run.scope.address
+        if address is not None:
+            local_part = unquoted(split(address.address)[0])
+            address.local_part = like(local_part.lower(), local_part) if lower else local_part
+
+    return apply
+
+
+def _nothing(run: Evaluation, options: list[str]) -> None:
+    """Nothing to do: mailsrv never does what this control turns off."""
+
+
+_BEFORE_DATA = frozenset({AclPhase.MAIL, AclPhase.RCPT, AclPhase.PREDATA})
+_KINDS = {
+    "caseful_local_part": _Kind(frozenset({AclPhase.RCPT}), _case(False)),
+    "caselower_local_part": _Kind(frozenset({AclPhase.RCPT}), _case(True)),
+    "dkim_disable_verify": _Kind(ALL_PHASES - {AclPhase.DATA}, _nothing),
+    "dmarc_disable_verify": _Kind(ALL_PHASES - {AclPhase.DATA}, _nothing),
+    "enforce_sync": _Kind(ALL_PHASES, _sync(True)),
+    "freeze": _Kind(MESSAGE_PHASES, _freeze, lambda option: option == "no_tell"),
+    "no_enforce_sync": _Kind(ALL_PHASES, _sync(False)),
+    "no_mbox_unspool": _Kind(MESSAGE_PHASES, _nothing),
+    "no_multiline_responses": _Kind(ALL_PHASES, _one_line),
+    "queue": _Kind(MESSAGE_PHASES, _queue),
+    "submission": _Kind(_BEFORE_DATA, _submission, _is_submission_option),
+}
+_OTHER_NAMES = {"queue_only": "queue", "no_multiline_response": "no_multiline_responses"}
+_KNOWN_TO_EXIM = frozenset(
+    "allow_auth_unadvertised cutthrough_delivery debug dscp fakedefer fakereject no_callout_flush "
+    "no_delay_flush no_pipelining suppress_local_fixups utf8_downconvert".split()
+)
+
+
+def parse_control(text: str) -> tuple[str, list[str]]:
+    """Return the name and options of a control.
+
+    :raises ValueError: with Exim's words, or ours for what mailsrv does not have.
+    """
+    word, *options = text.split("/")
+    name = _OTHER_NAMES.get(word, word)
+    if name in _KNOWN_TO_EXIM or (name == "queue" and options == ["first_pass_route"]):
+        raise NotImplementedError(f'"control = {text}"')
+    kind = _KINDS.get(name)
+    if kind is None or not (all(kind.accepts(option) for option in options) or _named(name, options)):
+        raise ValueError(f'syntax error in "control={text}"')
+    return name, options
+
+
+def _named(name: str, options: list[str]) -> bool:
+    """Tell whether a submission's ``name=`` holds slashes, which are then no separators."""
+    before = options[: next((i for i, o in enumerate(options) if o.startswith("name=")), 0)]
+    return (
+        name == "submission"
+        and any(option.startswith("name=") for option in options)
+        and all(_is_submission_option(option) for option in before)
+    )
+
+
+class Control(Modifier):
+    """Set a control; the argument is ``name`` or ``name/option/option``."""
+
+    name = "control"
+
+    def __init__(self, argument: str, where: Position | None) -> None:
+        super().__init__(argument, where)
+        self._parsed: tuple[str, list[str]] | None = None
+        if self.argument.constant is not None:
+            try:
+                self._parsed = parse_control(self.argument.constant)
+            except NotImplementedError as error:
+                raise not_in_mailsrv(str(error), where) from None
+            except ValueError as error:
+                raise ConfigError(str(error), where) from None
+
+    async def test(self, run: Evaluation) -> bool:
+        if self._parsed is not None:
+            name, options = self._parsed
+        else:
+            try:
+                name, options = parse_control(await run.expanded(self.argument))
+            except NotImplementedError as error:
+                log = f"{error} is known to Exim, not to mailsrv"
+                raise Undecided(log=log, error=True) from None
+            except ValueError as error:
+                raise Undecided(log=str(error), error=True) from None
+        kind = _KINDS[name]
+        if run.phase not in kind.phases:
+            phase = PHASE_NAMES[run.phase]
+            raise Undecided(log=f'cannot use "control={name}" in {phase} ACL', error=True)
+        kind.apply(run, options)
+        return True

@@ -1,0 +1,113 @@
+"""The nouns of access control: lists, statements, the outcome of a condition.
+
+An :class:`Acl` is a tuple of statements; each has a verb and clauses, and a
+clause is a condition or modifier (:class:`mailsrv.acl.item.Item`) with or
+without ``!`` before it.  All are made when the configuration is read and never
+change.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mailsrv.errors import Position
+from mailsrv.expansion.template import Template
+from mailsrv.interfaces import AclPhase
+
+if TYPE_CHECKING:
+    from mailsrv.acl.item import Item
+
+
+class Verb(enum.Enum):
+    """The verbs of statements (44.18)."""
+
+    ACCEPT = "accept"
+    DEFER = "defer"
+    DENY = "deny"
+    DISCARD = "discard"
+    DROP = "drop"
+    REQUIRE = "require"
+    WARN = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One condition or modifier of a statement; ``negated`` by an exclamation mark."""
+
+    item: Item
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A verb with its conditions and modifiers, in order."""
+
+    verb: Verb
+    clauses: tuple[Clause, ...]
+    where: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acl:
+    """A list of statements; ``name`` is "" for inline text."""
+
+    name: str
+    statements: tuple[Statement, ...]
+    where: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AclTable:
+    """The ACL section: all named ACLs."""
+
+    acls: dict[str, Acl] = field(default_factory=dict)
+
+    def templates(self) -> Iterator[Template]:
+        """All strings of the section, for the check of a configuration."""
+        for acl in self.acls.values():
+            for statement in acl.statements:
+                for clause in statement.clauses:
+                    yield from clause.item.templates()
+
+
+class Undecided(Exception):
+    """A condition could not be completed: the ACL ends with 4yz.
+
+    ``text`` is for the peer ("" for the default), ``log`` for the log.  With
+    ``error`` the ACL itself is at fault: then a ``warn`` ends the ACL, too.
+    """
+
+    def __init__(self, text: str = "", log: str = "", *, error: bool = False) -> None:
+        super().__init__(log or text)
+        self.text = text
+        self.log = log
+        self.error = error
+
+
+class Discarded(Exception):
+    """A nested ACL said ``discard``: the statement ends at once."""
+
+
+# What Exim calls the phases in its messages.
+PHASE_NAMES = {
+    AclPhase.CONNECT: "connection",
+    AclPhase.HELO: "EHLO or HELO",
+    AclPhase.STARTTLS: "STARTTLS",
+    AclPhase.AUTH: "AUTH",
+    AclPhase.MAIL: "MAIL",
+    AclPhase.RCPT: "RCPT",
+    AclPhase.PREDATA: "PREDATA",
+    AclPhase.DATA: "DATA",
+    AclPhase.VRFY: "VRFY",
+    AclPhase.EXPN: "EXPN",
+    AclPhase.ETRN: "ETRN",
+    AclPhase.QUIT: "QUIT",
+    AclPhase.NOTQUIT: "NOTQUIT",
+    AclPhase.MAILAUTH: "MAILAUTH",
+}
+
+ALL_PHASES = frozenset(AclPhase)
+MESSAGE_PHASES = frozenset({AclPhase.MAIL, AclPhase.RCPT, AclPhase.PREDATA, AclPhase.DATA})

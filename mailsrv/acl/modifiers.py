@@ -1,0 +1,248 @@
+"""The modifiers of ACL statements (44.21), but ``control`` (``controls.py``)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from mailsrv.acl.item import Item, not_in_mailsrv
+from mailsrv.acl.model import ALL_PHASES, MESSAGE_PHASES, PHASE_NAMES, Undecided
+from mailsrv.config.types import parse_time
+from mailsrv.errors import ConfigError, Position
+from mailsrv.expansion.lists import split_list
+from mailsrv.interfaces import AclPhase
+from mailsrv.logs.lines import host_and_ident
+from mailsrv.mail.taint import like
+
+if TYPE_CHECKING:
+    from mailsrv.acl.evaluation import Evaluation
+
+# The longest delay that is imposed, in seconds: no client waits longer (RFC 5321 4.5.3.2).
+LONGEST_DELAY = 3600
+
+
+class Modifier(Item):
+    """What takes effect when it is reached, and is always met."""
+
+    deed = "use"
+    negatable = False
+
+
+class Message(Modifier):
+    """The reply's text, expanded when the ACL ends with this statement."""
+
+    name = "message"
+
+    async def test(self, run: Evaluation) -> bool:
+        run.state.message = self.argument
+        return True
+
+
+class LogMessage(Modifier):
+    """The log's text, expanded when the ACL ends with this statement."""
+
+    name = "log_message"
+
+    async def test(self, run: Evaluation) -> bool:
+        run.state.log_message = self.argument
+        return True
+
+
+class Endpass(Modifier):
+    """Conditions that fail after it deny."""
+
+    name = "endpass"
+    takes_argument = False
+    verbs = frozenset({"accept", "discard"})
+
+    async def test(self, run: Evaluation) -> bool:
+        run.state.endpass = True
+        return True
+
+
+class Continue(Modifier):
+    """Expanded for what its expansion does."""
+
+    name = "continue"
+
+    async def test(self, run: Evaluation) -> bool:
+        await run.expanded(self.argument)
+        return True
+
+
+class SetVariable(Modifier):
+    """``set acl_c… = `` or ``set acl_m… =`` (44.19)."""
+
+    name = "set"
+    variable = ""
+
+    @classmethod
+    def named(cls, variable: str, value: str, text: str, where: Position | None) -> SetVariable:
+        """Make the modifier of a variable.
+
+        :raises ConfigError: if the variable's name is none.
+        """
+        problem = ""
+        bad = re.search(r"[^A-Za-z0-9_]", variable)
+        if not variable.startswith(("acl_c", "acl_m")):
+            problem = '(must start "acl_c" or "acl_m")'
+        elif not re.match(r"[0-9_]", variable[5:]):
+            problem = "(digit or underscore must follow acl_c or acl_m)"
+        if problem:
+            what = f'invalid variable name after "set" in ACL modifier "set {text}" {problem}'
+            raise ConfigError(what, where)
+        if bad:
+            raise ConfigError(
+                f'invalid character "{bad[0]}" in variable name in ACL modifier "set {text}"', where
+            )
+        made = cls(value, where)
+        made.variable = variable.removeprefix("acl_")
+        return made
+
+    async def test(self, run: Evaluation) -> bool:
+        value = await run.expanded(self.argument)
+        if self.variable.startswith("c"):
+            run.connection.origin.acl_c[self.variable] = value
+        elif run.connection.transaction is not None:
+            run.connection.transaction.acl_m[self.variable] = value
+        else:  # no message is under way: it lasts for this ACL
+            run.scope.values = {**run.scope.values, f"acl_{self.variable}": value}
+        return True
+
+
+class Delay(Modifier):
+    """Wait; a lost connection cancels the wait with the whole command."""
+
+    name = "delay"
+    phases = ALL_PHASES - {AclPhase.NOTQUIT}
+
+    async def test(self, run: Evaluation) -> bool:
+        text = await run.expanded(self.argument)
+        try:
+            seconds = parse_time(text)
+        except ConfigError:
+            log = f'syntax error in argument for "delay" modifier: "{text}" is not a time value'
+            raise Undecided(log=log, error=True) from None
+        if seconds > 0:
+            waiting: Deferred[None] = Deferred(lambda _: call.cancel())
+            call = run.clock.callLater(min(seconds, LONGEST_DELAY), waiting.callback, None)
+            await waiting
+        return True
+
+
+class LogWrite(Modifier):
+    """Write a line to a log at once; ``:main,reject,panic:`` before it chooses the logs."""
+
+    name = "logwrite"
+
+    async def test(self, run: Evaluation) -> bool:
+        text = await run.expanded(self.argument)
+        logs = ["main"]
+        if text.startswith(":") and ":" in text[1:]:
+            names, _, line = text[1:].partition(":")
+            logs = [name.strip(" ") for name in names.split(",")]
+            if not set(logs) <= {"main", "reject", "panic"}:
+                phase = PHASE_NAMES[run.phase]
+                problem = f':unknown log name in "{text}" in "logwrite" in {phase} ACL'
+                run.log.panic(problem.lstrip(":"))
+                logs = ["main"]
+            text = line
+        text = text.lstrip(" \t\n")
+        if "panic" in logs:
+            run.log.panic(text)
+        if "main" in logs or "reject" in logs:
+            run.log.main(text, run.message_id)
+        return True
+
+
+class LogRejectTarget(Modifier):
+    """Whether a refusal is logged: an empty list means that it is not."""
+
+    name = "log_reject_target"
+
+    def __init__(self, argument: str, where: Position | None) -> None:
+        super().__init__(argument, where)
+        constant = self.argument.constant
+        if constant is not None and _targets(constant) not in (set(), {"main", "reject"}):
+            known = _targets(constant) <= {"main", "reject", "panic"}
+            if known:
+                raise not_in_mailsrv(f'"log_reject_target = {constant}"', where)
+            raise ConfigError(f'unknown log name in "log_reject_target = {constant}"', where)
+
+    async def test(self, run: Evaluation) -> bool:
+        run.log_refusal = bool(_targets(await run.expanded(self.argument)))
+        return True
+
+
+def _targets(text: str) -> set[str]:
+    return {name for name in (part.strip(" \t\n") for part in text.split(":")) if name}
+
+
+_PLACE = re.compile(r":(?:at_start|at_start_rfc|after_received|at_end):[ \t]*")
+_FIELD = re.compile(r"[!-9;-~]+[ \t]*:")
+
+
+def header_lines(text: str) -> list[str]:
+    """Return the header fields that ``add_header`` gives (44.24), a place such as ``:at_end:`` kept.
+
+    A line that is no header field gets ``X-ACL-Warn:``; a line that begins
+    with a blank continues the one before.  CR and NUL never pass.
+    """
+    text = re.sub(r"[\r\x00]", "", text).strip("\n")
+    fields: list[str] = []
+    for line in re.split(r"\n(?![ \t])", text) if text else []:
+        place = _PLACE.match(line)
+        body = line[place.end() :] if place else line
+        if not body.strip(" \t\n"):
+            continue
+        if not _FIELD.match(body):
+            body = f"X-ACL-Warn: {body}"
+        prefix = place[0].rstrip(" \t") if place and place[0] != ":at_end:" else ""
+        fields.append(like(prefix + body, text))
+    return fields
+
+
+class AddHeader(Modifier):
+    """Header fields for the message, if it is accepted."""
+
+    name = "add_header"
+    phases = MESSAGE_PHASES
+
+    async def test(self, run: Evaluation) -> bool:
+        run.add_headers(await run.expanded(self.argument))
+        return True
+
+
+class RemoveHeader(Modifier):
+    """Names of header fields that are taken from the message (44.25)."""
+
+    name = "remove_header"
+    phases = MESSAGE_PHASES
+
+    async def test(self, run: Evaluation) -> bool:
+        names = split_list(await run.expanded(self.argument))
+        if run.connection.transaction is not None:
+            run.connection.transaction.removed_headers.extend(name for name in names if name)
+        return True
+
+
+MODIFIERS: tuple[type[Modifier], ...] = (
+    AddHeader,
+    Continue,
+    Delay,
+    Endpass,
+    LogMessage,
+    LogRejectTarget,
+    LogWrite,
+    Message,
+    RemoveHeader,
+    SetVariable,
+)
+
+
+def client(run: Evaluation) -> str:
+    """Return how log lines name the client, with the blank that follows."""
+    text = host_and_ident(run.connection.origin)
+    return f"{text} " if text else ""

@@ -1,0 +1,267 @@
+"""Reading a string into its tree (specification 11.1 to 11.8).
+
+The grammar is Exim's, with its messages.  What an item or condition reads
+after its name is the business of the tables in ``items.py``,
+``operators.py`` and ``conditions.py``.
+
+:raises ExpansionError: for every fault of syntax; :func:`parse` raises nothing else.
+"""
+
+from __future__ import annotations
+
+from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.tree import Concatenation, Condition, Node, Number, Text
+
+SPACE = " \t\n\r\v\f"
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_DIGITS = frozenset("0123456789")
+_NAME = _LETTERS | _DIGITS
+_HEX = frozenset("0123456789abcdefABCDEF")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "v": "\v"}
+
+NOT_BUILT = "known to Exim, not to mailsrv"
+MISSING_KET = "missing } at end of string"
+
+
+class Parser:
+    """Reads one string from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.position = 0
+        self.bad_header = False  # a header name that holds "}": worth a hint in a later message
+
+    # --- reading -------------------------------------------------------------
+
+    def peek(self) -> str:
+        """The next character, "" at the end."""
+        return self.text[self.position : self.position + 1]
+
+    def take(self, expected: str) -> bool:
+        """Step over ``expected`` if it comes next."""
+        if self.text.startswith(expected, self.position):
+            self.position += len(expected)
+            return True
+        return False
+
+    def skip_space(self) -> None:
+        """Step over white space."""
+        while self.peek() in SPACE and self.peek():
+            self.position += 1
+
+    def name(self, extra: str = "_") -> str:
+        """Read letters, digits and ``extra`` characters; may be empty."""
+        start = self.position
+        while self.peek() in _NAME or (self.peek() and self.peek() in extra):
+            self.position += 1
+        return self.text[start : self.position]
+
+    def rest(self) -> str:
+        """What is not yet read."""
+        return self.text[self.position :]
+
+    def curly(self, detail: str = "") -> ExpansionError:
+        """The error for braces that do not fit."""
+        text = "missing or misplaced { or }"
+        if self.bad_header:
+            text += " - could be header name not terminated by colon"
+        return ExpansionError(f"{text}{detail}")
+
+    # --- strings -------------------------------------------------------------
+
+    def string(self, *, nested: bool, dollars: bool = True) -> Node:
+        """Read up to the closing brace (not taken), or to the end if not ``nested``.
+
+        ``dollars`` is False where Exim does not expand: only escapes are read.
+        """
+        parts: list[Node] = []
+        literal: list[str] = []
+        while character := self.peek():
+            if character == "}" and nested:
+                break
+            if character == "\\":
+                literal.append(self._escape())
+            elif character == "$" and dollars:
+                if literal:
+                    parts.append(Text("".join(literal)))
+                    literal = []
+                self.position += 1
+                parts.append(self._dollar())
+            else:
+                literal.append(self._plain(nested))
+        if nested and not self.peek():
+            hint = " - could be header name not terminated by colon" if self.bad_header else ""
+            raise ExpansionError(MISSING_KET + hint)
+        if literal:
+            parts.append(Text("".join(literal)))
+        if len(parts) == 1:
+            return parts[0]
+        return Concatenation(parts) if parts else Text("")
+
+    def _plain(self, nested: bool) -> str:
+        """Read a run of characters without a meaning of their own (or a lone ``$``)."""
+        start = self.position
+        self.position += 1
+        stop = "\\$}" if nested else "\\$"
+        while self.peek() and self.peek() not in stop:
+            self.position += 1
+        return self.text[start : self.position]
+
+    def _escape(self) -> str:
+        self.position += 1
+        character = self.peek()
+        if not character:
+            raise ExpansionError("\\ at end of string")
+        if character == "N":
+            return self._protected()
+        self.position += 1
+        if character in "01234567":
+            return self._octal(character)
+        if character == "x":
+            return self._hexadecimal()
+        return _ESCAPES.get(character, character)
+
+    def _protected(self) -> str:
+        """Read the text between two ``\\N``."""
+        self.position += 1
+        start = self.position
+        end = self.text.find("\\N", start)
+        if end < 0:
+            self.position = len(self.text)
+            return self.text[start:]
+        self.position = end + 2
+        return self.text[start:end]
+
+    def _octal(self, digits: str) -> str:
+        while len(digits) < 3 and self.peek() and self.peek() in "01234567":
+            digits += self.peek()
+            self.position += 1
+        return chr(int(digits, 8) & 0xFF)
+
+    def _hexadecimal(self) -> str:
+        digits = ""
+        while len(digits) < 2 and self.peek() in _HEX:
+            digits += self.peek()
+            self.position += 1
+        return chr(int(digits or "0", 16))
+
+    # --- after a dollar ------------------------------------------------------
+
+    def _dollar(self) -> Node:
+        character = self.peek()
+        if character in _LETTERS:
+            return self._bare_name()
+        if character in _DIGITS:
+            return Number(int(self._digits()))
+        if character != "{":
+            raise ExpansionError("$ not followed by letter, digit, or {")
+        self.position += 1
+        if self.peek() in _DIGITS:
+            number = Number(int(self._digits()))
+            if not self.take("}"):
+                raise ExpansionError("} expected after number")
+            return number
+        if self.peek() not in _LETTERS:
+            raise ExpansionError("letter or digit expected after ${")
+        return self._item()
+
+    def _digits(self) -> str:
+        start = self.position
+        while self.peek() in _DIGITS:
+            self.position += 1
+        return self.text[start : self.position]
+
+    def _bare_name(self) -> Node:
+        from mailsrv.expansion.variables import variable
+
+        start = self.position
+        name = self.name()
+        header = self.header(name, start)
+        return variable(name, f'unknown variable name "{name}"') if header is None else header
+
+    def header(self, name: str, start: int) -> Node | None:
+        """Read a header's name if ``name``, read from ``start``, begins one; with its colon."""
+        from mailsrv.expansion.headers import header_kind, header_node
+
+        prefix, underscore, _ = name.partition("_")
+        kind = header_kind(prefix + underscore)
+        if kind is None:
+            return None
+        self.position = start + len(prefix) + 1
+        begin = self.position
+        while "!" <= self.peek() <= "~" and self.peek() != ":":
+            self.position += 1
+        field = self.text[begin : self.position]
+        if "}" in field:
+            self.bad_header = True
+        self.take(":")
+        return header_node(field, kind)
+
+    def _item(self) -> Node:
+        from mailsrv.expansion.items import ITEMS, UNBUILT_ITEMS
+        from mailsrv.expansion.operators import operator
+        from mailsrv.expansion.variables import variable
+
+        name = self.name("_-")
+        item = ITEMS.get(name)
+        if item is not None:
+            return item(self)
+        if name in UNBUILT_ITEMS:
+            raise ExpansionError(f"${{{name}}}: {NOT_BUILT}")
+        if self.take(":"):
+            return operator(name, self)
+        if self.take("}"):
+            return variable(name, f'unknown variable in "${{{name}}}"')
+        raise ExpansionError(
+            f'"${{{name}" is not a known operator (or a }} is missing in a variable reference)'
+        )
+
+    # --- what items read -----------------------------------------------------
+
+    def braced(self, *, dollars: bool = True) -> Node:
+        """Read ``{…}``, whose opening brace is next."""
+        if not self.take("{"):
+            raise self.curly()
+        node = self.string(nested=True, dollars=dollars)
+        self.position += 1
+        return node
+
+    def arguments(self, least: int, most: int, name: str, *, end: bool = True) -> list[Node]:
+        """Read braced substrings, and with ``end`` the brace that closes the item."""
+        found: list[Node] = []
+        self.skip_space()
+        while len(found) < most and self.peek() == "{":
+            found.append(self.braced())
+            self.skip_space()
+        if len(found) < least:
+            raise ExpansionError(
+                f"Not enough arguments for '{name}' (min is {least})"
+            ) if found or self.peek() == "}" else self.curly()
+        if end and not self.take("}"):
+            if self.peek() == "{":
+                raise ExpansionError(f"Too many arguments for '{name}' (max is {most})")
+            raise self.curly()
+        return found
+
+    def condition(self) -> Condition:
+        """Read a condition (specification 11.7)."""
+        from mailsrv.expansion.conditions import parse_condition
+
+        return parse_condition(self)
+
+    def close(self, name: str) -> None:
+        """Read the brace that ends an item."""
+        self.skip_space()
+        if not self.take("}"):
+            raise self.curly()
+
+
+def parse(text: str) -> Node:
+    """Read a whole string.
+
+    :raises ExpansionError: if it is not well formed, or nested beyond reason.
+    """
+    try:
+        return Parser(text).string(nested=False)
+    except RecursionError:
+        raise ExpansionError("string is nested too deeply") from None

@@ -1,0 +1,230 @@
+"""The tree that a string is compiled to, and how it is evaluated.
+
+A node that does not wait is evaluated by ``value``; any node by ``expand``.
+Whether it may wait (``waits``) is known when the string is compiled.  Lazy
+nodes are coroutines; where nothing in them waits, :func:`drive` runs them to
+their end without an event loop.
+
+Taint (design, decision 3): a result is marked if any value that it was made
+from is; this is done here, for all items and operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from mailsrv.mail.taint import Tainted, is_harmless_component, like
+
+if TYPE_CHECKING:
+    from mailsrv.expansion.scope import Scope
+
+T = TypeVar("T")
+
+
+class Composed(Tainted):
+    """Text of the configuration in which every value of a peer is one harmless path component.
+
+    It stays marked, but may be used as the name of a file (``paths.as_path``).
+    """
+
+    __slots__ = ()
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that does not wait to its end.
+
+    :raises TypeError: if it waits after all.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    coroutine.close()
+    raise TypeError("a string that does not wait has waited")
+
+
+class Node(Protocol):
+    """A part of a compiled string."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether evaluating may wait for IO."""
+
+    def value(self, scope: Scope) -> str:
+        """Evaluate a node that does not wait."""
+
+    def expand(self, scope: Scope) -> Awaitable[str]:
+        """Evaluate any node."""
+
+
+async def evaluate(node: Node, scope: Scope) -> str:
+    """Evaluate any node, without a coroutine of its own where it does not wait."""
+    return await node.expand(scope) if node.waits else node.value(scope)
+
+
+def join(parts: Sequence[str]) -> str:
+    """Concatenate values; marks the result."""
+    text = "".join(parts)
+    marked = [part for part in parts if isinstance(part, Tainted)]
+    if not marked or not text:
+        return text
+    if len(marked) < len(parts) and all(
+        isinstance(part, Composed) or is_harmless_component(part) for part in marked
+    ):
+        return Composed(text)
+    return Tainted(text)
+
+
+class Text:
+    """Literal text."""
+
+    __slots__ = ("text",)
+    waits = False
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def value(self, scope: Scope) -> str:
+        return self.text
+
+    async def expand(self, scope: Scope) -> str:
+        return self.text
+
+
+class Concatenation:
+    """Several nodes, one after the other."""
+
+    __slots__ = ("parts", "waits")
+
+    def __init__(self, parts: Sequence[Node]) -> None:
+        self.parts = tuple(parts)
+        self.waits = any(part.waits for part in parts)
+
+    def value(self, scope: Scope) -> str:
+        return join([part.value(scope) for part in self.parts])
+
+    async def expand(self, scope: Scope) -> str:
+        return join([await evaluate(part, scope) for part in self.parts])
+
+
+class Number:
+    """``$0``, ``$1`` …: what the last match in force left (specification 11.9)."""
+
+    __slots__ = ("number",)
+    waits = False
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def value(self, scope: Scope) -> str:
+        return scope.numbers[self.number] if self.number < len(scope.numbers) else ""
+
+    async def expand(self, scope: Scope) -> str:
+        return self.value(scope)
+
+
+class Variable:
+    """A variable whose value is known without waiting."""
+
+    __slots__ = ("function", "name")
+    waits = False
+
+    def __init__(self, name: str, function: Callable[[Scope], str]) -> None:
+        self.name = name
+        self.function = function
+
+    def value(self, scope: Scope) -> str:
+        local = scope.values.get(self.name)
+        return self.function(scope) if local is None else local
+
+    async def expand(self, scope: Scope) -> str:
+        return self.value(scope)
+
+
+class WaitingVariable:
+    """A variable whose value may have to be looked up, such as ``$sender_host_name``."""
+
+    __slots__ = ("function", "name")
+    waits = True
+
+    def __init__(self, name: str, function: Callable[[Scope], Awaitable[str]]) -> None:
+        self.name = name
+        self.function = function
+
+    def value(self, scope: Scope) -> str:
+        raise TypeError(f"${self.name} waits")
+
+    async def expand(self, scope: Scope) -> str:
+        local = scope.values.get(self.name)
+        return await self.function(scope) if local is None else local
+
+
+class Eager:
+    """A pure function of its evaluated arguments.
+
+    ``clean`` functions give results that cannot carry a peer's text, such as
+    a number or a digest, and are not marked.
+    """
+
+    __slots__ = ("arguments", "clean", "function", "waits")
+
+    def __init__(
+        self, function: Callable[..., str], arguments: Sequence[Node], *, clean: bool = False
+    ) -> None:
+        self.function = function
+        self.arguments = tuple(arguments)
+        self.clean = clean
+        self.waits = any(argument.waits for argument in arguments)
+
+    def _apply(self, values: list[str]) -> str:
+        result = self.function(*values)
+        return str(result) if self.clean else like(result, *values)
+
+    def value(self, scope: Scope) -> str:
+        return self._apply([argument.value(scope) for argument in self.arguments])
+
+    async def expand(self, scope: Scope) -> str:
+        return self._apply([await evaluate(argument, scope) for argument in self.arguments])
+
+
+class Lazy:
+    """An item that decides which of its parts are evaluated, and in what scope."""
+
+    __slots__ = ("function", "waits")
+
+    def __init__(
+        self, function: Callable[[Scope], Coroutine[Any, Any, str]], *, waits: bool
+    ) -> None:
+        self.function = function
+        self.waits = waits
+
+    def value(self, scope: Scope) -> str:
+        return drive(self.function(scope))
+
+    async def expand(self, scope: Scope) -> str:
+        return await self.function(scope)
+
+
+Verdict = tuple[bool, "Scope"]
+
+
+class Condition:
+    """A condition: its verdict, and the scope (``$1``, ``$value``) that it leaves."""
+
+    __slots__ = ("function", "waits")
+
+    def __init__(
+        self, function: Callable[[Scope], Coroutine[Any, Any, Verdict]], *, waits: bool
+    ) -> None:
+        self.function = function
+        self.waits = waits
+
+    async def test(self, scope: Scope) -> Verdict:
+        return await self.function(scope)
+
+
+def any_waits(*parts: Node | Condition | None) -> bool:
+    """Tell whether any part of an item may wait."""
+    return any(part is not None and part.waits for part in parts)

@@ -1,0 +1,81 @@
+"""The running server as a Twisted service: what happens in which order at start and end.
+
+Start, as root where needed: file limit, folders, private keys, ports; then root
+is dropped for good; then logs, spool, queue and reception begin.  End: no new
+connections, sessions and deliveries finish, the spool is closed last.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application import service
+from twisted.internet.defer import Deferred
+
+from mailsrv.config.model import Configuration
+from mailsrv.errors import ConfigError, ConfigErrors
+from mailsrv.service.build import Server, build, prepare
+
+UMASK = 0o027
+
+
+class MailService(service.Service):
+    """``twistd mailsrv``.
+
+    ``foreground`` tells where a failure to start is shown: on stderr, or by
+    twistd's parent process, which waits for the child in the background.
+    """
+
+    name = "mailsrv"
+
+    def __init__(
+        self, configuration: Configuration, *, foreground: bool = True, reactor: Any = None
+    ) -> None:
+        self._configuration = configuration
+        self._foreground = foreground
+        self._given_reactor = reactor
+        self._server: Server | None = None
+        self._prepared: Any = None
+
+    @property
+    def _reactor(self) -> Any:
+        if self._given_reactor is None:
+            from twisted.internet import reactor
+
+            self._given_reactor = reactor
+        return self._given_reactor
+
+    def privilegedStartService(self) -> None:
+        """Do what may need root: limits, folders, keys, ports."""
+        self._prepared = self._or_exit(lambda: prepare(self._configuration))
+
+    def startService(self) -> None:
+        """Drop root and begin to serve."""
+        super().startService()
+        self._or_exit(self._start)
+
+    def stopService(self) -> Deferred[None] | None:
+        """End gracefully: sessions and deliveries under way finish, or are kept."""
+        super().stopService()
+        if self._server is None:
+            return None
+        server, self._server = self._server, None
+        return Deferred.fromCoroutine(server.stop())
+
+    def _start(self) -> None:
+        os.umask(UMASK)
+        self._server = build(self._configuration, self._prepared, self._reactor)
+        self._server.start()
+
+    def _or_exit(self, step: Callable[[], Any]) -> Any:
+        """Do a step; what an administrator can mend ends the start with one clear line."""
+        try:
+            return step()
+        except (ConfigError, ConfigErrors, OSError) as error:
+            if not self._foreground:
+                raise RuntimeError(f"mailsrv: {error}") from error  # told by twistd's parent
+            print(f"mailsrv: {error}", file=sys.stderr)
+            raise SystemExit(1) from error

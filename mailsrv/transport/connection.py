@@ -1,0 +1,298 @@
+"""A connection to a next hop: runs the steps of ``wire/client.py`` on a Twisted transport.
+
+Each reply has its time (``Timeouts``); a hop that hangs, closes or breaks the
+protocol gives a :class:`HopFailure` and the connection is aborted at once.
+Nothing here knows of messages or addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, ConnectionRefusedError, TimeoutError
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailsrv.interfaces import IClock
+from mailsrv.wire.client import (
+    DotStuffer,
+    Phase,
+    ProtocolError,
+    Receive,
+    Refused,
+    Reply,
+    ReplyParser,
+    Session,
+    Steps,
+    UnsafeValue,
+    printable,
+)
+
+GRACE = 10.0  # seconds from QUIT until a connection that is still there is aborted
+IDLE_REPLIES = 1000  # replies that may wait to be asked for
+
+
+class HopFailure(Exception):
+    """The connection failed; the host is to blame, not an address.
+
+    ``error`` is the retry rules' name (specification 32.3): ``refused``,
+    ``timeout_connect``, ``timeout``, ``lost_connection`` or ``*``.
+    """
+
+    def __init__(self, reason: str, error: str = "*") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error
+        self.phase: Phase | None = None  # of the reply that was awaited; None: no session yet
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long the steps may take, in seconds (RFC 5321 4.5.3.2)."""
+
+    connect: float = 300.0
+    command: float = 300.0  # the greeting, and each reply to a command
+    data: float = 300.0  # each time the connection takes no more octets of the message
+    final: float = 600.0  # the reply to the end of data
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect: an IP address and port, or the path of a Unix socket (port 0)."""
+
+    address: str
+    port: int = 0
+    interface: str = ""  # the local IP address to use, "" = any
+    keepalive: bool = True
+
+
+Content = Callable[[], AsyncIterator[bytes]]
+
+
+class IConnector(Protocol):
+    """Opens connections; ``tests/doubles/nexthop.py`` has the one without a network."""
+
+    async def connect(self, target: Target, protocol: HopProtocol, timeout: float) -> None:
+        """Connect ``protocol``.
+
+        :raises HopFailure: the connection cannot be made, or not in time (seconds).
+        """
+
+
+class Connector:
+    """Connects over TCP and Unix sockets with ``reactor``."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    async def connect(self, target: Target, protocol: HopProtocol, timeout: float) -> None:
+        """See :meth:`IConnector.connect`."""
+        from twisted.internet.endpoints import connectProtocol
+
+        try:
+            await connectProtocol(self._endpoint(target, timeout), protocol)
+        except TimeoutError as error:
+            raise HopFailure("Connection timed out", "timeout_connect") from error
+        except ConnectionRefusedError as error:
+            raise HopFailure("Connection refused", "refused") from error
+        except (ConnectError, OSError) as error:
+            raise HopFailure(printable(str(error.args[-1] if error.args else error))) from error
+        if target.keepalive and hasattr(protocol.transport, "setTcpKeepAlive"):
+            protocol.transport.setTcpKeepAlive(1)
+
+    def _endpoint(self, target: Target, timeout: float) -> Any:
+        from twisted.internet import endpoints
+
+        if target.address.startswith("/"):
+            return endpoints.UNIXClientEndpoint(self._reactor, target.address, timeout)
+        kind = (
+            endpoints.TCP6ClientEndpoint if ":" in target.address else endpoints.TCP4ClientEndpoint
+        )
+        bind = (target.interface, 0) if target.interface else None
+        return kind(self._reactor, target.address, target.port, timeout, bind)
+
+
+@implementer(IPushProducer)
+class HopProtocol(TwistedProtocol):
+    """The connection's protocol: waits for replies, writes commands and messages.
+
+    One :meth:`run` at a time.  ``answered`` tells whether the hop has replied
+    during the last one; ``alive`` whether another may follow.
+    """
+
+    def __init__(self, clock: IClock, session: Session, timeouts: Timeouts) -> None:
+        self.session = session
+        self.timeouts = timeouts
+        self.messages = 0
+        self.answered = False
+        self.phase: Phase | None = None
+        self._clock = clock
+        self._parser = ReplyParser()
+        self._replies: list[Reply] = []
+        self._waiting: Deferred[None] | None = None  # for a reply, or for room to write
+        self._failure: HopFailure | None = None
+        self._busy = False
+        self._paused = False
+        self._producing = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is there, and the session may go on."""
+        return self._failure is None and self.session.usable
+
+    # --- from the transport ---
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take replies; any that come while nothing runs end the connection."""
+        if self._failure is not None:
+            return
+        try:
+            self._replies += self._parser.feed(data)
+        except ProtocolError as error:
+            self.fail(HopFailure(str(error)))
+            return
+        if not self._busy or len(self._replies) > IDLE_REPLIES:
+            what = f": {self._replies[0]}" if self._replies else ""
+            self.fail(HopFailure(f"unexpected data{what}", "lost_connection"))
+        else:
+            self._wake()
+
+    def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008
+        """The connection is gone."""
+        self._failure = self._failure or HopFailure("remote host closed connection", "lost_connection")
+        self._wake()
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The transport takes octets again."""
+        self._paused = False
+        self._wake()
+
+    def stopProducing(self) -> None:
+        """The transport takes no more; ``connectionLost`` follows."""
+
+    def fail(self, failure: HopFailure) -> None:
+        """End the connection at once; what waits on it fails with ``failure``."""
+        self._failure = self._failure or failure
+        if self.transport is not None:
+            self.transport.abortConnection()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    # --- for the transports of mailsrv ---
+
+    async def run(self, steps: Steps[None], content: Content | None = None) -> None:
+        """Do the steps of the session; ``content`` gives the message that ``SendContent`` sends.
+
+        :raises HopFailure: the connection failed; it is aborted.
+        :raises Refused: the session was refused.
+        :raises UnsafeValue: nothing was sent, and the connection is as it was.
+        """
+        self._busy, self.answered, self.phase = True, False, None
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, bytes):
+                    self._write(step)
+                    step = next(steps)
+                elif isinstance(step, Receive):
+                    step = steps.send(await self._reply(step.phase))
+                else:
+                    assert content is not None
+                    await self._send(content)
+                    step = next(steps)
+        except StopIteration:
+            pass
+        except (Refused, UnsafeValue):
+            raise
+        except (ProtocolError, HopFailure) as error:
+            failure = error if isinstance(error, HopFailure) else HopFailure(str(error))
+            failure.phase = self.phase
+            self.fail(failure)
+            raise failure from None
+        except BaseException as error:  # a cancellation too: the dialogue is in an unknown state
+            self.fail(HopFailure(str(error)))
+            raise
+        finally:
+            self._busy = False
+
+    def close(self) -> None:
+        """Say QUIT if the session allows it, and close; never waits."""
+        if self.transport is None or self._failure is not None:
+            return
+        self.session.usable = False
+        self._failure = HopFailure("closed", "lost_connection")
+        self.transport.write(b"QUIT\r\n")
+        self.transport.loseConnection()
+        transport = self.transport
+        self._clock.callLater(GRACE, transport.abortConnection)
+
+    def _write(self, data: bytes) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._replies or self._parser.partial:
+            raise ProtocolError("reply before the command that it answers")
+        assert self.transport is not None
+        self.transport.write(data)
+
+    async def _reply(self, phase: Phase) -> Reply:
+        """Wait for the next reply; the whole reply has the phase's time."""
+        self.phase = phase
+        limit = self.timeouts.final if phase is Phase.FINAL else self.timeouts.command
+        await self._until(lambda: bool(self._replies), limit, f"timeout after {phase.value}")
+        self.answered = True
+        return self._replies.pop(0)
+
+    async def _until(self, ready: Callable[[], bool], limit: float, late: str) -> None:
+        """Wait until ``ready`` or the connection fails, at most ``limit`` seconds (0 = no limit)."""
+        timer = (
+            self._clock.callLater(limit, self.fail, HopFailure(late, "timeout")) if limit else None
+        )
+        try:
+            while not ready():
+                if self._failure is not None:
+                    raise self._failure
+                self._waiting = Deferred(lambda _: setattr(self, "_waiting", None))
+                await self._waiting
+        finally:
+            if timer is not None and timer.active():
+                timer.cancel()
+
+    async def _send(self, content: Content) -> None:
+        """Write the message with its final dot."""
+        stuffer = DotStuffer()
+        waiting = b""
+        self._produce(True)
+        try:
+            async for piece in content():
+                self._write(waiting)
+                waiting = stuffer.feed(piece)
+                await self._until(
+                    lambda: not self._paused, self.timeouts.data, "timeout while sending the message"
+                )
+        finally:
+            self._produce(False)
+        # The last piece goes with the dot in one segment, after a look for early replies.
+        self._write(waiting + stuffer.end())
+
+    def _produce(self, on: bool) -> None:
+        """Ask the transport to say when its buffer is full, while a message is written."""
+        assert self.transport is not None
+        if on and not self._producing:
+            self._paused = False
+            self.transport.registerProducer(self, True)
+        elif not on and self._producing:
+            self.transport.unregisterProducer()
+        self._producing = on

@@ -1,0 +1,296 @@
+"""Delivery: routed addresses become batches, batches become runs of transports.
+
+Every address is settled once.  A failure of a run that is no outcome of its own (a bug
+included) settles what is open: nothing is lost and nothing else suffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+
+from mailsrv.config.types import User
+from mailsrv.errors import MailFailure
+from mailsrv.expansion.scope import Scope, Services
+from mailsrv.interfaces import IHostRetry, IMailLog, IResolver, Record
+from mailsrv.mail.message import Message
+from mailsrv.mail.routed import Outcome, Result, RoutedAddress
+from mailsrv.mail.status import LOCAL_PROBLEM, Status
+from mailsrv.net.threads import IThreads
+from mailsrv.transport.connection import Connector, IConnector
+from mailsrv.transport.limits import Limits
+from mailsrv.transport.pool import Pool
+from mailsrv.transport.transport import Batch, Facilities, Transport, optional
+from mailsrv.transport.users import refuse_other_user
+
+
+class Delivering:
+    """Provides ``IDelivering``: the transports of the configuration, by name.
+
+    ``drop_privilege`` is ``deliver_drop_privilege``: all local deliveries run
+    as the server's user.  ``per_message`` is ``remote_max_parallel``; ``total``
+    bounds the runs of all transports together, ``per_hop`` the connections to
+    one next hop.  ``connector`` is given by tests.
+    """
+
+    def __init__(
+        self,
+        transports: Mapping[str, Transport],
+        services: Services,
+        log: IMailLog,
+        resolver: IResolver,
+        host_retry: IHostRetry,
+        threads: IThreads,
+        reactor: Any,
+        *,
+        never_users: frozenset[int] = frozenset(),
+        drop_privilege: bool = False,
+        per_message: int = 4,
+        per_hop: int = 20,
+        total: int = 200,
+        is_local: Callable[[str], bool] = lambda address: False,
+        connector: IConnector | None = None,
+    ) -> None:
+        self._transports = transports
+        self._never = never_users
+        self._drop = drop_privilege
+        self._per_message = per_message
+        self._total = total
+        self._log = log
+        self._running: set[Deferred[Any]] = set()
+        self._facilities = Facilities(
+            services,
+            reactor,
+            log,
+            resolver,
+            host_retry,
+            threads,
+            Pool(reactor, connector or Connector(reactor)),
+            Limits(),
+            per_hop,
+            is_local,
+            services.settings.get("primary_hostname", "localhost"),
+        )
+
+    async def deliver(
+        self, message: Message, addresses: Sequence[RoutedAddress], record: Record
+    ) -> None:
+        """See :meth:`IDelivering.deliver`."""
+        unique, twins = _without_twins(addresses)
+        batches = await self._batches(message, unique, _Ledger(self._log, record, twins))
+        runs = [Deferred.fromCoroutine(self._run(batch, ledger)) for batch, ledger in batches]
+        everything: Deferred[Any] = DeferredList(runs, consumeErrors=True)
+        self._running.add(everything)
+        everything.addBoth(self._done, everything)
+        await everything
+
+    async def close(self) -> None:
+        """See :meth:`IDelivering.close`."""
+        waiting = []
+        for run in self._running:
+            done: Deferred[None] = Deferred()
+            run.addBoth(_tell, done)
+            waiting.append(done)
+        for done in waiting:
+            await done
+        self._facilities.pool.close()
+
+    def _done(self, result: Any, run: Deferred[Any]) -> Any:
+        self._running.discard(run)
+        return result
+
+    # --- batches ---
+
+    async def _batches(
+        self, message: Message, addresses: Sequence[RoutedAddress], ledger: _Ledger
+    ) -> list[tuple[Batch, _Ledger]]:
+        """Group addresses that may travel together (chapter 25), in their order."""
+        groups: dict[Hashable, list[RoutedAddress]] = {}
+        for number, address in enumerate(addresses):
+            key = await self._key(message, address)
+            groups.setdefault((number,) if key is None else key, []).append(address)
+        result = []
+        for members in groups.values():
+            transport = self._transports.get(members[0].transport)
+            most = (transport.most() if transport else 1) or len(members)
+            for start in range(0, len(members), most):
+                own = ledger.part(members[start : start + most])
+                result.append((self._batch(message, own), own))
+        return result
+
+    async def _key(self, message: Message, address: RoutedAddress) -> Hashable | None:
+        """Return what must be equal for addresses to share a batch; None: it travels alone."""
+        transport = self._transports.get(address.transport)
+        if transport is None or transport.most() == 1:
+            return None
+        scope = Scope(
+            self._facilities.services,
+            message=message,
+            origin=message.origin,
+            address=address,
+            values={"transport_name": transport.name, "router_name": address.router},
+        )
+        try:
+            own = await transport.together(message, address, scope)
+        except Exception as error:
+            if not isinstance(error, MailFailure):
+                self._log.panic(f"{transport.name} transport: batching failed", error)
+            return None
+        return (
+            address.transport,
+            address.hosts,
+            tuple(address.headers_add),
+            tuple(address.headers_remove),
+            _errors_to(message, address),
+            address.user,
+            address.home,
+            own,
+        )
+
+    def _batch(self, message: Message, ledger: _Ledger) -> Batch:
+        first = ledger.addresses[0]
+        return Batch(
+            message,
+            ledger.addresses,
+            self._facilities,
+            ledger.settle,
+            first.transport,
+            _errors_to(message, first),
+        )
+
+    # --- runs ---
+
+    async def _run(self, batch: Batch, ledger: _Ledger) -> None:
+        """Run a transport for a batch; whatever happens, each address is settled or logged."""
+        failure: BaseException | None = None
+        try:
+            await self._deliver(batch)
+        except (CancelledError, GeneratorExit):
+            raise
+        except MailFailure as error:
+            failure = error
+        except Exception as error:
+            failure = error
+            self._log.panic(f"{batch.transport} transport: delivery failed", error)
+        if not ledger.open:
+            return
+        if failure is None:
+            self._log.panic(f"{batch.transport} transport: gave no outcome for some addresses")
+        try:
+            await ledger.settle([_failed(address, failure) for address in ledger.open])
+        except Exception as error:
+            self._log.panic("the outcome of a delivery could not be recorded", error)
+
+    async def _deliver(self, batch: Batch) -> None:
+        transport = self._transports.get(batch.transport)
+        if transport is None:
+            raise _unknown(batch.transport)
+        await transport.prepare(batch)
+        if transport.local and transport.needs_user and not self._drop:
+            name = await self._user(transport, batch)
+            threads = self._facilities.threads
+            await threads.run(refuse_other_user, name, batch.transport, self._never)
+        wanted = {
+            ("all",): self._total,
+            ("message", batch.message.id): self._per_message,
+            ("transport", batch.transport): await transport.parallel(batch),
+        }
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(self._facilities.limits.hold(wanted))
+            await transport.deliver(batch)
+
+    async def _user(self, transport: Transport, batch: Batch) -> str:
+        """Return the user that the configuration wants; "" = the server's own."""
+        user = transport.user
+        if isinstance(user, User):
+            return user.name
+        return await optional(user, batch.scope()) or batch.addresses[0].user
+
+
+class _Ledger:
+    """Which addresses of a batch are open, and the way of their outcomes to ``record``.
+
+    ``twins`` are further addresses that are the same delivery (3.11): they get
+    the outcome of the one that is delivered.
+    """
+
+    def __init__(
+        self,
+        log: IMailLog,
+        record: Record,
+        twins: Mapping[int, Sequence[RoutedAddress]],
+        addresses: Sequence[RoutedAddress] = (),
+    ) -> None:
+        self.addresses = tuple(addresses)
+        self._log = log
+        self._record = record
+        self._twins = twins
+        self._open = {id(address): address for address in addresses}
+
+    def part(self, addresses: Sequence[RoutedAddress]) -> _Ledger:
+        """Return the ledger of one batch."""
+        return _Ledger(self._log, self._record, self._twins, addresses)
+
+    @property
+    def open(self) -> list[RoutedAddress]:
+        """The addresses that have no outcome yet."""
+        return list(self._open.values())
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Record outcomes, each address' first one only."""
+        fresh: list[Outcome] = []
+        for outcome in outcomes:
+            if self._open.pop(id(outcome.address), None) is None:
+                self._log.panic(f"a second outcome for {outcome.address.address} was ignored")
+                continue
+            fresh.append(outcome)
+            twins = self._twins.get(id(outcome.address), ())
+            fresh += [replace(outcome, address=twin) for twin in twins]
+        if fresh:
+            waiting: Awaitable[None] = self._record(fresh)
+            await waiting
+
+
+def _without_twins(
+    addresses: Sequence[RoutedAddress],
+) -> tuple[list[RoutedAddress], dict[int, list[RoutedAddress]]]:
+    """Separate addresses that would be delivered twice to the same place (specification 3.11)."""
+    first: dict[Hashable, RoutedAddress] = {}
+    twins: dict[int, list[RoutedAddress]] = {}
+    for address in addresses:
+        key = (address.address, address.transport, address.hosts, address.local_part)
+        if key in first:
+            twins.setdefault(id(first[key]), []).append(address)
+        else:
+            first[key] = address
+    return list(first.values()), twins
+
+
+def _errors_to(message: Message, address: RoutedAddress) -> str:
+    """Return the return path before the transport's own option."""
+    for chosen in (address.errors_to, address.recipient.errors_to):
+        if chosen is not None:
+            return chosen
+    return message.sender
+
+
+def _failed(address: RoutedAddress, failure: BaseException | None) -> Outcome:
+    """Return the outcome of an address that its transport did not settle."""
+    if isinstance(failure, MailFailure):
+        result = Result.FAILED if failure.status.permanent else Result.DEFERRED
+        return Outcome(address, result, failure.reason, failure.status)
+    return Outcome(address, Result.DEFERRED, "unexpected failure of the transport", LOCAL_PROBLEM)
+
+
+def _unknown(name: str) -> MailFailure:
+    reason = f'transport "{name}" was not found' if name else "no transport was set"
+    return MailFailure(Status(451, 3, 5, LOCAL_PROBLEM.text), reason)
+
+
+def _tell(result: Any, done: Deferred[None]) -> Any:
+    done.callback(None)
+    return result

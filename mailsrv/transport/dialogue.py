@@ -1,0 +1,334 @@
+"""One attempt to hand a batch to one next hop over SMTP or LMTP, with what came of it.
+
+Shared by the ``smtp`` and ``lmtp`` transports: takes a kept connection or
+makes one, runs the transaction, and turns replies and failures into outcomes
+(specification 49.2 "Errors in outgoing SMTP").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mailsrv.errors import PermanentFailure, TemporaryFailure
+from mailsrv.mail.message import Message
+from mailsrv.mail.routed import Host, HostFailure, Outcome, Result, RoutedAddress
+from mailsrv.mail.status import Status
+from mailsrv.transport.connection import HopFailure, Timeouts
+from mailsrv.transport.headers import Content
+from mailsrv.transport.pool import Hop, Lease, Pool
+from mailsrv.transport.transport import Batch
+from mailsrv.wire.client import (
+    Answers,
+    Envelope,
+    EnvelopeRecipient,
+    Phase,
+    Refused,
+    Reply,
+    Session,
+    UnsafeValue,
+    word,
+)
+
+_TEMPORARY_NAMES = {
+    Phase.MAIL: "mail_4xx",
+    Phase.RCPT: "rcpt_4xx",
+    Phase.DATA: "data_4xx",
+    Phase.FINAL: "data_4xx",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to talk to a next hop; ``host`` is None where the log names none (a Unix socket)."""
+
+    hop: Hop
+    timeouts: Timeouts
+    host: Host | None = None
+    max_messages: int = 0
+    pipelining: bool = True
+    esmtp: bool = True
+    ignore_quota: bool = False
+    size_addition: int = 1024  # negative: SIZE is not sent
+    include_affixes: bool = False
+
+    @property
+    def label(self) -> str:
+        """The protocol's name in log lines."""
+        return "LMTP" if self.hop.lmtp else "SMTP"
+
+    def session(self) -> Session:
+        """Return a fresh session for a new connection."""
+        return Session(
+            self.hop.helo,
+            lmtp=self.hop.lmtp,
+            pipelining=self.pipelining,
+            esmtp=self.esmtp,
+            ignore_quota=self.ignore_quota,
+        )
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What one host said: ``settled`` is final; ``open`` may be tried at another host."""
+
+    settled: list[Outcome] = field(default_factory=list)
+    open: list[Outcome] = field(default_factory=list)
+    failure: HostFailure | None = None
+
+
+def helo_name(text: str) -> str:
+    """Return the name for EHLO.
+
+    :raises TemporaryFailure: it is not one word: the configuration is at fault, not the mail.
+    """
+    try:
+        return word(text)
+    except UnsafeValue as error:
+        raise TemporaryFailure(reason=f"helo_data: {error}") from None
+
+
+async def attempt(
+    plan: Plan, batch: Batch, addresses: Sequence[RoutedAddress], content: Content, *, last: bool
+) -> Attempt:
+    """Send the message to one host for ``addresses`` and settle what it decided.
+
+    What is only deferred is settled too if ``last``, else left in ``open``.
+    """
+    pool = batch.facilities.pool
+    envelope = envelope_for(plan, batch, addresses, content)
+    answers = Answers()
+    failure: HopFailure | Refused | UnsafeValue | PermanentFailure | None = None
+    lease: Lease | None = None
+    try:
+        try:
+            lease = await _transact(plan, pool, envelope, content, answers)
+        except (HopFailure, Refused, UnsafeValue, PermanentFailure) as error:
+            failure = error
+        result = _judge(plan, addresses, answers, failure)
+        if last:
+            result.settled += result.open
+            result.open = []
+        if result.settled:
+            await batch.settle(result.settled)
+    except BaseException:
+        if lease is not None:
+            pool.discard(lease)
+        raise
+    if lease is not None:
+        pool.give_back(lease)
+    return result
+
+
+async def _transact(
+    plan: Plan, pool: Pool, envelope: Envelope, content: Content, answers: Answers
+) -> Lease:
+    """Run the transaction on a kept connection or a new one.
+
+    A kept connection may have died unnoticed: as long as it has answered
+    nothing (or only that it closes), nothing was handed over, and a new one is
+    tried once.
+    """
+    lease = pool.take(plan.hop, plan.max_messages)
+    if lease is not None:
+        try:
+            await _run(plan, lease, envelope, content, answers)
+            if not _closing(answers):
+                return lease
+            pool.discard(lease)
+        except HopFailure as error:
+            untouched = not lease.connection.answered and error.error == "lost_connection"
+            if not untouched and not _closing(answers):
+                raise
+        answers.replies.clear()
+    lease = await pool.connect(plan.hop, plan.session, plan.timeouts, plan.max_messages)
+    await _run(plan, lease, envelope, content, answers)
+    return lease
+
+
+async def _run(
+    plan: Plan, lease: Lease, envelope: Envelope, content: Content, answers: Answers
+) -> None:
+    connection = lease.connection
+    try:
+        if envelope.utf8 and not plan.hop.lmtp and "SMTPUTF8" not in connection.session.extensions:
+            text = "utf8 support required but not offered for forwarding"  # RFC 6531 3.2
+            raise PermanentFailure(Status(550, 6, 7, text), text)
+        await connection.run(connection.session.transaction(envelope, answers), content.chunks)
+    except (UnsafeValue, PermanentFailure):
+        connection.close()
+        raise
+
+
+def _closing(answers: Answers) -> bool:
+    """Tell whether the hop answered MAIL with 421: it had given the connection up before."""
+    return any(
+        phase is Phase.MAIL and reply.code == 421 for phase, reply in answers.replies.values()
+    )
+
+
+def envelope_for(
+    plan: Plan, batch: Batch, addresses: Sequence[RoutedAddress], content: Content
+) -> Envelope:
+    """Return MAIL and RCPT for ``addresses``; DSN parameters end where dsn_lasthop says so."""
+    message = batch.message
+    size = content.size + plan.size_addition if plan.size_addition >= 0 else 0
+    lasthop = all(address.dsn_lasthop for address in addresses)
+    return Envelope(
+        sender=batch.sender,
+        recipients=tuple(_recipient(plan, address) for address in addresses),
+        size=size,
+        eight_bit=message.body_8bitmime == 8,
+        utf8=message.smtputf8 and _needs_utf8(message, batch.sender, addresses),
+        ret="" if lasthop else message.ret,
+        envid="" if lasthop else message.envid,
+    )
+
+
+def _recipient(plan: Plan, address: RoutedAddress) -> EnvelopeRecipient:
+    shown = sent_address(address, include_affixes=plan.include_affixes)
+    if address.dsn_lasthop:
+        return EnvelopeRecipient(shown)
+    notify = ",".join(
+        word
+        for word in ("NEVER", "SUCCESS", "FAILURE", "DELAY")
+        if word in address.recipient.notify
+    )
+    return EnvelopeRecipient(shown, notify, address.recipient.orcpt)
+
+
+def sent_address(address: RoutedAddress, *, include_affixes: bool) -> str:
+    """Return the address as RCPT names it: in its own case, without affixes unless asked for."""
+    local_part, at, domain = address.address.rpartition("@")
+    if include_affixes or not (address.prefix or address.suffix):
+        return address.address
+    end = len(local_part) - len(address.suffix)
+    return local_part[len(address.prefix) : end] + at + domain
+
+
+def _needs_utf8(message: Message, sender: str, addresses: Sequence[RoutedAddress]) -> bool:
+    """Tell whether the envelope or header holds octets beyond ASCII (RFC 6531 3.4)."""
+    texts = [sender, *(a.address for a in addresses), *(h.text for h in message.headers)]
+    return not all(text.isascii() for text in texts)
+
+
+# --- replies to outcomes -------------------------------------------------------
+
+
+def _judge(
+    plan: Plan,
+    addresses: Sequence[RoutedAddress],
+    answers: Answers,
+    failure: HopFailure | Refused | UnsafeValue | PermanentFailure | None,
+) -> Attempt:
+    """Decide about each address."""
+    result = Attempt()
+    host_to_blame = _to_blame(failure)
+    for index, address in enumerate(addresses):
+        answer = answers.settled(index)
+        if index in answers.unsafe:
+            outcome = _unsafe(plan, address, answers.unsafe[index])
+        elif answer is not None:
+            outcome = _answered(plan, address, *answer, answers)
+        else:
+            outcome = _failed(plan, address, failure, host_to_blame)
+        chosen = result.open if outcome.result is Result.DEFERRED else result.settled
+        chosen.append(outcome)
+    if host_to_blame and plan.host is not None:
+        blamed = _failed(plan, addresses[0], failure, True)
+        result.failure = HostFailure(plan.host, blamed.error, blamed.reason, blamed.more_errno)
+    return result
+
+
+def _to_blame(failure: Exception | None) -> bool:
+    """Tell whether a failure is the host's, not the message's or recipient's (49.2)."""
+    if isinstance(failure, Refused):
+        return True
+    if not isinstance(failure, HopFailure) or failure.phase is Phase.FINAL:
+        return False
+    return failure.error != "timeout" or failure.phase not in (Phase.MAIL, Phase.RCPT)
+
+
+def _answered(
+    plan: Plan, address: RoutedAddress, phase: Phase, reply: Reply, answers: Answers
+) -> Outcome:
+    remote = plan.host is not None and not plan.hop.lmtp
+    if reply.positive:
+        return Outcome(
+            address,
+            Result.DELIVERED,
+            status=reply.status,
+            host=plan.host,
+            confirmation=str(reply),
+            pipelined=answers.pipelined,
+            remote=remote,
+            dsn_passed_on=answers.dsn_passed_on and not address.dsn_lasthop,
+        )
+    temporary = reply.code // 100 == 4
+    where = phase.value
+    if phase is Phase.RCPT:
+        where += f":<{sent_address(address, include_affixes=plan.include_affixes)}>"
+    source = "LMTP error" if plan.hop.lmtp else "SMTP error from remote mail server"
+    return Outcome(
+        address,
+        Result.DEFERRED if temporary else Result.FAILED,
+        reason=f"{source} after {where}: {reply}",
+        status=reply.status,
+        host=plan.host,
+        error=_TEMPORARY_NAMES.get(phase, "*") if temporary else "*",
+        more_errno=str(reply.code) if temporary else "",
+        remote=remote,
+    )
+
+
+def _failed(
+    plan: Plan, address: RoutedAddress, failure: Exception | None, host_error: bool
+) -> Outcome:
+    """Return the outcome of an address that got no answer of its own."""
+    remote = plan.host is not None and not plan.hop.lmtp
+    if isinstance(failure, PermanentFailure):
+        return Outcome(
+            address, Result.FAILED, failure.reason, failure.status, plan.host, remote=remote
+        )
+    if isinstance(failure, UnsafeValue):
+        return _unsafe(plan, address, str(failure))
+    if isinstance(failure, Refused):
+        permanent = failure.reply.code // 100 == 5
+        source = "LMTP error" if plan.hop.lmtp else "SMTP error from remote mail server"
+        return Outcome(
+            address,
+            Result.FAILED if permanent else Result.DEFERRED,
+            f"{source} after {failure.phase.value}: {failure.reply}",
+            failure.reply.status,
+            plan.host,
+            host_error=host_error and not permanent,
+            remote=remote,
+        )
+    reason, error = f"{plan.label}: no answer for this recipient", "lost_connection"
+    if isinstance(failure, HopFailure):
+        reason, error = failure.reason, failure.error
+        if plan.host is None and failure.phase is None:
+            place = plan.hop.target.address
+            reason = f"Failed to connect to socket {place} for {plan.hop.transport} transport: {reason}"
+        elif failure.phase is not None:
+            reason = f"{plan.label} session failed after {failure.phase.value}: {reason}"
+    return Outcome(
+        address,
+        Result.DEFERRED,
+        reason,
+        Status(451, 4, 2, "the next hop cannot be reached or gave no answer"),
+        plan.host,
+        error=error,
+        host_error=host_error and plan.host is not None,
+        remote=remote,
+    )
+
+
+def _unsafe(plan: Plan, address: RoutedAddress, reason: str) -> Outcome:
+    return Outcome(
+        address,
+        Result.FAILED,
+        f"refused to send: {reason}",
+        Status(553, 1, 3, "address cannot be sent over SMTP"),
+        plan.host,
+    )

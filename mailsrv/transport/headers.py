@@ -1,0 +1,123 @@
+"""The message as one delivery sends it: header lines added and left out (specification 48.17)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.lists import split_list
+from mailsrv.expansion.scope import Scope
+from mailsrv.expansion.template import Template, compile_string
+from mailsrv.mail.header import Header, render
+from mailsrv.mail.message import Body
+from mailsrv.transport.transport import Batch, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The octets of a message in wire form, not dot-stuffed; ``body`` None leaves it out."""
+
+    head: bytes  # the header with the empty line that ends it
+    body: Body | None
+
+    @property
+    def size(self) -> int:
+        """Octets in all."""
+        return len(self.head) + (self.body.size if self.body is not None else 0)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Give the octets in order; a body in memory comes with the header, in one piece."""
+        if self.body is None:
+            yield self.head
+        elif (inline := self.body.inline) is not None:
+            yield self.head + inline
+        else:
+            yield self.head
+            async for piece in self.body.chunks():
+                yield piece
+
+
+async def content_of(transport: Transport, batch: Batch) -> Content:
+    """Return what ``transport`` sends for a batch.
+
+    :raises TemporaryFailure: an option's expansion failed.
+    """
+    body = None if transport.headers_only else batch.message.body
+    if transport.body_only:
+        return Content(b"", body)
+    headers = [*await _trace(transport, batch), *await _header(transport, batch)]
+    return Content(render(headers) + b"\r\n", body)
+
+
+async def _trace(transport: Transport, batch: Batch) -> list[Header]:
+    """Return the lines that delivery itself adds on top (RFC 5321 4.4)."""
+    lines = []
+    if transport.return_path_add:
+        lines.append(f"Return-path: <{_one_line(batch.sender)}>")
+    if transport.envelope_to_add:
+        originals = dict.fromkeys(_one_line(a.recipient.address) for a in batch.addresses)
+        lines.append("Envelope-to: " + ",\n ".join(originals))
+    if transport.delivery_date_add:
+        lines.append("Delivery-date: " + await compile_string("$tod_full").expand(batch.scope()))
+    return [Header(line) for line in lines]
+
+
+async def _header(transport: Transport, batch: Batch) -> list[Header]:
+    """Return the message's own lines that stay, then those of routers and of the transport."""
+    scope, first = batch.scope(), batch.addresses[0]
+    drop = leaves_out(
+        [*first.headers_remove, *await expand_items(transport.headers_remove, scope, ":")]
+    )
+    added = [*first.headers_add, *await expand_items(transport.headers_add, scope, "\n")]
+    kept = [header for header in batch.message.headers if not drop(header.name)]
+    return kept + [Header(line) for text in added for line in lines_of(text)]
+
+
+def leaves_out(names: Sequence[str]) -> Callable[[str], bool]:
+    """Return the test for header names of a headers_remove list; ``name*`` is a prefix."""
+    lowered = [name.lower() for name in names]
+    exact = {name for name in lowered if not name.endswith("*")}
+    prefixes = tuple(name[:-1] for name in lowered if name.endswith("*"))
+    return lambda name: name.lower() in exact or name.lower().startswith(prefixes or (" ",))
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the header lines in an added text; a line that begins with a blank continues one.
+
+    A line that is no header line and no continuation would end the header
+    early; such a text gives what comes before it.
+    """
+    result: list[str] = []
+    for line in text.replace("\r", "").split("\n"):
+        if line[:1] in (" ", "\t") and result:
+            result[-1] += "\n" + line
+        elif line:
+            name, colon, _ = line.partition(":")
+            if not colon or not name or any(c <= " " or c > "~" for c in name.rstrip(" \t")):
+                break
+            result.append(line)
+    return result
+
+
+async def expand_items(template: Template | None, scope: Scope, separator: str) -> list[str]:
+    """Expand a list's items one by one; empty ones and those that ``fail`` have no effect."""
+    result = []
+    for item in _items(template.source, separator) if template is not None else ():
+        try:
+            text = await item.expand(scope)
+        except ForcedFailure:
+            continue
+        if text.strip(" \t\n"):
+            result.append(text)
+    return result
+
+
+@lru_cache(maxsize=1000)
+def _items(source: str, separator: str) -> tuple[Template, ...]:
+    return tuple(compile_string(item) for item in split_list(source, separator))
+
+
+def _one_line(address: str) -> str:
+    return address.replace("\r", "").replace("\n", "")

@@ -1,0 +1,117 @@
+"""Connections that are kept for the next message to the same next hop (design, decision 8).
+
+A connection carries one message at a time: :meth:`Pool.take` lends it,
+:meth:`Pool.give_back` takes it back when the outcome of its message is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mailsrv.interfaces import IClock
+from mailsrv.transport.connection import (
+    HopFailure,
+    HopProtocol,
+    IConnector,
+    Target,
+    Timeouts,
+)
+from mailsrv.wire.client import Session
+
+IDLE = 10.0  # seconds that a connection is kept without a message
+KEPT = 8  # connections that are kept for one next hop
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """What makes connections interchangeable: the transport's name, the place, the helo name."""
+
+    transport: str
+    target: Target
+    helo: str
+    lmtp: bool
+
+
+@dataclass(slots=True)
+class Lease:
+    """A connection lent by the pool; ``reused`` tells that it carried a message before."""
+
+    hop: Hop
+    connection: HopProtocol
+    limit: int  # messages in all; 0 = any number
+    reused: bool = False
+
+
+class Pool:
+    """The kept connections of one process."""
+
+    def __init__(self, clock: IClock, connector: IConnector, *, idle: float = IDLE) -> None:
+        self._clock = clock
+        self._connector = connector
+        self._idle = idle
+        self._kept: dict[Hop, list[tuple[HopProtocol, Any]]] = {}
+        self._closed = False
+
+    def take(self, hop: Hop, limit: int = 0) -> Lease | None:
+        """Lend a kept connection, the one used last first; None if there is none."""
+        kept = self._kept.get(hop, [])
+        while kept:
+            connection, timer = kept.pop()
+            timer.cancel()
+            if not kept:
+                del self._kept[hop]
+            if connection.alive:
+                return Lease(hop, connection, limit, reused=True)
+        return None
+
+    async def connect(
+        self, hop: Hop, session: Callable[[], Session], timeouts: Timeouts, limit: int = 0
+    ) -> Lease:
+        """Open a new connection and its session.
+
+        :raises HopFailure: no connection.
+        :raises Refused: the next hop refused the session.
+        """
+        connection = HopProtocol(self._clock, session(), timeouts)
+        await self._connector.connect(hop.target, connection, timeouts.connect)
+        try:
+            await connection.run(connection.session.open())
+        except BaseException:
+            connection.close()
+            raise
+        return Lease(hop, connection, limit)
+
+    def give_back(self, lease: Lease) -> None:
+        """Keep a connection if it can carry another message, else close it."""
+        connection = lease.connection
+        connection.messages += 1
+        kept = self._kept.get(lease.hop, [])
+        spent = lease.limit and connection.messages >= lease.limit
+        if self._closed or spent or len(kept) >= KEPT or not connection.alive:
+            connection.close()
+            return
+        timer = self._clock.callLater(self._idle, self._expire, lease.hop, connection)
+        self._kept.setdefault(lease.hop, []).append((connection, timer))
+
+    def discard(self, lease: Lease) -> None:
+        """End a connection whose state is not known."""
+        lease.connection.fail(HopFailure("abandoned", "lost_connection"))
+
+    def close(self) -> None:
+        """Close all kept connections; those that are lent close when they come back."""
+        self._closed = True
+        for kept in self._kept.values():
+            for connection, timer in kept:
+                timer.cancel()
+                connection.close()
+        self._kept.clear()
+
+    def _expire(self, hop: Hop, connection: HopProtocol) -> None:
+        kept = [pair for pair in self._kept.get(hop, []) if pair[0] is not connection]
+        if kept:
+            self._kept[hop] = kept
+        else:
+            self._kept.pop(hop, None)
+        connection.close()

@@ -1,0 +1,216 @@
+"""What all transports share: the generic options (chapter 24) and a batch of addresses.
+
+A transport is a subclass of :class:`Transport` with a ``deliver``; see
+``transports/lmtp.py`` for a short one.  This module and the drivers import
+nothing that is needed only at delivery.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from mailsrv.config.options import OptionSet, option
+from mailsrv.config.types import BOOLEAN, EXPANDED, EXPANDED_USER, STRING_LIST
+from mailsrv.errors import ConfigError, PermanentFailure, TemporaryFailure
+from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.scope import Scope, Services
+from mailsrv.expansion.template import Template
+from mailsrv.interfaces import IClock, IHostRetry, IMailLog, IResolver
+from mailsrv.mail.message import Message
+from mailsrv.mail.routed import Outcome, RoutedAddress
+from mailsrv.mail.status import Status
+from mailsrv.net.threads import IThreads
+
+if TYPE_CHECKING:
+    from mailsrv.transport.limits import Limits
+    from mailsrv.transport.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Facilities:
+    """What deliveries use: made once by ``deliver.py`` for all transports."""
+
+    services: Services
+    clock: IClock
+    log: IMailLog
+    resolver: IResolver
+    host_retry: IHostRetry
+    threads: IThreads
+    pool: Pool
+    limits: Limits
+    per_hop: int = 20  # connections to one next hop at a time
+    is_local: Callable[[str], bool] = lambda address: False  # one of this host's own addresses
+    hostname: str = "localhost"
+
+
+@dataclass(slots=True)
+class Batch:
+    """Addresses that one run of a transport delivers.
+
+    :meth:`settle` must be awaited with each address' outcome once, before the
+    connection that gave the outcome is used for anything else.
+    """
+
+    message: Message
+    addresses: tuple[RoutedAddress, ...]
+    facilities: Facilities
+    settle: Callable[[Sequence[Outcome]], Awaitable[None]]
+    transport: str = ""
+    sender: str = ""  # the return path of this delivery
+    values: dict[str, str] = field(default_factory=dict)
+
+    def scope(self, values: Mapping[str, str] | None = None) -> Scope:
+        """Return what the transport's options see; ``values`` are further variables.
+
+        $local_part is empty when there are several addresses, and $domain when
+        theirs differ (specification 23.4).
+        """
+        first = self.addresses[0]
+        facts = {
+            "transport_name": self.transport,
+            "router_name": first.router,
+            "return_path": self.sender,
+            **self.values,
+        }
+        if len(self.addresses) > 1:
+            facts["local_part"] = facts["local_part_data"] = ""
+            if any(address.domain != first.domain for address in self.addresses):
+                facts["domain"] = facts["domain_data"] = ""
+        return Scope(
+            self.facilities.services,
+            message=self.message,
+            origin=self.message.origin,
+            address=first,
+            values={**facts, **(values or {})},
+            home=first.home,
+        )
+
+
+class Transport(OptionSet):
+    """A transport of the configuration."""
+
+    kind: ClassVar[str] = "transport"
+    local: ClassVar[bool] = True  # hosts are not looked up for it (specification 20.7)
+    needs_user: ClassVar[bool] = False  # what it writes belongs to the user that delivers
+
+    body_only = option(BOOLEAN, default=False, help="send the body without the header")
+    delivery_date_add = option(BOOLEAN, default=False, help="add a Delivery-date: header line")
+    envelope_to_add = option(BOOLEAN, default=False, help="add an Envelope-to: header line")
+    headers_add = option(STRING_LIST, help="header lines to add, each expanded")
+    headers_only = option(BOOLEAN, default=False, help="send the header without the body")
+    headers_remove = option(STRING_LIST, help="names of header lines to leave out, each expanded")
+    home_directory = option(EXPANDED, help="$home while the transport's options are expanded")
+    max_parallel = option(EXPANDED, help="runs of the transport at the same time")
+    message_size_limit = option(EXPANDED, help="fail messages larger than this; 0 = no limit")
+    rcpt_include_affixes = option(
+        BOOLEAN, default=False, help="send local parts with their prefixes and suffixes"
+    )
+    return_path = option(EXPANDED, help="replaces the envelope sender")
+    return_path_add = option(BOOLEAN, default=False, help="add a Return-path: header line")
+    user = option(EXPANDED_USER, help="system user that delivers")
+
+    def check(self) -> None:
+        """See :meth:`OptionSet.check`."""
+        if self.body_only and self.headers_only:
+            raise ConfigError("only one of body_only and headers_only may be set", self.where)
+
+    async def deliver(self, batch: Batch) -> None:
+        """Deliver a batch; see :class:`Batch`.
+
+        A :class:`MailFailure` or any other exception concerns the addresses
+        that are not settled yet: they are deferred or failed with it.
+        """
+        raise NotImplementedError
+
+    # --- batching (chapter 25) ---
+
+    def most(self) -> int:
+        """The most addresses in a batch; 0 = no limit."""
+        return 1
+
+    async def together(self, message: Message, address: RoutedAddress, scope: Scope) -> Hashable:
+        """Return what must be equal for addresses to share a batch, beside what always must."""
+        return None
+
+    # --- what all transports do first ---
+
+    async def prepare(self, batch: Batch) -> None:
+        """Expand the generic options that a batch needs.
+
+        :raises TemporaryFailure: an expansion failed.
+        :raises PermanentFailure: the message is too large.
+        """
+        scope = batch.scope()
+        home = await expand(self.home_directory, scope)
+        if home:
+            batch.values["home"] = home
+        returned = await optional(self.return_path, batch.scope())
+        if returned is not None:
+            batch.sender = returned
+        limit = size_of(await expand(self.message_size_limit, batch.scope()) or "0")
+        if limit and batch.message.size > limit:
+            text = f"message is too big (transport limit = {limit})"
+            raise PermanentFailure(Status(552, 3, 4, text), text)
+
+    async def parallel(self, batch: Batch) -> int:
+        """Expand ``max_parallel``; 0 = no limit."""
+        text = await expand(self.max_parallel, batch.scope())
+        if not text:
+            return 0
+        try:
+            return max(int(text), 0)
+        except ValueError:
+            raise TemporaryFailure(reason=f"max_parallel: not a number: {text!r}") from None
+
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kKmMgG]?)", re.ASCII)
+
+
+def size_of(text: str) -> int:
+    """Return octets of a size such as ``50M`` that an option expanded to.
+
+    :raises TemporaryFailure: it is no size.
+    """
+    found = _SIZE.fullmatch(text.strip(" \t\n"))
+    if found is None:
+        raise TemporaryFailure(reason=f"malformed size {text!r}")
+    return int(float(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[found[2].lower()])
+
+
+async def expand(template: Template | None, scope: Scope) -> str:
+    """Expand an option; "" if it is not set.  Any failure defers the delivery."""
+    return "" if template is None else await template.expand(scope)
+
+
+async def optional(template: Template | None, scope: Scope) -> str | None:
+    """Expand an option; None if it is not set or its expansion is forced to fail."""
+    if template is None:
+        return None
+    try:
+        return await template.expand(scope)
+    except ForcedFailure:
+        return None
+
+
+def mentions(transport: Transport, variable: str) -> bool:
+    """Tell whether an option of a transport refers to a variable: $name or ${name}."""
+    return any(
+        f"${variable}" in source or f"${{{variable}}}" in source
+        for source in _sources(transport.values.values())
+    )
+
+
+def _sources(values: object) -> list[str]:
+    """Return the texts of all templates in option values."""
+    if isinstance(values, str) or values is None:
+        return []
+    source = getattr(values, "source", None)
+    if isinstance(source, str):
+        return [source]
+    try:
+        return [text for value in values for text in _sources(value)]  # type: ignore[attr-defined]
+    except TypeError:
+        return []

@@ -1,0 +1,55 @@
+"""The ``lmtp`` transport (chapter 28): a local LMTP server on a Unix socket, such as Dovecot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mailsrv.config.options import option
+from mailsrv.config.types import BOOLEAN, EXPANDED, TIME
+from mailsrv.errors import ConfigError, TemporaryFailure
+from mailsrv.mail.taint import is_tainted
+from mailsrv.transport.batching import BatchingTransport
+from mailsrv.transport.limits import Key
+from mailsrv.transport.transport import Batch, expand
+
+PER_USER = 10  # deliveries to one recipient at a time: Dovecot's lmtp_user_concurrency_limit
+
+
+class Lmtp(BatchingTransport):
+    """Delivers over LMTP to a Unix-domain socket."""
+
+    ignore_quota = option(BOOLEAN, default=False, help="add IGNOREQUOTA to RCPT where offered")
+    socket = option(EXPANDED, help="path of the Unix-domain socket")
+    timeout = option(TIME, default=300, help="how long each step may take")
+
+    def check(self) -> None:
+        """See :meth:`OptionSet.check`."""
+        super().check()
+        if self.socket is None:
+            raise ConfigError(f"{self.name} transport: socket must be set", self.where)
+
+    async def deliver(self, batch: Batch) -> None:
+        """See :meth:`Transport.deliver`."""
+        from mailsrv.transport.connection import Target, Timeouts
+        from mailsrv.transport.dialogue import Plan, attempt, helo_name
+        from mailsrv.transport.headers import content_of
+        from mailsrv.transport.pool import Hop
+
+        path = await expand(self.socket, batch.scope())
+        if is_tainted(path) or not path.startswith("/"):
+            raise TemporaryFailure(reason=f"unsafe path for an LMTP socket: {path!r}")
+        content = await content_of(self, batch)
+        facilities = batch.facilities
+        time = float(self.timeout)
+        plan = Plan(
+            Hop(self.name, Target(path), helo_name(facilities.hostname), lmtp=True),
+            Timeouts(connect=time, command=time, data=time, final=time),
+            ignore_quota=self.ignore_quota,
+            include_affixes=self.rcpt_include_affixes,
+        )
+        async with facilities.limits.hold(self._limits(batch, path)):
+            await attempt(plan, batch, batch.addresses, content, last=True)
+
+    def _limits(self, batch: Batch, path: str) -> Mapping[Key, int]:
+        users = {("user", path, address.address.lower()): PER_USER for address in batch.addresses}
+        return {("hop", path): batch.facilities.per_hop, **users}

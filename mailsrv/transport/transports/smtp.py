@@ -1,0 +1,285 @@
+"""The ``smtp`` transport (chapter 30): delivery to other hosts over SMTP or LMTP, in clear text."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mailsrv.config.options import option
+from mailsrv.config.types import (
+    BOOL_OR_EXPANDED,
+    BOOLEAN,
+    EXPANDED,
+    HOST_LIST,
+    INTEGER,
+    STRING,
+    STRING_LIST,
+    TIME,
+)
+from mailsrv.errors import ConfigError, TemporaryFailure
+from mailsrv.expansion.scope import Scope
+from mailsrv.expansion.template import Template
+from mailsrv.mail.message import Message
+from mailsrv.mail.origin import Origin
+from mailsrv.mail.routed import Host, HostFailure, Outcome, Result, RoutedAddress
+from mailsrv.mail.status import Status
+from mailsrv.net.hosts import HostItem, split_hosts
+from mailsrv.transport.transport import Batch, Transport, expand, mentions, optional
+
+if TYPE_CHECKING:
+    from mailsrv.transport.dialogue import Plan
+    from mailsrv.transport.headers import Content
+
+_NOT_REACHED = Status(451, 4, 1, "no next hop could be reached")
+
+
+class Smtp(Transport):
+    """Delivers to other hosts."""
+
+    local = False
+
+    allow_localhost = option(BOOLEAN, default=False, help="deliver to hosts that are this host")
+    command_timeout = option(TIME, default=300, help="time for the greeting and each reply")
+    connect_timeout = option(TIME, default=300, help="time for a connection")
+    connection_max_messages = option(INTEGER, default=500, help="messages on one connection")
+    data_timeout = option(TIME, default=300, help="time in which octets of a message must move")
+    fallback_hosts = option(STRING_LIST, help="hosts to try when no other could be used")
+    final_timeout = option(TIME, default=600, help="time for the reply to the end of data")
+    helo_data = option(EXPANDED, "$primary_hostname", help="our name in EHLO")
+    hosts = option(STRING_LIST, help="hosts for addresses that have none of their router")
+    hosts_avoid_esmtp = option(HOST_LIST, help="hosts to greet with HELO")
+    hosts_avoid_pipelining = option(HOST_LIST, help="hosts to send one command at a time")
+    hosts_max_try = option(INTEGER, default=5, help="addresses of hosts tried in one delivery")
+    hosts_max_try_hardlimit = option(INTEGER, default=50, help="the same, whatever their MX values")
+    hosts_override = option(BOOLEAN, default=False, help="use hosts instead of the router's")
+    hosts_randomize = option(BOOLEAN, default=False, help="try the hosts in random order")
+    interface = option(STRING_LIST, help="local IP addresses to connect from")
+    keepalive = option(BOOLEAN, default=True, help="set SO_KEEPALIVE")
+    lmtp_ignore_quota = option(BOOLEAN, default=False, help="IGNOREQUOTA on RCPT with LMTP")
+    max_rcpt = option(INTEGER, default=100, help="recipients in one transaction; 0 = no limit")
+    multi_domain = option(BOOL_OR_EXPANDED, default=True, help="several domains in one transaction")
+    port = option(EXPANDED, help="port, or its name; default smtp, or lmtp")
+    protocol = option(STRING, default="smtp", help="smtp or lmtp")
+    size_addition = option(INTEGER, default=1024, help="added to SIZE=; negative: no SIZE=")
+
+    def check(self) -> None:
+        """See :meth:`OptionSet.check`."""
+        super().check()
+        where = self.places.get("protocol", self.where)
+        if self.protocol == "smtps":
+            raise ConfigError("protocol = smtps is known to Exim, not to mailsrv", where)
+        if self.protocol not in ("smtp", "lmtp"):
+            raise ConfigError(f"invalid protocol {self.protocol!r}", where, "smtp or lmtp")
+        for name in ("command_timeout", "final_timeout"):
+            if self.values.get(name) == 0:
+                raise ConfigError(f"{name} must not be zero", self.places.get(name, self.where))
+        if self.hosts_override and self.hosts is None:
+            raise ConfigError("hosts_override needs hosts", self.places.get("hosts_override"))
+
+    def most(self) -> int:
+        """See :meth:`Transport.most`."""
+        if mentions(self, "local_part"):
+            return 1
+        return max(self.max_rcpt, 0)
+
+    async def together(self, message: Message, address: RoutedAddress, scope: Scope) -> Hashable:
+        """See :meth:`Transport.together`."""
+        multi = self.multi_domain
+        if isinstance(multi, Template):
+            text = (await multi.expand(scope)).lower()
+            if text not in ("yes", "true", "no", "false"):
+                raise TemporaryFailure(reason=f"multi_domain is not a boolean: {text!r}")
+            multi = text in ("yes", "true")
+        alone = not multi or mentions(self, "domain")
+        return (address.domain if alone else "", address.dsn_lasthop)
+
+    # --- one delivery ---
+
+    async def deliver(self, batch: Batch) -> None:
+        """See :meth:`Transport.deliver`."""
+        from mailsrv.transport.headers import content_of
+
+        first = batch.addresses[0]
+        content = await content_of(self, batch)
+        if first.hosts and not self.hosts_override:
+            hosts = self._shuffled(list(first.hosts))
+        elif self.hosts is not None:
+            hosts = await self._listed(batch, await expand(self.hosts, batch.scope()))
+        else:
+            raise TemporaryFailure(reason=f"{self.name} transport called with no hosts set")
+        run = _Run(self, batch, content)
+        await run.over(hosts, last=self.fallback_hosts is None)
+        if run.open and self.fallback_hosts is not None:
+            await run.over(await self._listed(batch, self.fallback_hosts.source), last=True)
+
+    def _shuffled(self, hosts: list[Host]) -> list[Host]:
+        """Put the hosts into the order of this run; MX preferences are kept apart."""
+        if not self.hosts_randomize or any(host.preference for host in hosts):
+            return hosts
+        return random.sample(hosts, len(hosts))
+
+    async def _listed(self, batch: Batch, text: str) -> list[Host]:
+        """Look up the hosts of an option.
+
+        :raises TemporaryFailure: one cannot be looked up now, or none has an address.
+        """
+        items = split_hosts(text, randomize=self.hosts_randomize)
+        found: list[Host] = []
+        for item in items:
+            if item.mx:
+                raise TemporaryFailure(reason=f"{item.name}/MX cannot be used in hosts")
+            found += await self._addresses(batch, item)
+        if not found:
+            raise TemporaryFailure(_NOT_REACHED, f"no host of {self.name} transport has an address")
+        return found
+
+    async def _addresses(self, batch: Batch, item: HostItem) -> list[Host]:
+        addresses = item.literal or await batch.facilities.resolver.addresses(item.name)
+        if any(batch.facilities.is_local(address) for address in addresses):
+            if not self.allow_localhost:
+                raise TemporaryFailure(reason=f"{item.name} is the local host: see allow_localhost")
+        return [Host(item.name, address, item.port) for address in addresses]
+
+    # --- one host ---
+
+    async def plan(self, batch: Batch, host: Host) -> Plan:
+        """Return how to talk to a host.
+
+        :raises TemporaryFailure: an option cannot be expanded, or its value is of no use.
+        """
+        from mailsrv.transport.connection import Target, Timeouts
+        from mailsrv.transport.dialogue import Plan, helo_name
+        from mailsrv.transport.pool import Hop
+
+        scope = batch.scope({"host": host.name, "host_address": host.address})
+        port = host.port or port_number(await expand(self.port, scope) or self.protocol)
+        local = await self._interface(host, scope)
+        target = Target(host.address, port, local, self.keepalive)
+        helo = helo_name(await expand(self.helo_data, scope))
+        lmtp = self.protocol == "lmtp"
+        return Plan(
+            Hop(self.name, target, helo, lmtp),
+            Timeouts(
+                float(self.connect_timeout),
+                float(self.command_timeout),
+                float(self.data_timeout),
+                float(self.final_timeout),
+            ),
+            replace(host, port=port),
+            self.connection_max_messages,
+            pipelining=not await self._matches(self.hosts_avoid_pipelining, host, scope),
+            esmtp=not await self._matches(self.hosts_avoid_esmtp, host, scope),
+            ignore_quota=lmtp and self.lmtp_ignore_quota,
+            size_addition=self.size_addition,
+            include_affixes=self.rcpt_include_affixes,
+        )
+
+    async def _interface(self, host: Host, scope: Scope) -> str:
+        """Return the first local address of the host's kind."""
+        from mailsrv.expansion.lists import split_list
+
+        text = await optional(self.interface, scope)
+        ipv6 = ":" in host.address
+        return next((a for a in split_list(text or "") if a and (":" in a) == ipv6), "")
+
+    async def _matches(self, hosts: Template | None, host: Host, scope: Scope) -> bool:
+        from mailsrv.expansion.lists import match_host
+
+        if hosts is None:
+            return False
+        origin = Origin(host_address=host.address, host_name=host.name)
+        return await match_host(hosts, origin, scope) is not None
+
+
+class _Run:
+    """One message on its way along a list of hosts (specification 30.5)."""
+
+    def __init__(self, transport: Smtp, batch: Batch, content: Content) -> None:
+        self._transport = transport
+        self._batch = batch
+        self._content = content
+        self._failures: list[HostFailure] = []
+        self._outcomes: dict[int, Outcome] = {}
+        self.open: list[RoutedAddress] = list(batch.addresses)
+
+    async def over(self, hosts: Sequence[Host], *, last: bool) -> None:
+        """Try ``hosts`` in order; settle what is left after them if ``last``."""
+        due = [host for host in hosts if self._due(host)]
+        chosen = _within(due, self._transport.hosts_max_try, self._transport.hosts_max_try_hardlimit)
+        for host in chosen:
+            if not self.open:
+                return
+            await self._attempt(host)
+        if self.open and last:
+            await self._batch.settle([self._leftover(address) for address in self.open])
+            self.open = []
+
+    def _due(self, host: Host) -> bool:
+        facilities, domain = self._batch.facilities, self._batch.addresses[0].domain
+        return facilities.host_retry.may_try(self._batch.message, host, domain)
+
+    async def _attempt(self, host: Host) -> None:
+        from mailsrv.transport.dialogue import attempt
+
+        plan = await self._transport.plan(self._batch, host)
+        limits = self._batch.facilities.limits
+        place = ("hop", plan.hop.target.address, str(plan.hop.target.port))
+        batch = replace(self._batch, settle=self._settle)
+        async with limits.hold({place: self._batch.facilities.per_hop}):
+            result = await attempt(plan, batch, self.open, self._content, last=False)
+        if result.failure is not None:
+            self._failures.append(result.failure)
+        for outcome in result.open:
+            self._outcomes[id(outcome.address)] = outcome
+        self.open = [outcome.address for outcome in result.open]
+
+    async def _settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Settle outcomes with the hosts that failed on the way to them."""
+        failures = tuple(self._failures)
+        await self._batch.settle([replace(o, host_failures=failures) for o in outcomes])
+
+    def _leftover(self, address: RoutedAddress) -> Outcome:
+        """Return the outcome of an address that no host took."""
+        failures = tuple(self._failures)
+        outcome = self._outcomes.get(id(address))
+        if outcome is not None:
+            return replace(outcome, host_failures=failures)
+        return Outcome(
+            address,
+            Result.DEFERRED,
+            f"retry time not reached for any host for '{address.domain}'",
+            _NOT_REACHED,
+            error="retry_not_reached",
+            host_error=True,
+            remote=self._transport.protocol == "smtp",
+        )
+
+
+def _within(hosts: Sequence[Host], most: int, hard: int) -> list[Host]:
+    """Choose the hosts to try: ``most``, and beyond that one of each further MX value."""
+    chosen: list[Host] = []
+    for host in hosts:
+        new_value = bool(chosen) and host.preference > chosen[-1].preference
+        if len(chosen) < most or new_value:
+            chosen.append(host)
+    return chosen[:hard]
+
+
+def port_number(text: str) -> int:
+    """Return the number of a port given by number or service name.
+
+    :raises TemporaryFailure: there is no such port.
+    """
+    import socket
+
+    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
+        return int(text)
+    known = {"smtp": 25, "lmtp": 24, "submission": 587}
+    if text in known:
+        return known[text]
+    try:
+        return socket.getservbyname(text, "tcp")
+    except (OSError, ValueError):
+        raise TemporaryFailure(reason=f"port {text!r} was not found") from None
