@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mailsrv.mail.connection import Connection
@@ -248,6 +248,18 @@ class IHostRetry(Protocol):
     def may_try(self, message: Message, host: Host, domain: str) -> bool:
         """Tell whether the host's retry time has come (or nothing is known against it)."""
 
+    async def failed(
+        self, message: Message, host: Host, domain: str, *, error: str = "*", text: str = ""
+    ) -> None:
+        """Remember a host error, also of a host after which another one is tried.
+
+        Twice for the same attempt is no harm: the queue tells it too for each
+        outcome with ``host_error``.
+        """
+
+    def worked(self, host: Host) -> None:
+        """Forget what was held against a host: a session with it succeeded."""
+
 
 class IDelivering(Protocol):
     """The transports of the configuration."""
@@ -290,7 +302,10 @@ class IBodyWriter(Protocol):
         """The body is complete: return it; a body in a file is on stable storage then."""
 
     def abort(self) -> None:
-        """Throw the octets away, with any file; harmless after ``finish`` or ``abort``."""
+        """Throw the octets away, with any file, also after ``finish``.
+
+        Harmless once a message with this body is being stored: the spool owns the body then.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,15 +336,34 @@ class ISpool(Protocol):
         """Keep a new message; after this, and only then, 250 may be sent."""
 
     async def settle(
-        self, id: str, done: Sequence[str], *, next_attempt: float | None = None
+        self,
+        id: str,
+        done: Sequence[str],
+        *,
+        parts: Sequence[str] = (),
+        next_attempt: float | None = None,
+        reports: Sequence[Message] = (),
+        history: str = "",
     ) -> None:
-        """Record recipients (addresses) that need no further attempt, and the next attempt's time."""
+        """Record what needs no further attempt, and the next attempt's time.
+
+        ``done`` are addresses of recipients; ``parts`` are keys of descendants
+        that were delivered while their recipient is not done yet.  ``reports``
+        are bounces to be stored in the same commit, due at once; ``history``
+        is added to the message's own log.
+        """
 
     async def update(self, message: Message, next_attempt: float) -> None:
         """Write anew what may change: frozen_at, warned, next attempt."""
 
-    async def remove(self, id: str) -> None:
-        """Forget a message, with its body.  Unknown ids are no error."""
+    async def remove(self, id: str, *, reports: Sequence[Message] = ()) -> None:
+        """Forget a message, with its body; ``reports`` are stored in the same commit.
+
+        Unknown ids are no error.
+        """
+
+    async def history(self, id: str) -> str | None:
+        """The message's own log (``-Mvl``), lines that end in ``\\n``; None if there is no such message."""
 
     async def load(self, id: str) -> Message | None:
         """Read a message whole; ``recipients`` are those not yet done.  None if there is none."""
@@ -377,6 +411,42 @@ class IHints(Protocol):
 
     def set_retry(self, key: str, hint: RetryHint | None) -> None:
         """Remember a failure; None forgets it (success)."""
+
+
+class IQueueControl(Protocol):
+    """What commands ask of the process that owns a spool (design, decision 11).
+
+    Unknown ids are answers (None, nothing, False), not errors.
+    """
+
+    def listing(self) -> AsyncIterator[QueueEntry]:
+        """All messages, oldest first, read in short pages."""
+
+    async def count(self) -> int:
+        """Number of messages."""
+
+    async def headers(self, id: str) -> Message | None:
+        """The message with its envelope and header; its body need not be read."""
+
+    def body(self, id: str) -> AsyncIterator[bytes]:
+        """The body in pieces, as :meth:`Body.chunks`; nothing for an unknown id."""
+
+    async def log(self, id: str) -> Sequence[str]:
+        """The lines of the message's own log, oldest first."""
+
+    async def remove(self, id: str) -> bool:
+        """Forget a message (``-Mrm``); False if there is none.
+
+        :raises TemporaryFailure: it is being delivered just now, or the spool fails.
+        """
+
+    async def run_now(
+        self, ids: Sequence[str] = (), *, force: bool = False, frozen: bool = False
+    ) -> int:
+        """Attempt messages (all, if no ids are given) without waiting; return how many.
+
+        ``force`` disregards retry times, ``frozen`` takes frozen messages along.
+        """
 
 
 # --- logs --------------------------------------------------------------------

@@ -31,33 +31,21 @@ class _Kind:
 
 
 def _freeze(run: Evaluation, options: list[str]) -> None:
-    if run.connection.transaction is not None:
-        run.connection.transaction.frozen = True
+    run.transaction.frozen = True
 
 
 def _queue(run: Evaluation, options: list[str]) -> None:
-    if run.connection.transaction is not None:
-        run.connection.transaction.queue_only = True
+    run.transaction.queue_only = True
 
 
 def submission(options: list[str]) -> Submission:
-    """Return the submission mode that options ask for (48.1); ``name=`` takes all that follows."""
-    domain, name, retain = None, "", False
-    for number, option in enumerate(options):
-        key, _, value = option.partition("=")
-        if key == "sender_retain":
-            retain = True
-        elif key == "domain":
-            domain = value
-        elif key == "name":
-            name = value
-            retain = retain or "sender_retain" in options[number + 1 :]
-    return Submission(domain, name, retain)
+    """Return the submission mode that options ask for (48.1)."""
+    given = dict(option.partition("=")[::2] for option in options)
+    return Submission(given.get("domain"), given.get("name", ""), "sender_retain" in given)
 
 
 def _submission(run: Evaluation, options: list[str]) -> None:
-    if run.connection.transaction is not None:
-        run.connection.transaction.submission = submission(options)
+    run.transaction.submission = submission(options)
 
 
 def _is_submission_option(option: str) -> bool:
@@ -105,34 +93,46 @@ _KINDS = {
 }
 _OTHER_NAMES = {"queue_only": "queue", "no_multiline_response": "no_multiline_responses"}
 _KNOWN_TO_EXIM = frozenset(
-    "allow_auth_unadvertised cutthrough_delivery debug dscp fakedefer fakereject no_callout_flush "
-    "no_delay_flush no_pipelining suppress_local_fixups utf8_downconvert".split()
+    (
+        "allow_auth_unadvertised",
+        "cutthrough_delivery",
+        "debug",
+        "dscp",
+        "fakedefer",
+        "fakereject",
+        "no_callout_flush",
+        "no_delay_flush",
+        "no_pipelining",
+        "suppress_local_fixups",
+        "utf8_downconvert",
+    )
 )
 
 
 def parse_control(text: str) -> tuple[str, list[str]]:
     """Return the name and options of a control.
 
-    :raises ValueError: with Exim's words, or ours for what mailsrv does not have.
+    :raises ValueError: it is none, in Exim's words.
+    :raises NotImplementedError: it is known to Exim, not to mailsrv.
     """
-    word, *options = text.split("/")
+    word, slash, rest = text.partition("/")
     name = _OTHER_NAMES.get(word, word)
+    options = _options(name, rest) if slash else []
     if name in _KNOWN_TO_EXIM or (name == "queue" and options == ["first_pass_route"]):
         raise NotImplementedError(f'"control = {text}"')
     kind = _KINDS.get(name)
-    if kind is None or not (all(kind.accepts(option) for option in options) or _named(name, options)):
+    if kind is None or not all(kind.accepts(option) for option in options):
         raise ValueError(f'syntax error in "control={text}"')
     return name, options
 
 
-def _named(name: str, options: list[str]) -> bool:
-    """Tell whether a submission's ``name=`` holds slashes, which are then no separators."""
-    before = options[: next((i for i, o in enumerate(options) if o.startswith("name=")), 0)]
-    return (
-        name == "submission"
-        and any(option.startswith("name=") for option in options)
-        and all(_is_submission_option(option) for option in before)
-    )
+def _options(name: str, text: str) -> list[str]:
+    """Split at slashes; a submission's ``name=`` is the last and takes all that follows."""
+    if name != "submission":
+        return text.split("/")
+    before, found, full_name = f"/{text}".partition("/name=")
+    options = before.split("/")[1:]
+    return [*options, f"name={full_name}"] if found else options
 
 
 class Control(Modifier):
@@ -152,6 +152,7 @@ class Control(Modifier):
                 raise ConfigError(str(error), where) from None
 
     async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
         if self._parsed is not None:
             name, options = self._parsed
         else:

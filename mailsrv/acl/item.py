@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 # Conditions and modifiers of Exim 4.96 that mailsrv does not have.
 KNOWN_TO_EXIM = frozenset(
-    "decode dkim_signers dkim_status dmarc_status dnslists malware mime_regex queue ratelimit "
-    "regex seen spam spf spf_guess udpsend".split()
+    (
+        *("decode", "dkim_signers", "dkim_status", "dmarc_status", "dnslists", "malware"),
+        *("mime_regex", "queue", "ratelimit", "regex", "seen", "spam", "spf", "spf_guess"),
+        "udpsend",
+    )
 )
 
 
@@ -83,8 +86,10 @@ def _condition(name: str) -> type[Item] | None:
         return None
     module = importlib.import_module(f"mailsrv.acl.conditions.{name}")
     for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, Item) and value.name == name:
-            return value
+        is_kind = isinstance(value, type) and issubclass(value, Item)
+        if is_kind and value.__dict__.get("name") == name:
+            kind: type[Item] = value
+            return kind
     raise TypeError(f"{module.__name__} declares no condition called {name}")
 
 
@@ -97,7 +102,8 @@ def find(name: str) -> type[Item] | None:
         from mailsrv.acl.controls import Control
         from mailsrv.acl.modifiers import MODIFIERS
 
-        _found.update({modifier.name: modifier for modifier in (*MODIFIERS, Control)})
+        builtin: list[type[Item]] = [*MODIFIERS, Control]
+        _found.update({modifier.name: modifier for modifier in builtin})
         kind = _found.get(name) or _condition(name)
         if kind is None:
             return None

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
-
 from mailsrv.acl.item import Item, not_in_mailsrv
 from mailsrv.acl.model import ALL_PHASES, MESSAGE_PHASES, PHASE_NAMES, Undecided
 from mailsrv.config.types import parse_time
 from mailsrv.errors import ConfigError, Position
 from mailsrv.expansion.lists import split_list
 from mailsrv.interfaces import AclPhase
-from mailsrv.logs.lines import host_and_ident
 from mailsrv.mail.taint import like
 
 if TYPE_CHECKING:
@@ -36,6 +33,7 @@ class Message(Modifier):
     name = "message"
 
     async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
         run.state.message = self.argument
         return True
 
@@ -46,6 +44,7 @@ class LogMessage(Modifier):
     name = "log_message"
 
     async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
         run.state.log_message = self.argument
         return True
 
@@ -58,6 +57,7 @@ class Endpass(Modifier):
     verbs = frozenset({"accept", "discard"})
 
     async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
         run.state.endpass = True
         return True
 
@@ -68,6 +68,7 @@ class Continue(Modifier):
     name = "continue"
 
     async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
         await run.expanded(self.argument)
         return True
 
@@ -102,13 +103,12 @@ class SetVariable(Modifier):
         return made
 
     async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
         value = await run.expanded(self.argument)
         if self.variable.startswith("c"):
             run.connection.origin.acl_c[self.variable] = value
-        elif run.connection.transaction is not None:
-            run.connection.transaction.acl_m[self.variable] = value
-        else:  # no message is under way: it lasts for this ACL
-            run.scope.values = {**run.scope.values, f"acl_{self.variable}": value}
+        else:
+            run.transaction.acl_m[self.variable] = value
         return True
 
 
@@ -119,6 +119,10 @@ class Delay(Modifier):
     phases = ALL_PHASES - {AclPhase.NOTQUIT}
 
     async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
+        # Imported here: a check of a configuration needs no event loop.
+        from twisted.internet.defer import Deferred
+
         text = await run.expanded(self.argument)
         try:
             seconds = parse_time(text)
@@ -138,6 +142,7 @@ class LogWrite(Modifier):
     name = "logwrite"
 
     async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
         text = await run.expanded(self.argument)
         logs = ["main"]
         if text.startswith(":") and ":" in text[1:]:
@@ -172,6 +177,7 @@ class LogRejectTarget(Modifier):
             raise ConfigError(f'unknown log name in "log_reject_target = {constant}"', where)
 
     async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
         run.log_refusal = bool(_targets(await run.expanded(self.argument)))
         return True
 
@@ -185,7 +191,7 @@ _FIELD = re.compile(r"[!-9;-~]+[ \t]*:")
 
 
 def header_lines(text: str) -> list[str]:
-    """Return the header fields that ``add_header`` gives (44.24), a place such as ``:at_end:`` kept.
+    """Return the header fields that ``add_header`` gives (44.24), ``:at_start:`` before them kept.
 
     A line that is no header field gets ``X-ACL-Warn:``; a line that begins
     with a blank continues the one before.  CR and NUL never pass.
@@ -211,6 +217,7 @@ class AddHeader(Modifier):
     phases = MESSAGE_PHASES
 
     async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
         run.add_headers(await run.expanded(self.argument))
         return True
 
@@ -222,9 +229,9 @@ class RemoveHeader(Modifier):
     phases = MESSAGE_PHASES
 
     async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
         names = split_list(await run.expanded(self.argument))
-        if run.connection.transaction is not None:
-            run.connection.transaction.removed_headers.extend(name for name in names if name)
+        run.transaction.removed_headers.extend(name for name in names if name)
         return True
 
 
@@ -240,9 +247,3 @@ MODIFIERS: tuple[type[Modifier], ...] = (
     RemoveHeader,
     SetVariable,
 )
-
-
-def client(run: Evaluation) -> str:
-    """Return how log lines name the client, with the blank that follows."""
-    text = host_and_ident(run.connection.origin)
-    return f"{text} " if text else ""

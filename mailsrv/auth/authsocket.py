@@ -34,6 +34,8 @@ HANDSHAKE_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 30.0
 """Seconds.  Dovecot delays a refusal on purpose, by its penalty for up to 17 s."""
 
+WRONG_TYPE = "wrong socket type: Dovecot's auth-client is needed"
+
 MAX_CHALLENGES = 20
 MAX_COMPLAINTS = 10  # log lines about one connection's nonsense
 
@@ -59,6 +61,7 @@ class AuthSocket:
         self._link: Link | None = None
         self._connecting: Deferred[None] | None = None
         self._waiting: list[Deferred[Link]] = []
+        self._closed = False
 
     async def login(
         self, mechanism: str, parameters: Parameters, initial: bytes | None, ask: Ask
@@ -82,7 +85,8 @@ class AuthSocket:
             raise self._unavailable(str(second)) from None
 
     def close(self) -> None:
-        """Close the connection; logins under way fail for now."""
+        """Close the connection for good; logins under way, and later ones, fail for now."""
+        self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
         if self._link is not None:
@@ -91,6 +95,8 @@ class AuthSocket:
     async def _login(
         self, mechanism: str, parameters: Parameters, initial: bytes | None, ask: Ask
     ) -> Mapping[str, str]:
+        if self._closed:
+            raise self._unavailable("closed")
         link = self._link or await self._connected()
         if mechanism not in link.mechanisms:
             raise self._unavailable(f"Dovecot does not offer {mechanism}")
@@ -226,8 +232,8 @@ class Link(Protocol):
             self.give_up(str(error))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fail all that waits."""
-        self.give_up("connection lost")
+        """Fail all that waits.  A socket of another type may close after our first words."""
+        self.give_up(WRONG_TYPE if self._is_wrong_type() else "connection lost")
 
     def give_up(self, reason: str) -> None:
         """Use this connection no more; harmless when done before."""
@@ -270,10 +276,10 @@ class Link(Protocol):
             self.ready.callback(None)
 
     def _handshake_timed_out(self) -> None:
-        if self._other_type and not self.mechanisms:
-            self.give_up("wrong socket type: Dovecot's auth-client is needed")
-        else:
-            self.give_up("no handshake in time")
+        self.give_up(WRONG_TYPE if self._is_wrong_type() else "no handshake in time")
+
+    def _is_wrong_type(self) -> bool:
+        return self._other_type and not self.mechanisms and not self.ready.called
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():

@@ -81,7 +81,7 @@ class DialogueCredentials:
     dialogue: Dialogue = field(repr=False)
 
 
-class IMailUser(Interface):  # type: ignore[misc]  # zope.interface has no types
+class IMailUser(Interface):
     """Who logged in."""
 
     user = Attribute("the name that the checker confirmed")

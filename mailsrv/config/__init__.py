@@ -1,0 +1,1 @@
+"""exim.conf: reading it, and printing what is in force."""

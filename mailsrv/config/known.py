@@ -222,20 +222,36 @@ _PRIVATE = {
     },
 }
 
-ACL_CONDITIONS = frozenset(
-    """
+_ACL_CONDITIONS = """
 acl authenticated condition decode dkim_signers dkim_status dmarc_status dnslists domains
 encrypted hosts local_parts malware mime_regex ratelimit recipients regex seen sender_domains
 senders spam spf spf_guess verify
-""".split()
-)
+"""
 
-ACL_MODIFIERS = frozenset(
-    """
+_ACL_MODIFIERS = """
 add_header continue control delay endpass log_message log_reject_target logwrite message queue
 remove_header set udpsend
-""".split()
-)
+"""
+
+_LOG_SELECTORS = """
+8bitmime acl_warn_skipped address_rewrite all all_parents arguments connection_reject
+delay_delivery deliver_time delivery_size dkim dkim_verbose dnslist_defer dnssec etrn
+host_lookup_failed ident_timeout incoming_interface incoming_port lost_incoming_connection
+millisec msg_id msg_id_created outgoing_interface outgoing_port pid pipelining protocol_detail
+proxy queue_run queue_time queue_time_exclusive queue_time_overall receive_time
+received_recipients received_sender rejected_header rejected_headers retry_defer
+return_path_on_delivery sender_on_delivery sender_verify_fail size_reject skip_delivery
+smtp_confirmation smtp_connection smtp_incomplete_transaction smtp_mailauth smtp_no_mail
+smtp_protocol_error smtp_syntax_error subject tls_certificate_verified tls_cipher tls_peerdn
+tls_resumption tls_sni unknown_in_list
+"""
+
+ACL_CONDITIONS = frozenset(_ACL_CONDITIONS.split())
+ACL_MODIFIERS = frozenset(_ACL_MODIFIERS.split())
+LOG_SELECTORS = frozenset(_LOG_SELECTORS.split())
+
+# Other names of options.
+ALIASES = {"daemon_smtp_port": "daemon_smtp_ports", "return_size_limit": "bounce_return_size_limit"}
 
 # Router options that set two at once: "verify" is both verify_sender and verify_recipient.
 DOUBLE_OPTIONS = {
@@ -243,13 +259,19 @@ DOUBLE_OPTIONS = {
     ("router", "fail_verify"): ("fail_verify_sender", "fail_verify_recipient"),
 }
 
-# Options that may be set several times, and what a further setting makes of the texts.
-REPEATABLE_OPTIONS = {
-    "condition": "${if and {{bool_lax{{{0}}}} {{bool_lax{{{1}}}}}}".replace("{{", "{").replace("}}", "}"),
-    "headers_add": "{0}\n{1}",
-    "headers_remove": "{0}:{1}",
-    "set": "{0}:{1}",
-}
+# Options that may be set several times, and what is between the old text and the new.
+JOINED_OPTIONS = {"headers_add": "\n", "headers_remove": ":", "set": ";"}
+
+
+def joined(name: str, old: str, new: str) -> str | None:
+    """Return the text of an option that is set again; None if it may be set once only.
+
+    Several conditions must all be true.
+    """
+    if name == "condition":
+        return "${if and{{bool_lax{" + old + "}}{bool_lax{" + new + "}}}}"
+    between = JOINED_OPTIONS.get(name)
+    return None if between is None else old + between + new
 
 
 def main_options() -> frozenset[str]:
@@ -263,7 +285,7 @@ def drivers(kind: str) -> frozenset[str]:
 
 
 def driver_options(kind: str, driver: str) -> frozenset[str]:
-    """The generic options of a kind and the private ones of a driver; only generic for "" ."""
+    """The generic options of a kind and the private ones of a driver ("": none)."""
     private = _PRIVATE.get(kind, {}).get(driver, "")
     return frozenset(_GENERIC.get(kind, "").split() + private.split())
 

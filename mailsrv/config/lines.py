@@ -44,7 +44,7 @@ class _Condition:
 class LineReader:
     """Gives the logical lines of a file and what it includes.
 
-    Faults do not end the reading: they are added to ``errors``, in the order of
+    Paths are octet strings, as all text of a configuration.  Faults do not end the reading: they are added to ``errors``, in the order of
     the file.  A file that cannot be opened at all is such a fault, too.
     """
 
@@ -79,7 +79,7 @@ class LineReader:
     def _physical(self, path: str, included_at: Position | None) -> Iterator[Line]:
         """Yield the lines that count, with macros replaced and without leading white space."""
         try:
-            with open(path, encoding="latin-1", newline="\n") as file:
+            with open(path.encode("latin-1"), encoding="latin-1", newline="\n") as file:
                 content = file.read()
         except OSError as error:
             what = "included configuration file" if included_at else "configuration file"
@@ -110,7 +110,7 @@ class LineReader:
             yield Line(text, where)
 
     def _include(self, include: re.Match[str], where: Position) -> Iterator[Line]:
-        """Yield the lines of an included file; a relative name is relative to the including file."""
+        """Yield the lines of an included file; relative to the folder of the including one."""
         path = (include[2] or "").strip(BLANKS)
         if len(path) > 1 and path[0] == path[-1] == '"':
             path = path[1:-1]
@@ -122,7 +122,7 @@ class LineReader:
                 self._fault(f'.include_if_exists specifies a non-absolute path "{path}"', where)
                 return
             path = os.path.join(os.path.dirname(where.file), path)
-        if include[1] and not os.path.exists(path):
+        if include[1] and not os.path.exists(path.encode("latin-1")):
             return
         if self._depth >= _DEEPEST_INCLUDE:
             self._fault(f"files are included too deeply: {path}", where)

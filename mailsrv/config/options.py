@@ -115,8 +115,9 @@ def option(
 class OptionSet:
     """Something with declared options: the main section, or an instance of a driver.
 
-    ``values`` holds what the configuration sets, typed; ``places`` where it was
-    set; ``hidden`` the names of options set with ``hide``.
+    ``driver`` is the driver's name as configured.  ``values`` holds what the
+    configuration sets, typed; ``places`` where it was set; ``hidden`` the names
+    of options set with ``hide``.
     """
 
     kind: ClassVar[str] = "main"  # main, router, transport, authenticator
@@ -124,6 +125,7 @@ class OptionSet:
     def __init__(self, name: str = "", where: Position | None = None) -> None:
         self.name = name
         self.where = where
+        self.driver = ""
         self.values: dict[str, Any] = {}
         self.places: dict[str, Position] = {}
         self.hidden: set[str] = set()

@@ -156,13 +156,15 @@ def _integer(text: str, where: Position, largest: int, octal: bool = False) -> i
     return -value if sign == "-" else value
 
 
-def _with_suffix(value: int) -> str:
-    """Return a number with the largest of K, M, G that divides it."""
-    for suffix in ("G", "M", "K"):
-        unit = 1 << _SUFFIXES[suffix.lower()]
-        if value and value % unit == 0:
-            return f"{value // unit}{suffix}"
-    return str(value)
+def _with_suffix(value: int, suffixes: str) -> str:
+    """Return a number with the last of ``suffixes`` (from K on) that divides it."""
+    used = ""
+    for suffix in suffixes:
+        if not value or value % 1024:
+            break
+        value //= 1024
+        used = suffix
+    return f"{value}{used}"
 
 
 class _Integer(OptionType[int]):
@@ -176,10 +178,10 @@ class _Integer(OptionType[int]):
 
 
 class _SuffixedInteger(_Integer):
-    """An integer that ``-bP`` shows with K, M or G."""
+    """An integer that ``-bP`` shows with K or M."""
 
     def show(self, value: int) -> str:
-        return _with_suffix(value)
+        return _with_suffix(value, "KM")
 
 
 class _Kibibytes(_Integer):
@@ -190,7 +192,7 @@ class _Kibibytes(_Integer):
         return value if text[-1:].lower() in ("k", "m", "g") else value << 10
 
     def show(self, value: int) -> str:
-        return _with_suffix(value)
+        return _with_suffix(value, "KMGT")
 
 
 class _Octal(_Integer):
@@ -269,14 +271,19 @@ class _Time(OptionType[int]):
 
 
 class _TimeList(OptionType[tuple[int, ...]]):
-    """Times separated by colons."""
+    """Times separated by colons, each longer than the one before; ``0s`` alone is no time."""
 
     word = "time list"
     quotable = False
-    unset = " ="
 
     def parse(self, text: str, where: Position) -> tuple[int, ...]:
-        return tuple(parse_time(item.strip(" \t"), where) for item in text.split(":") if item)
+        items = [item.strip(" \t") for item in text.split(":")] if text else []
+        times = tuple(parse_time(item, where) for item in items)
+        if times == (0,):
+            return ()
+        if any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
+            raise ConfigError("time value out of order", where, "each must be longer than the last")
+        return times
 
     def show(self, value: tuple[int, ...]) -> str:
         return ":".join(show_time(item) for item in value)
@@ -447,7 +454,7 @@ LOCAL_PART_LIST: OptionType[Template] = _Expanded("local part list†")
 BOOLEAN: OptionType[bool] = _Boolean()
 BOOL_OR_EXPANDED: OptionType[bool | Template] = _BooleanOrExpanded()
 INTEGER: OptionType[int] = _Integer()
-SIZE: OptionType[int] = _SuffixedInteger()  # octets, shown with K, M, G
+SIZE: OptionType[int] = _SuffixedInteger()  # octets, shown with K or M
 KINT: OptionType[int] = _Kibibytes()  # octets, a number without suffix counts K
 OCTAL: OptionType[int] = _Octal()
 FIXED: OptionType[float] = _Fixed()

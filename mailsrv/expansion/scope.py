@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mailsrv.interfaces import IClock, ILookup, IResolver
 from mailsrv.mail.connection import Connection
@@ -20,6 +20,8 @@ from mailsrv.mail.routed import RoutedAddress
 
 if TYPE_CHECKING:
     from mailsrv.expansion.lists import NamedLists
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,18 @@ class Services:
     lookup: Callable[[str], ILookup | None]  # by type name
     resolver: IResolver | None = None
     lists: NamedLists | None = None
-    acl: Callable[..., Awaitable[Any]] | None = None  # for ${acl{…}} and the acl condition
+    acl: Callable[..., Awaitable[Any]] | None = None  # for ${acl{…}} and the acl condition: called
+    # with name, arguments, scope; gives (True accept, False deny or None defer; message)
     pid: int = 0
+    threads: Callable[..., Awaitable[Any]] | None = None  # runs function(*arguments) in a thread
+    queue_running: bool = False  # a delivery that a queue run began
+
+    async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run what blocks in a thread; here and now where there are no threads (commands)."""
+        if self.threads is None:
+            return function(*arguments)
+        result: T = await self.threads(function, *arguments)
+        return result
 
 
 @dataclass(slots=True)

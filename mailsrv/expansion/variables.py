@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from mailsrv.expansion import bodies, times
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.headers import header_value, headers_of
-from mailsrv.expansion.hostname import rcvhost, sender_host_name, full_host
+from mailsrv.expansion.hostname import full_host, rcvhost, sender_host_name
 from mailsrv.expansion.parse import NOT_BUILT
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.tree import Node, Variable, WaitingVariable

@@ -274,22 +274,21 @@ def delivered(
     return line + _times(message, outcome, selectors, now)
 
 
-def _number_and_text(outcome: Outcome) -> tuple[int, str]:
-    """Return the number of an error, and what is to be said of it."""
-    number, known = _ERROR_NUMBERS.get(outcome.error.lower(), (0, ""))
-    if known and known.lower() in outcome.reason.lower():
-        known = ""
-    return number, ": ".join(text for text in (known, outcome.reason) if text)
-
-
 def deferred(message: Message, outcome: Outcome, selectors: Selectors) -> str:
-    """Return the line of a delivery that is to be tried again (``==``)."""
-    number, text = _number_and_text(outcome)
+    """Return the line of a delivery that is to be tried again (``==``).
+
+    An error of the system has its text right behind its number, as in Exim.
+    """
+    number, meaning = _ERROR_NUMBERS.get(outcome.error.lower(), (0, ""))
+    text = outcome.reason
     line = f"== {address(outcome, selectors)}{_common(message, outcome, selectors)}"
-    if not outcome.address.transport:
-        line += "" if outcome.address.router else " routing"
-    line += f" defer ({number}){_host(outcome, selectors)}"
-    line += _outgoing_tls(outcome, selectors) + _deliver_time(outcome, selectors)
+    if not outcome.address.transport and not outcome.address.router:
+        line += " routing"
+    line += f" defer ({number})"
+    if meaning and (not text or text == meaning):
+        line, text = f"{line}: {meaning}", ""
+    line += _host(outcome, selectors) + _outgoing_tls(outcome, selectors)
+    line += _deliver_time(outcome, selectors)
     return f"{line}: {text}" if text else line
 
 

@@ -86,6 +86,7 @@ class Message:
     size: int = 0  # $message_size: octets of header and body as received
     frozen_at: float = 0.0  # 0 = not frozen
     delivered: frozenset[str] = frozenset()  # done already (delivered, or failed and reported)
+    parts: frozenset[str] = frozenset()  # keys of delivered descendants of recipients not yet done
     queue_only: bool = False  # no immediate delivery
     warned: int = 0  # delay warnings sent
 

@@ -1,0 +1,1 @@
+"""Routing: which router decides about an address, and how (stage 5)."""

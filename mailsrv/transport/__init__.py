@@ -1,0 +1,1 @@
+"""Transport: routed addresses are handed over, here or to other hosts (stage 6)."""

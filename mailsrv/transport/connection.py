@@ -14,11 +14,13 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError, TimeoutError
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailsrv.interfaces import IClock
+from mailsrv.net.connect import connect
 from mailsrv.wire.client import (
     DotStuffer,
     Phase,
@@ -92,29 +94,25 @@ class Connector:
 
     async def connect(self, target: Target, protocol: HopProtocol, timeout: float) -> None:
         """See :meth:`IConnector.connect`."""
-        from twisted.internet.endpoints import connectProtocol
-
+        factory: Any = Factory.forProtocol(lambda: protocol)
         try:
-            await connectProtocol(self._endpoint(target, timeout), protocol)
+            await connect(
+                self._reactor,
+                target.address,
+                factory,
+                port=target.port,
+                timeout=timeout,
+                bind=target.interface,
+            )
         except TimeoutError as error:
             raise HopFailure("Connection timed out", "timeout_connect") from error
         except ConnectionRefusedError as error:
             raise HopFailure("Connection refused", "refused") from error
         except (ConnectError, OSError) as error:
             raise HopFailure(printable(str(error.args[-1] if error.args else error))) from error
-        if target.keepalive and hasattr(protocol.transport, "setTcpKeepAlive"):
-            protocol.transport.setTcpKeepAlive(1)
-
-    def _endpoint(self, target: Target, timeout: float) -> Any:
-        from twisted.internet import endpoints
-
-        if target.address.startswith("/"):
-            return endpoints.UNIXClientEndpoint(self._reactor, target.address, timeout)
-        kind = (
-            endpoints.TCP6ClientEndpoint if ":" in target.address else endpoints.TCP4ClientEndpoint
-        )
-        bind = (target.interface, 0) if target.interface else None
-        return kind(self._reactor, target.address, target.port, timeout, bind)
+        keep_alive = getattr(protocol.transport, "setTcpKeepAlive", None)
+        if target.keepalive and keep_alive is not None:
+            keep_alive(1)
 
 
 @implementer(IPushProducer)
@@ -124,6 +122,8 @@ class HopProtocol(TwistedProtocol):
     One :meth:`run` at a time.  ``answered`` tells whether the hop has replied
     during the last one; ``alive`` whether another may follow.
     """
+
+    transport: Any
 
     def __init__(self, clock: IClock, session: Session, timeouts: Timeouts) -> None:
         self.session = session
@@ -162,9 +162,11 @@ class HopProtocol(TwistedProtocol):
         else:
             self._wake()
 
-    def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008
+    def connectionLost(self, reason: Failure | None = None) -> None:
         """The connection is gone."""
-        self._failure = self._failure or HopFailure("remote host closed connection", "lost_connection")
+        self._failure = self._failure or HopFailure(
+            "Remote host closed connection", "lost_connection"
+        )
         self._wake()
 
     def pauseProducing(self) -> None:
@@ -256,7 +258,7 @@ class HopProtocol(TwistedProtocol):
         return self._replies.pop(0)
 
     async def _until(self, ready: Callable[[], bool], limit: float, late: str) -> None:
-        """Wait until ``ready`` or the connection fails, at most ``limit`` seconds (0 = no limit)."""
+        """Wait until ``ready`` or a failure, at most ``limit`` seconds (0 = no limit)."""
         timer = (
             self._clock.callLater(limit, self.fail, HopFailure(late, "timeout")) if limit else None
         )
@@ -280,7 +282,9 @@ class HopProtocol(TwistedProtocol):
                 self._write(waiting)
                 waiting = stuffer.feed(piece)
                 await self._until(
-                    lambda: not self._paused, self.timeouts.data, "timeout while sending the message"
+                    lambda: not self._paused,
+                    self.timeouts.data,
+                    "timeout while sending the message",
                 )
         finally:
             self._produce(False)

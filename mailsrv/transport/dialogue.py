@@ -309,7 +309,9 @@ def _failed(
         reason, error = failure.reason, failure.error
         if plan.host is None and failure.phase is None:
             place = plan.hop.target.address
-            reason = f"Failed to connect to socket {place} for {plan.hop.transport} transport: {reason}"
+            reason = (
+                f"Failed to connect to socket {place} for {plan.hop.transport} transport: {reason}"
+            )
         elif failure.phase is not None:
             reason = f"{plan.label} session failed after {failure.phase.value}: {reason}"
     return Outcome(

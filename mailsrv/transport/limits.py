@@ -49,9 +49,10 @@ class Limits:
         def cancelled(_: Deferred[None]) -> None:
             self._waiting.remove(entry)
 
-        entry = (wanted, Deferred(cancelled))
+        turn: Deferred[None] = Deferred(cancelled)
+        entry = (wanted, turn)
         self._waiting.append(entry)
-        await entry[1]
+        await turn
 
     def _next(self) -> None:
         """Let those run, in order of arrival, for whom there is room now."""

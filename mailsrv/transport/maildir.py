@@ -6,22 +6,23 @@ synced too: success is reported only when a crash cannot take the message away.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from mailsrv.errors import TemporaryFailure
+from mailsrv.mail.status import LOCAL_PROBLEM, Status
 
+_FULL = Status(452, 3, 1, "Insufficient storage")
 _COUNTER = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
 class Maildir:
-    """A delivery's destination: its directory, and how missing things are made.
-
-    ``quota`` is in octets, 0 = none.
-    """
+    """A delivery's destination: its directory, and how missing things are made."""
 
     directory: str
     host: str
@@ -32,16 +33,57 @@ class Maildir:
     retries: int = 10
 
 
-def deliver(maildir: Maildir, pieces: Iterable[bytes], now: float) -> str:
-    """Write a message and return its path.
+class MaildirWriter:
+    """One message on its way into a Maildir: made, written, then finished or aborted.
 
-    :raises TemporaryFailure: with the reason; nothing of the message is left then.
+    All methods block.  :raises TemporaryFailure: with the reason.
     """
+
+    def __init__(self, maildir: Maildir, now: float) -> None:
+        self._maildir = maildir
+        with failing(maildir.directory):
+            _prepare(maildir)
+            self._name, self._handle = _create(maildir, now)
+        self._temporary = os.path.join(maildir.directory, "tmp", self._name)
+
+    def write(self, piece: bytes) -> None:
+        """Write the next octets."""
+        with failing(self._maildir.directory):
+            write_all(self._handle, piece)
+
+    def finish(self) -> str:
+        """Make the message visible and durable; return its path."""
+        new = os.path.join(self._maildir.directory, "new")
+        final = os.path.join(new, self._name + self._maildir.tag)
+        with failing(self._maildir.directory):
+            os.fsync(self._handle)
+            os.link(self._temporary, final)  # unlike rename, it never replaces another message
+            try:
+                sync_directory(new)
+            except OSError:
+                os.unlink(final)
+                raise
+        self.abort()
+        return final
+
+    def abort(self) -> None:
+        """Remove what was written for the message; harmless after ``finish``."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+            with suppress(OSError):
+                os.unlink(self._temporary)
+
+
+@contextmanager
+def failing(place: str) -> Iterator[None]:
+    """Turn an error of the system into a temporary failure that names ``place``."""
     try:
-        _prepare(maildir)
-        return _write(maildir, pieces, now)
+        yield
     except OSError as error:
-        raise TemporaryFailure(reason=f"{maildir.directory}: {error.strerror or error}") from error
+        code = error.errno
+        status = _FULL if code in (errno.ENOSPC, errno.EDQUOT) else LOCAL_PROBLEM
+        raise TemporaryFailure(status, f"{place}: {error.strerror or error}") from error
 
 
 def _prepare(maildir: Maildir) -> None:
@@ -78,33 +120,6 @@ def sync_directory(path: str) -> None:
         os.close(handle)
 
 
-def _write(maildir: Maildir, pieces: Iterable[bytes], now: float) -> str:
-    name, handle = _create(maildir, now)
-    temporary = os.path.join(maildir.directory, "tmp", name)
-    new = os.path.join(maildir.directory, "new")
-    final = os.path.join(new, name + maildir.tag)
-    try:
-        try:
-            os.fchmod(handle, maildir.mode)
-            for piece in pieces:
-                write_all(handle, piece)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.link(temporary, final)  # unlike rename, it never replaces another message
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    try:
-        sync_directory(new)
-    except OSError:
-        os.unlink(final)
-        raise
-    finally:
-        os.unlink(temporary)
-    return final
-
-
 def _create(maildir: Maildir, now: float) -> tuple[str, int]:
     """Open a new file in ``tmp`` under a name that no delivery on any host has used."""
     host = maildir.host.replace("/", "\\057").replace(":", "\\072")
@@ -114,10 +129,12 @@ def _create(maildir: Maildir, now: float) -> tuple[str, int]:
         path = os.path.join(maildir.directory, "tmp", name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            return name, os.open(path, flags, maildir.mode)
+            handle = os.open(path, flags, maildir.mode)
         except FileExistsError:
             continue
-    raise TemporaryFailure(reason=f"no unique file name found in {maildir.directory}/tmp")
+        os.fchmod(handle, maildir.mode)  # whatever the umask is
+        return name, handle
+    raise TemporaryFailure(reason=f"{maildir.directory}: no unique file name was found")
 
 
 def write_all(handle: int, data: bytes) -> None:

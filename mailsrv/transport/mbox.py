@@ -12,14 +12,16 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.transport.maildir import make_directories, sync_directory, write_all
+from mailsrv.mail.status import Status
+from mailsrv.transport.maildir import failing, make_directories, sync_directory, write_all
 
 _COUNTER = itertools.count()
+_FULL = Status(452, 2, 2, "mailbox is full")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,6 @@ class Mailbox:
     use_flock: bool = False
     lockfile_mode: int = 0o600
     lockfile_timeout: float = 1800.0
-    lock_retries: int = 10
-    lock_interval: float = 3.0
     quota: int = 0  # octets, 0 = none
 
 
@@ -54,48 +54,51 @@ class OverQuota(TemporaryFailure):
     """The mailbox would grow beyond its quota."""
 
 
-def deliver(
-    mailbox: Mailbox,
-    pieces: Iterable[bytes],
-    size: int = 0,
-    pause: Callable[[float], object] = time.sleep,
-) -> None:
-    """Append a message of about ``size`` octets.
+class MailboxWriter:
+    """One message on its way into a mailbox: made, written, then finished or aborted.
 
-    :raises TemporaryFailure: with the reason; the mailbox is as it was then.
+    Making it takes the locks and opens the file; ``size`` is about how many
+    octets will come.  All methods block.
+
+    :raises Busy: somebody else holds a lock: try again later.
+    :raises TemporaryFailure: with the reason.
     """
-    if mailbox.path == "/dev/null":
-        return
-    try:
-        folder = os.path.dirname(mailbox.path)
-        if mailbox.create_directory and not os.path.isdir(folder):
-            make_directories(folder, mailbox.directory_mode)
-        _retrying(mailbox, lambda: _locked(mailbox, pieces, size), pause)
-    except OSError as error:
-        raise TemporaryFailure(reason=f"{mailbox.path}: {error.strerror or error}") from error
 
+    def __init__(self, mailbox: Mailbox, size: int = 0) -> None:
+        self._path = mailbox.path
+        self._held = ExitStack()
+        with failing(mailbox.path), ExitStack() as held:
+            folder = os.path.dirname(mailbox.path)
+            if mailbox.create_directory and not os.path.isdir(folder):
+                make_directories(folder, mailbox.directory_mode)
+            held.enter_context(_lock_file(mailbox))
+            self._handle = held.enter_context(_opened(mailbox))
+            _lock_open_file(mailbox, self._handle)
+            self._old = os.fstat(self._handle).st_size
+            if mailbox.quota and self._old + size > mailbox.quota:
+                raise OverQuota(_FULL, "mailbox is full (MTA-imposed quota exceeded)")
+            self._held = held.pop_all()
+        self._open = True
 
-def _retrying(
-    mailbox: Mailbox, action: Callable[[], None], pause: Callable[[float], object]
-) -> None:
-    """Try again while others hold a lock."""
-    tries = max(mailbox.lock_retries, 1)
-    for attempt in range(tries):
-        try:
-            action()
-            return
-        except Busy as busy:
-            if attempt + 1 == tries:
-                raise TemporaryFailure(
-                    reason=f"failed to lock mailbox {mailbox.path} ({busy})"
-                ) from None
-        pause(mailbox.lock_interval)
+    def write(self, piece: bytes) -> None:
+        """Write the next octets."""
+        with failing(self._path):
+            write_all(self._handle, piece)
 
+    def finish(self) -> str:
+        """Make the message durable, unlock the mailbox, return its path."""
+        with failing(self._path):
+            os.fsync(self._handle)
+        self._open = False
+        self._held.close()
+        return self._path
 
-def _locked(mailbox: Mailbox, pieces: Iterable[bytes], size: int) -> None:
-    with _lock_file(mailbox), _opened(mailbox) as handle:
-        _lock_open_file(mailbox, handle)
-        _append(mailbox, handle, pieces, size)
+    def abort(self) -> None:
+        """Take the mailbox back to what it was; harmless after ``finish``."""
+        if self._open:
+            self._open = False
+            with self._held:
+                os.ftruncate(self._handle, self._old)
 
 
 # --- locks ---------------------------------------------------------------------
@@ -228,16 +231,3 @@ def _check(mailbox: Mailbox, found: os.stat_result) -> None:
 def _check_owner(mailbox: Mailbox, found: os.stat_result) -> None:
     if mailbox.check_owner and found.st_uid != os.geteuid():
         raise TemporaryFailure(reason=f"mailbox {mailbox.path} has wrong uid ({found.st_uid})")
-
-
-def _append(mailbox: Mailbox, handle: int, pieces: Iterable[bytes], size: int) -> None:
-    old = os.fstat(handle).st_size
-    if mailbox.quota and old + size > mailbox.quota:
-        raise OverQuota(reason="mailbox is full (quota exceeded while writing to file)")
-    try:
-        for piece in pieces:
-            write_all(handle, piece)
-        os.fsync(handle)
-    except BaseException:
-        os.ftruncate(handle, old)
-        raise

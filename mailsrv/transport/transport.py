@@ -97,6 +97,9 @@ class Transport(OptionSet):
     needs_user: ClassVar[bool] = False  # what it writes belongs to the user that delivers
 
     body_only = option(BOOLEAN, default=False, help="send the body without the header")
+    debug_print = option(
+        EXPANDED, help="text for debugging output", no_effect="there is no debugging output"
+    )
     delivery_date_add = option(BOOLEAN, default=False, help="add a Delivery-date: header line")
     envelope_to_add = option(BOOLEAN, default=False, help="add an Envelope-to: header line")
     headers_add = option(STRING_LIST, help="header lines to add, each expanded")
@@ -116,6 +119,10 @@ class Transport(OptionSet):
         """See :meth:`OptionSet.check`."""
         if self.body_only and self.headers_only:
             raise ConfigError("only one of body_only and headers_only may be set", self.where)
+
+    def notes(self) -> list[str]:
+        """Return warnings for the administrator, when the options are read and checked."""
+        return []
 
     async def deliver(self, batch: Batch) -> None:
         """Deliver a batch; see :class:`Batch`.
@@ -177,7 +184,9 @@ def size_of(text: str) -> int:
     found = _SIZE.fullmatch(text.strip(" \t\n"))
     if found is None:
         raise TemporaryFailure(reason=f"malformed size {text!r}")
-    return int(float(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[found[2].lower()])
+    return int(
+        float(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[found[2].lower()]
+    )
 
 
 async def expand(template: Template | None, scope: Scope) -> str:

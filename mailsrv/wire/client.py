@@ -201,7 +201,7 @@ class DotStuffer:
         return first + data.replace(b"\n.", b"\n..")
 
     def end(self) -> bytes:
-        """Return the octets that end the message: its last line end if it lacks one, and the dot."""
+        """Return the octets that end the message: a line end if it lacks one, and the dot."""
         rest = self._stuff(self._ends.end())
         return rest + (b".\r\n" if self._at_start else b"\r\n.\r\n")
 

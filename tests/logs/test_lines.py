@@ -164,11 +164,15 @@ class DeliveryTests(SynchronousTestCase):
         )
 
     def test_deferral(self) -> None:
-        outcome = an_outcome(Result.DEFERRED, error="refused", host=MX)
+        outcome = an_outcome(Result.DEFERRED, error="refused", seconds=0.0)
+        self.assertEqual(
+            lines.deferred(a_message(), outcome, DEFAULT | {"deliver_time"}),
+            "== to@example.org R=dovecot T=lmtp defer (111): Connection refused DT=0s",
+        )
+        outcome = an_outcome(Result.DEFERRED, error="rcpt_4xx", host=MX, reason="450 busy")
         self.assertEqual(
             lines.deferred(a_message(), outcome, DEFAULT),
-            "== to@example.org R=dovecot T=lmtp defer (111) H=mx.example.net [192.0.2.25]: "
-            "Connection refused",
+            "== to@example.org R=dovecot T=lmtp defer (-44) H=mx.example.net [192.0.2.25]: 450 busy",
         )
 
     def test_failure(self) -> None:

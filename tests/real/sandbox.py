@@ -88,7 +88,9 @@ class Sandbox:
             ("group", f"{name}:x:{uid}:\n"),
         ):
             path = self.etc / file
-            kept = [row for row in path.read_text().split("\n") if row and row.split(":")[0] != name]
+            kept = [
+                row for row in path.read_text().split("\n") if row and row.split(":")[0] != name
+            ]
             path.write_text("\n".join(kept) + "\n" + line)
 
     def command(self, words: Sequence[str | Path]) -> list[str]:

@@ -54,8 +54,8 @@ class Cred(Authenticator):
 
     def checker(self, environment: Environment) -> Any:
         """See :meth:`Authenticator.checker`."""
-        from twisted.cred.credentials import IUsernamePassword
         from twisted.cred import strcred
+        from twisted.cred.credentials import IUsernamePassword
 
         assert self.checker_ is not None
         make: Any = strcred.makeChecker

@@ -32,8 +32,8 @@ class ConditionChecker:
         self._condition = condition
         self._services = services
 
-    def requestAvatarId(self, credentials: Any) -> Deferred[MailUser]:
-        """Return the user, or fail with :class:`Refused` or :class:`TemporaryFailure`."""
+    def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """Return the :class:`MailUser`, or fail with :class:`Refused` or :class:`TemporaryFailure`."""
         return Deferred.fromCoroutine(self._check(credentials))
 
     async def _check(self, credentials: PasswordCredentials) -> MailUser:

@@ -24,8 +24,8 @@ class DovecotChecker:
     def __init__(self, socket: AuthSocket) -> None:
         self._socket = socket
 
-    def requestAvatarId(self, credentials: Any) -> Deferred[MailUser]:
-        """Return the user, or fail with ``Refused`` or :class:`TemporaryFailure`."""
+    def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """Return the :class:`MailUser`, or fail with ``Refused`` or :class:`TemporaryFailure`."""
         return Deferred.fromCoroutine(self._check(credentials))
 
     async def _check(self, credentials: DialogueCredentials) -> MailUser:

@@ -1,0 +1,1 @@
+"""The transports: one file and one class each, named as in the configuration."""

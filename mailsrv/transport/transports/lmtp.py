@@ -51,5 +51,7 @@ class Lmtp(BatchingTransport):
             await attempt(plan, batch, batch.addresses, content, last=True)
 
     def _limits(self, batch: Batch, path: str) -> Mapping[Key, int]:
-        users = {("user", path, address.address.lower()): PER_USER for address in batch.addresses}
+        users: dict[Key, int] = {
+            ("user", path, address.address.lower()): PER_USER for address in batch.addresses
+        }
         return {("hop", path): batch.facilities.per_hop, **users}

@@ -39,6 +39,7 @@ class Smtp(Transport):
     """Delivers to other hosts."""
 
     local = False
+    _named_host = False
 
     allow_localhost = option(BOOLEAN, default=False, help="deliver to hosts that are this host")
     command_timeout = option(TIME, default=300, help="time for the greeting and each reply")
@@ -48,6 +49,7 @@ class Smtp(Transport):
     fallback_hosts = option(STRING_LIST, help="hosts to try when no other could be used")
     final_timeout = option(TIME, default=600, help="time for the reply to the end of data")
     helo_data = option(EXPANDED, "$primary_hostname", help="our name in EHLO")
+    host = option(STRING_LIST, help="taken as hosts, with a warning", ours=True)
     hosts = option(STRING_LIST, help="hosts for addresses that have none of their router")
     hosts_avoid_esmtp = option(HOST_LIST, help="hosts to greet with HELO")
     hosts_avoid_pipelining = option(HOST_LIST, help="hosts to send one command at a time")
@@ -67,6 +69,11 @@ class Smtp(Transport):
     def check(self) -> None:
         """See :meth:`OptionSet.check`."""
         super().check()
+        if self.host is not None:
+            if self.hosts is not None:
+                raise ConfigError("host and hosts are one option", self.places.get("host"))
+            self._named_host = True
+            self.values["hosts"] = self.values.pop("host")
         where = self.places.get("protocol", self.where)
         if self.protocol == "smtps":
             raise ConfigError("protocol = smtps is known to Exim, not to mailsrv", where)
@@ -77,6 +84,10 @@ class Smtp(Transport):
                 raise ConfigError(f"{name} must not be zero", self.places.get(name, self.where))
         if self.hosts_override and self.hosts is None:
             raise ConfigError("hosts_override needs hosts", self.places.get("hosts_override"))
+
+    def notes(self) -> list[str]:
+        """Return warnings for the administrator."""
+        return ["host is taken as hosts, which is Exim's name for it"] if self._named_host else []
 
     def most(self) -> int:
         """See :meth:`Transport.most`."""
@@ -137,9 +148,8 @@ class Smtp(Transport):
 
     async def _addresses(self, batch: Batch, item: HostItem) -> list[Host]:
         addresses = item.literal or await batch.facilities.resolver.addresses(item.name)
-        if any(batch.facilities.is_local(address) for address in addresses):
-            if not self.allow_localhost:
-                raise TemporaryFailure(reason=f"{item.name} is the local host: see allow_localhost")
+        if not self.allow_localhost and any(map(batch.facilities.is_local, addresses)):
+            raise TemporaryFailure(reason=f"{item.name} is the local host: see allow_localhost")
         return [Host(item.name, address, item.port) for address in addresses]
 
     # --- one host ---
@@ -207,7 +217,9 @@ class _Run:
     async def over(self, hosts: Sequence[Host], *, last: bool) -> None:
         """Try ``hosts`` in order; settle what is left after them if ``last``."""
         due = [host for host in hosts if self._due(host)]
-        chosen = _within(due, self._transport.hosts_max_try, self._transport.hosts_max_try_hardlimit)
+        chosen = _within(
+            due, self._transport.hosts_max_try, self._transport.hosts_max_try_hardlimit
+        )
         for host in chosen:
             if not self.open:
                 return

@@ -1,0 +1,32 @@
+"""``condition``: true or false by an expansion."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mailsrv.acl.item import Item
+from mailsrv.acl.model import Undecided
+
+if TYPE_CHECKING:
+    from mailsrv.acl.evaluation import Evaluation
+
+_NUMBER = re.compile(r"-?[0-9]+")
+
+
+class Condition(Item):
+    """True for yes, true and a number that is not zero; false for no, false, zero and nothing."""
+
+    name = "condition"
+
+    async def test(self, run: Evaluation) -> bool:
+        """Tell whether the condition is met."""
+        text = await run.expanded(self.argument)
+        if _NUMBER.fullmatch(text):
+            return text.strip("-0") != ""
+        word = text.lower()
+        if word in ("yes", "true"):
+            return True
+        if word in ("", "no", "false"):
+            return False
+        raise Undecided(log=f'invalid "condition" value "{text}"', error=True)

@@ -1,0 +1,33 @@
+"""``mailsrv -bV``: the version, what is built in, and whether the configuration is good."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from mailsrv.commands.terminal import say
+from mailsrv.config.main import FIXED_NEVER_USERS
+from mailsrv.config.model import Configuration
+from mailsrv.config.registry import built_in, module_names
+
+
+def mailsrv_version() -> str:
+    """The version of the installed package; "unknown" in a bare checkout."""
+    try:
+        return version("mailsrv")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def main(configuration: Configuration) -> int:
+    """Print the version and the name of the file, warnings to the standard error; returns 0."""
+    print(f"mailsrv version {mailsrv_version()}, for configurations of Exim 4.96")
+    print(f"Python {sys.version.split()[0]}")
+    print(f"Lookups (built-in): {' '.join(module_names('mailsrv.lookup'))}")
+    for kind in ("authenticator", "router", "transport"):
+        print(f"{kind.capitalize()}s: {' '.join(built_in(kind))}")
+    print(f"Fixed never_users: {':'.join(map(str, FIXED_NEVER_USERS))}")
+    for warning in configuration.warnings:
+        say(f"mailsrv: warning: {warning}", error=True)
+    say(f"Configuration file is {configuration.file}")
+    return 0

@@ -1,0 +1,48 @@
+"""``mailsrv -bP``: print what is in force, as Exim does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from mailsrv.commands.terminal import say
+from mailsrv.config.dump import Dump, NotFound
+from mailsrv.config.model import Configuration
+
+_WITH_NAME = ("router", "transport", "authenticator", "macro")
+
+
+def main(configuration: Configuration, arguments: Sequence[str], *, names: bool = True) -> int:
+    """Print the options, drivers, lists or macros that ``arguments`` name; all options for none.
+
+    Returns 1 if one of them is not there; the others are printed.
+    """
+    dump = Dump(configuration, admin=_is_admin(configuration), names=names)
+    status = 0
+    for request in _requests(arguments):
+        try:
+            for line in dump.show(request):
+                say(line)
+        except NotFound as problem:
+            say(str(problem))
+            status = 1
+    return status
+
+
+def _requests(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Split the words: some take the next word as a name."""
+    words = list(arguments)
+    if not words:
+        yield ()
+    while words:
+        count = 2 if words[0] in _WITH_NAME and len(words) > 1 else 1
+        yield words[:count]
+        del words[:count]
+
+
+def _is_admin(configuration: Configuration) -> bool:
+    """Tell whether the caller may see hidden values: root, the server's user, admin_groups."""
+    main = configuration.main
+    groups = {group.gid for group in (*(main.admin_groups or ()), main.exim_group) if group}
+    user = main.exim_user
+    return os.getuid() in (0, user.uid if user else 0) or bool(groups & set(os.getgroups()))

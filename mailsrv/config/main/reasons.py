@@ -1,0 +1,10 @@
+"""Why a main option that Exim has changes nothing in mailsrv: the words of the warning."""
+
+NO_LOCAL_INPUT = "mailsrv takes no messages on its standard input yet"
+OWN_SPOOL = "mailsrv's spool is a database"
+NO_SCANNING = "there is no content scanning here; the ACL conditions that need it are refused"
+NO_DKIM = "there is no DKIM, SPF or DMARC here; the ACL conditions that need it are refused"
+NO_LOOKUP = "the lookup type that reads it is not built"
+NO_TLS_FEATURE = "this feature of TLS is not built; connections work without it"
+OWN_PROCESSES = "mailsrv has its own processes and schedule"
+UNUSED = "nothing in mailsrv needs it"

@@ -1,0 +1,236 @@
+"""Reads a configuration file whole and tells all its faults in one run (chapters 6 and 14).
+
+What each section means is known to others: drivers through
+:mod:`mailsrv.config.registry`; ``acl``, ``retry`` and ``rewrite`` through the
+function ``parse_section(lines) -> (object, errors)`` of their own modules.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mailsrv.config.drivers import DriverSection, check_instances
+from mailsrv.config.known import main_options
+from mailsrv.config.lines import BLANKS, Line, LineReader
+from mailsrv.config.macros import Macros
+from mailsrv.config.main import MainOptions
+from mailsrv.config.model import LIST_KINDS, Configuration, NamedList
+from mailsrv.config.references import check_references
+from mailsrv.config.settings import set_options, unquote
+from mailsrv.errors import ConfigError, ConfigErrors, Position
+from mailsrv.expansion.template import Template, compile_string
+
+_BEGIN: Final = re.compile(r"begin (.*)", re.IGNORECASE | re.DOTALL)
+_NAMED_LIST: Final = re.compile(
+    r"(hide[ \t]+)?(domain|host|address|localpart)list(_cache)?[ \t]+(\w*)[ \t]*(=?)[ \t]*(.*)",
+    re.ASCII | re.DOTALL,
+)
+_MACRO: Final = re.compile(r"[A-Z]\w*[ \t]*=", re.ASCII)
+_DRIVERS: Final = {
+    "routers": "router",
+    "transports": "transport",
+    "authenticators": "authenticator",
+}
+_PARSERS: Final = {
+    "acls": "mailsrv.acl.parse",
+    "retrys": "mailsrv.queue.rules",
+    "rewrites": "mailsrv.routing.rewrite",
+}
+
+
+def read(path: str, macros: Mapping[str, str] | None = None) -> Configuration:
+    """Read the configuration at ``path``; ``macros`` are those of the command line.
+
+    :raises ConfigErrors: all faults, in the order of the file.
+    """
+    octets = os.fsencode(os.path.abspath(path)).decode("latin-1")
+    return _Reading(octets, Macros(macros)).run()
+
+
+class _Main:
+    """The lines before the first ``begin``."""
+
+    def __init__(self, configuration: Configuration, macros: Macros) -> None:
+        self._configuration = configuration
+        self._macros = macros
+
+    def take(self, line: Line) -> None:
+        """Take a macro definition, a named list or an option."""
+        if "A" <= line.text[0] <= "Z":
+            self._macros.define(line.text, line.where)
+        elif found := _NAMED_LIST.fullmatch(line.text):
+            self._named_list(found, line.where)
+        else:
+            main = self._configuration.main
+            for name in set_options(main, line, main_options()):
+                why = type(main).options()[name].no_effect
+                if why:
+                    self._configuration.warnings.append(
+                        f"{line.where}: {name} has no effect here: {why}"
+                    )
+
+    def _named_list(self, found: re.Match[str], where: Position) -> None:
+        hide, kind, cached, name, equals, rest = found.groups()
+        if not name or not equals:
+            raise ConfigError(f"missing '=' after \"{name}\"", where)
+        lists = self._configuration.named_lists[kind]
+        if name in lists:
+            raise ConfigError(
+                f'duplicate name "{name}" for a named {kind} list',
+                where,
+                f"first in {lists[name].where}",
+            )
+        try:
+            text = unquote(rest.rstrip(BLANKS), where)
+        except ConfigError as error:
+            raise ConfigError(f"{error.problem} for {name}", where) from None
+        template = compile_string(text, where)
+        lists[name] = NamedList(name, template, where, bool(cached), bool(hide))
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+
+class _Parsed:
+    """A section with a syntax of its own: collects its lines for the parser."""
+
+    def __init__(self, section: str, macros: Macros) -> None:
+        self.lines: list[Line] = []
+        self._macros = macros if section == "acls" else None
+        self._needs_name = section == "acls"
+
+    def take(self, line: Line) -> None:
+        """Keep a line; between ACLs macros can be defined, which ends the ACL before."""
+        if self._macros is not None and _MACRO.match(line.text):
+            self._macros.define(line.text, line.where)
+            self._needs_name = True
+            return
+        if self._needs_name and not re.match(r"\w+[ \t]*:", line.text, re.ASCII):
+            raise ConfigError("missing or malformed ACL name", line.where, "a name and a colon")
+        self._needs_name = False
+        self.lines.append(line)
+
+    def finish(self) -> None:
+        """Parsing is done when all is read, with that of absent sections."""
+
+
+class _Reading:
+    """One reading of a file."""
+
+    def __init__(self, path: str, macros: Macros) -> None:
+        self.errors: list[ConfigError] = []
+        self.macros = macros
+        self.reader = LineReader(path, macros, self.errors)
+        self.configuration = Configuration(path, MainOptions(), {kind: {} for kind in LIST_KINDS})
+        self.parsed = {section: _Parsed(section, macros) for section in _PARSERS}
+        self.drivers: dict[str, DriverSection] = {}
+        self.begun: dict[str, Position] = {}
+
+    def run(self) -> Configuration:
+        """Read all, then check what needs the whole file."""
+        section: _Main | _Parsed | DriverSection | None = _Main(self.configuration, self.macros)
+        order: dict[Position, int] = {}
+        for line in self.reader:
+            order.setdefault(line.where, len(order))
+            self.configuration.lines.append(line)
+            try:
+                begin = _BEGIN.fullmatch(line.text)
+                if begin is not None:
+                    if section is not None:
+                        section.finish()
+                    section = None
+                    section = self._begin(begin[1].strip(BLANKS), line.where)
+                elif section is not None:
+                    section.take(line)
+            except ConfigError as error:
+                self.errors.append(error)
+        if section is not None:
+            section.finish()
+        self._conclude()
+        if self.errors:
+            raise ConfigErrors(_in_order(self.errors, order))
+        return self.configuration
+
+    def _begin(self, name: str, where: Position) -> _Parsed | DriverSection | None:
+        """Start a section; the names are singular or plural, in any case."""
+        section = name.lower() if name.lower().endswith("s") else f"{name.lower()}s"
+        if section == "local_scans":
+            raise ConfigError('section "local_scan" is known to Exim, not to mailsrv', where)
+        if section not in _PARSERS and section not in _DRIVERS:
+            known = ", ".join(sorted([*_DRIVERS, "acl", "retry", "rewrite"]))
+            raise ConfigError(f'"{name}" is not a known configuration section name', where, known)
+        if section in self.begun:
+            raise ConfigError(
+                f'"{name}" section is repeated in the configuration file',
+                where,
+                f"first in {self.begun[section]}",
+            )
+        self.begun[section] = where
+        if section in _PARSERS:
+            return self.parsed[section]
+        self.drivers[section] = DriverSection(_DRIVERS[section], self.macros, self.errors)
+        return self.drivers[section]
+
+    def _conclude(self) -> None:
+        configuration = self.configuration
+        for section, drivers in self.drivers.items():
+            if section == "transports":
+                configuration.transports = {each.name: each for each in drivers.instances}
+            else:
+                setattr(configuration, section, drivers.instances)
+        configuration.main.complete()
+        configuration.acls = self._parse("acls")
+        configuration.retry = self._parse("retrys")
+        configuration.rewrite = self._parse("rewrites")
+        configuration.macros = dict(self.macros.values)
+        self.errors += check_instances(configuration)
+        self.errors += check_references(configuration, self.parsed["acls"].lines)
+        _warn_of_bad_strings(configuration)
+
+    def _parse(self, section: str) -> Any:
+        result, errors = importlib.import_module(_PARSERS[section]).parse_section(
+            tuple(self.parsed[section].lines)
+        )
+        self.errors += errors
+        return result
+
+
+def _in_order(errors: list[ConfigError], order: Mapping[Position, int]) -> list[ConfigError]:
+    """Return errors in the order in which the file was read; those without a line come last.
+
+    A fault in a line that is no logical line (a directive) stays near the line before it.
+    """
+
+    def place(error: ConfigError) -> tuple[float, int]:
+        if error.where is None:
+            return float("inf"), 0
+        if error.where in order:
+            return order[error.where], 0
+        before = [
+            order[where]
+            for where in order
+            if where.file == error.where.file and where.line < error.where.line
+        ]
+        return max(before, default=-1), 1
+
+    return sorted(errors, key=place)
+
+
+def _warn_of_bad_strings(configuration: Configuration) -> None:
+    """Warn of strings that cannot be expanded: as in Exim, they fail when they are reached."""
+    sets = [configuration.main]
+    for kind in _DRIVERS.values():
+        sets += configuration.instances(kind)  # type: ignore[arg-type]
+    named = [
+        (f"{kind}list {name}", each.template)
+        for kind, lists in configuration.named_lists.items()
+        for name, each in lists.items()
+    ]
+    settings = [(name, value) for each in sets for name, value in each.values.items()]
+    for name, value in settings + named:
+        if isinstance(value, Template) and value.error is not None:
+            configuration.warnings.append(f"{value.where}: {name}: {value.error.reason}")

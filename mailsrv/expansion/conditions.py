@@ -1,0 +1,377 @@
+"""The table of conditions (specification 11.7).
+
+An eager condition is a pure function of its evaluated strings (``@eager``);
+others read themselves and give a :class:`Condition`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+from mailsrv.expansion import structured
+from mailsrv.expansion.arithmetic import integer
+from mailsrv.expansion.errors import ExpansionError, ForcedFailure
+from mailsrv.expansion.headers import find, header_kind
+from mailsrv.expansion.operators_ip import parse_ip
+from mailsrv.expansion.parse import NOT_BUILT, SPACE, Parser
+from mailsrv.expansion.passwords import check_password
+from mailsrv.expansion.paths import as_path
+from mailsrv.expansion.regex import compile_regex, groups
+from mailsrv.expansion.scope import Scope
+from mailsrv.expansion.separated import split_list
+from mailsrv.expansion.tree import Condition, Text, Verdict, any_waits, evaluate
+from mailsrv.expansion.variables import variable
+from mailsrv.mail.message import Message
+from mailsrv.mail.taint import like
+
+Reader = Callable[[Parser, str], Condition]
+Comparison = Callable[[str, str], bool]
+
+CONDITIONS: dict[str, Reader] = {}
+
+UNBUILT = frozenset(("inbound_srs", "ldapauth", "pam", "pwcheck", "radius", "saslauthd"))
+
+
+def parse_condition(parser: Parser) -> Condition:
+    """Read one condition, with its negations."""
+    negated = False
+    parser.skip_space()
+    while parser.take("!"):
+        negated = not negated
+        parser.skip_space()
+    name = _symbol(parser) or parser.name()
+    if not name:
+        rest = parser.rest()[:16]
+        raise ExpansionError(f'condition name expected, but found "{rest}"')
+    reader = CONDITIONS.get(name)
+    if reader is None:
+        if name in UNBUILT:
+            raise ExpansionError(f"condition {name}: {NOT_BUILT}")
+        raise ExpansionError(f'unknown condition "{name}"')
+    condition = reader(parser, name)
+    return _negate(condition) if negated else condition
+
+
+def _symbol(parser: Parser) -> str:
+    for symbol in ("==", ">=", "<=", "=", ">", "<"):
+        if parser.take(symbol):
+            return symbol
+    return ""
+
+
+def _negate(condition: Condition) -> Condition:
+    async def test(scope: Scope) -> Verdict:
+        true, after = await condition.test(scope)
+        return not true, after
+
+    return Condition(test, waits=condition.waits)
+
+
+def reads(*names: str) -> Callable[[Reader], Reader]:
+    """Register a condition that reads itself."""
+
+    def register(reader: Reader) -> Reader:
+        for name in names:
+            CONDITIONS[name] = reader
+        return reader
+
+    return register
+
+
+def eager(name: str, count: int, function: Callable[..., bool]) -> None:
+    """Register a pure function of ``count`` strings."""
+
+    def read(parser: Parser, name: str) -> Condition:
+        nodes = parser.arguments(count, count, name, end=False)
+
+        async def test(scope: Scope) -> Verdict:
+            return function(*[await evaluate(node, scope) for node in nodes]), scope
+
+        return Condition(test, waits=any_waits(*nodes))
+
+    CONDITIONS[name] = read
+
+
+# --- comparisons -----------------------------------------------------------------
+
+
+def _caseless(compare: Comparison) -> Comparison:
+    return lambda left, right: compare(left.lower(), right.lower())
+
+
+def _numeric(compare: Callable[[int, int], bool]) -> Comparison:
+    return lambda left, right: compare(integer(left), integer(right))
+
+
+_TEXT: dict[str, Comparison] = {
+    "eq": lambda left, right: left == right,
+    "ge": lambda left, right: left >= right,
+    "gt": lambda left, right: left > right,
+    "le": lambda left, right: left <= right,
+    "lt": lambda left, right: left < right,
+}
+_NUMBERS: dict[str, Callable[[int, int], bool]] = {
+    "=": lambda left, right: left == right,
+    "==": lambda left, right: left == right,
+    ">": lambda left, right: left > right,
+    ">=": lambda left, right: left >= right,
+    "<": lambda left, right: left < right,
+    "<=": lambda left, right: left <= right,
+}
+COMPARISONS: dict[str, Comparison] = {
+    **_TEXT,
+    **{f"{name}i": _caseless(compare) for name, compare in _TEXT.items()},
+    **{name: _numeric(compare) for name, compare in _NUMBERS.items()},
+}
+for _name, _compare in COMPARISONS.items():
+    eager(_name, 2, _compare)
+
+
+# --- truth and form ---------------------------------------------------------------
+
+
+def boolean(text: str) -> bool:
+    """The truth of a string, strictly (``bool``).
+
+    :raises ExpansionError: it is neither true nor false.
+    """
+    word = text.strip(SPACE).lower()
+    if word in ("", "false", "no"):
+        return False
+    if word in ("true", "yes"):
+        return True
+    digits = word[1:] if word[:1] in ("-", "+") else word
+    if digits.isascii() and digits.isdecimal():
+        return bool(digits.strip("0"))
+    raise ExpansionError(f'unrecognised boolean value "{text.strip(SPACE)}"')
+
+
+def boolean_lax(text: str) -> bool:
+    """The truth of a string as the routers' ``condition`` takes it (``bool_lax``)."""
+    return text.strip(SPACE).lower() not in ("", "0", "no", "false")
+
+
+def _is_ip(version: int, text: str) -> bool:
+    address = parse_ip(text)
+    return address is not None and version in (0, address.version)
+
+
+eager("bool", 1, boolean)
+eager("bool_lax", 1, boolean_lax)
+eager("isip", 1, partial(_is_ip, 0))
+eager("isip4", 1, partial(_is_ip, 4))
+eager("isip6", 1, partial(_is_ip, 6))
+
+
+def _flag(test: Callable[[Scope], bool]) -> Reader:
+    def read(parser: Parser, name: str) -> Condition:
+        async def run(scope: Scope) -> Verdict:
+            return test(scope), scope
+
+        return Condition(run, waits=False)
+
+    return read
+
+
+CONDITIONS["queue_running"] = _flag(lambda scope: scope.services.queue_running)
+CONDITIONS["first_delivery"] = _flag(
+    lambda scope: not isinstance(scope.message, Message) or not scope.message.delivered
+)
+
+
+@reads("def")
+def _def(parser: Parser, name: str) -> Condition:
+    if not parser.take(":"):
+        raise ExpansionError('":" expected after "def"')
+    start = parser.position
+    name = parser.name()
+    prefix, underscore, _ = name.partition("_")
+    if parser.header(name, start) is not None:
+        field = parser.text[start + len(prefix) + 1 : parser.position].rstrip(":")
+        assert header_kind(prefix + underscore) is not None
+
+        async def exists(scope: Scope) -> Verdict:
+            return bool(find(scope, field)), scope
+
+        return Condition(exists, waits=False)
+    if name in ("acl_c", "acl_m") or not name:
+        raise ExpansionError('variable name expected after "def:"' if not name else name)
+    node = variable(name, f'unknown variable "{name}" after "def:"')
+
+    async def test(scope: Scope) -> Verdict:
+        return bool(await evaluate(node, scope)), scope
+
+    return Condition(test, waits=node.waits)
+
+
+# --- combinations -------------------------------------------------------------------
+
+
+@reads("and", "or")
+def _combined(parser: Parser, name: str) -> Condition:
+    parser.skip_space()
+    if not parser.take("{"):
+        raise parser.curly()
+    parts: list[Condition] = []
+    while True:
+        parser.skip_space()
+        if parser.peek() != "{":
+            break
+        parser.position += 1
+        try:
+            parts.append(parser.condition())
+        except ExpansionError as error:
+            if "missing } at end" in error.reason:
+                raise
+            raise ExpansionError(f'{error.reason} inside "{name}{{...}}" condition') from None
+        parser.skip_space()
+        if not parser.take("}"):
+            raise ExpansionError(f'missing }} at end of condition inside "{name}" group')
+    if not parser.take("}"):
+        if parser.peek():
+            raise ExpansionError(f'each subcondition inside an "{name}{{...}}" condition must '
+                                 "be in its own {}")
+        raise parser.curly()
+
+    async def test(scope: Scope) -> Verdict:
+        for part in parts:
+            true, scope = await part.test(scope)
+            if true == (name == "or"):
+                return true, scope
+        return name == "and", scope
+
+    return Condition(test, waits=any_waits(*parts))
+
+
+@reads("forall", "forany", "forall_json", "forany_json", "forall_jsons", "forany_jsons")
+def _for(parser: Parser, name: str) -> Condition:
+    (source,) = parser.arguments(1, 1, name, end=False)
+    if not parser.take("{"):
+        raise parser.curly()
+    condition = parser.condition()
+    parser.skip_space()
+    if not parser.take("}"):
+        raise ExpansionError(f'missing }} at end of condition inside "{name}"')
+
+    async def test(scope: Scope) -> Verdict:
+        text = await evaluate(source, scope)
+        wanted = name.startswith("forany")
+        for one in _elements(name, text):
+            true, _ = await condition.test(scope.within({"item": like(one, text)}))
+            if true == wanted:
+                return wanted, scope
+        return not wanted, scope
+
+    return Condition(test, waits=any_waits(source, condition))
+
+
+def _elements(name: str, text: str) -> list[str]:
+    if "_json" not in name:
+        return split_list(text)
+    values = [value for _, value in structured.json_elements(text)]
+    return [structured.json_unquoted(v) for v in values] if name.endswith("s") else values
+
+
+# --- lists and patterns ----------------------------------------------------------------
+
+
+@reads("match")
+def _match(parser: Parser, name: str) -> Condition:
+    subject, pattern = parser.arguments(2, 2, name, end=False)
+    if isinstance(pattern, Text):
+        compile_regex(pattern.text)  # a fault is seen now, not at delivery
+
+    async def test(scope: Scope) -> Verdict:
+        text = await evaluate(subject, scope)
+        match = compile_regex(await evaluate(pattern, scope)).search(text)
+        if match is None:
+            return False, scope
+        numbers = tuple(like(group, text) for group in groups(match))
+        return True, scope.within({}, numbers)
+
+    return Condition(test, waits=any_waits(subject, pattern))
+
+
+@reads("inlist", "inlisti")
+def _inlist(parser: Parser, name: str) -> Condition:
+    subject, source = parser.arguments(2, 2, name, end=False)
+
+    async def test(scope: Scope) -> Verdict:
+        wanted = await evaluate(subject, scope)
+        text = await evaluate(source, scope)
+        for one in split_list(text):
+            if one == wanted or (name == "inlisti" and one.lower() == wanted.lower()):
+                return True, scope.within({"value": like(one, text)})
+        return False, scope
+
+    return Condition(test, waits=any_waits(subject, source))
+
+
+@reads("match_address", "match_domain", "match_ip", "match_local_part")
+def _match_list(parser: Parser, name: str) -> Condition:
+    from mailsrv.expansion import lists
+
+    kind = name.removeprefix("match_")
+    parser.skip_space()
+    subject = parser.braced()
+    parser.skip_space()
+    source = parser.braced(dollars=False)  # not expanded (11.7)
+    assert isinstance(source, Text)
+
+    async def test(scope: Scope) -> Verdict:
+        wanted = await evaluate(subject, scope)
+        if kind == "ip" and wanted and parse_ip(wanted) is None:
+            raise ExpansionError(f'"{wanted}" is not an IP address')
+        found = await lists.match_text(kind, source.text, wanted, scope)
+        if found is None:
+            return False, scope
+        return True, scope.within({"value": found.data}, found.numbers or None)
+
+    return Condition(test, waits=True)
+
+
+# --- passwords, files, ACLs ---------------------------------------------------------------
+
+
+@reads("crypteq")
+def _crypteq(parser: Parser, name: str) -> Condition:
+    given, stored = parser.arguments(2, 2, name, end=False)
+
+    async def test(scope: Scope) -> Verdict:
+        password = await evaluate(given, scope)
+        right = await evaluate(stored, scope)
+        return await scope.services.in_thread(check_password, password, right), scope
+
+    return Condition(test, waits=True)
+
+
+@reads("exists")
+def _exists(parser: Parser, name: str) -> Condition:
+    (file,) = parser.arguments(1, 1, name, end=False)
+
+    async def test(scope: Scope) -> Verdict:
+        path = as_path(await evaluate(file, scope), "exists")
+        return await scope.services.in_thread(os.path.exists, path), scope
+
+    return Condition(test, waits=True)
+
+
+@reads("acl")
+def _acl(parser: Parser, name: str) -> Condition:
+    parser.skip_space()
+    if not parser.take("{"):
+        raise parser.curly()
+    nodes = parser.arguments(1, 10, name)
+
+    async def test(scope: Scope) -> Verdict:
+        called, *values = [await evaluate(node, scope) for node in nodes]
+        if scope.services.acl is None:
+            raise ExpansionError(f'acl "{called}" cannot be called here')
+        verdict, message = await scope.services.acl(called, tuple(values), scope)
+        if verdict is None:
+            raise ForcedFailure(f'acl "{called}" deferred')
+        return bool(verdict), scope.within({"value": str(message)})
+
+    return Condition(test, waits=True)

@@ -1,0 +1,91 @@
+"""Items that go through a list: map, filter, reduce, sort (specification 11.5)."""
+
+from __future__ import annotations
+
+from functools import cmp_to_key
+
+from mailsrv.expansion.conditions import COMPARISONS
+from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.items import item
+from mailsrv.expansion.parse import Parser
+from mailsrv.expansion.scope import Scope
+from mailsrv.expansion.separated import join_list, separator_of, split_list
+from mailsrv.expansion.tree import Lazy, Node, any_waits, evaluate
+from mailsrv.mail.taint import like
+
+
+@item("map")
+def _map(parser: Parser) -> Node:
+    source, part = parser.arguments(2, 2, "map")
+
+    async def run(scope: Scope) -> str:
+        text = await evaluate(source, scope)
+        results = [
+            await evaluate(part, scope.within({"item": like(one, text)}))
+            for one in split_list(text)
+        ]
+        return like(join_list(results, separator_of(text)[0]), text, *results)
+
+    return Lazy(run, waits=any_waits(source, part))
+
+
+@item("filter")
+def _filter(parser: Parser) -> Node:
+    (source,) = parser.arguments(1, 1, "filter", end=False)
+    if not parser.take("{"):
+        raise parser.curly()
+    condition = parser.condition()
+    parser.close("filter")
+    parser.close("filter")
+
+    async def run(scope: Scope) -> str:
+        text = await evaluate(source, scope)
+        kept = []
+        for one in split_list(text):
+            true, _ = await condition.test(scope.within({"item": like(one, text)}))
+            if true:
+                kept.append(one)
+        return like(join_list(kept, separator_of(text)[0]), text)
+
+    return Lazy(run, waits=any_waits(source, condition))
+
+
+@item("reduce")
+def _reduce(parser: Parser) -> Node:
+    source, start, part = parser.arguments(3, 3, "reduce")
+
+    async def run(scope: Scope) -> str:
+        text = await evaluate(source, scope)
+        value = await evaluate(start, scope)
+        for one in split_list(text):
+            inner = scope.within({"item": like(one, text), "value": value})
+            value = await evaluate(part, inner)
+        return value
+
+    return Lazy(run, waits=any_waits(source, start, part))
+
+
+@item("sort")
+def _sort(parser: Parser) -> Node:
+    source, comparator, extractor = parser.arguments(3, 3, "sort")
+
+    async def run(scope: Scope) -> str:
+        text = await evaluate(source, scope)
+        name = await evaluate(comparator, scope)
+        before = COMPARISONS.get(name)
+        if before is None or name in ("=", "==", "eq", "eqi"):
+            raise ExpansionError(f'unsupported comparator for sort: "{name}"')
+        keys = [
+            (await evaluate(extractor, scope.within({"item": like(one, text)})), one)
+            for one in split_list(text)
+        ]
+
+        def order(left: tuple[str, str], right: tuple[str, str]) -> int:
+            if before(left[0], right[0]):
+                return -1
+            return 1 if before(right[0], left[0]) else 0
+
+        ordered = sorted(keys, key=cmp_to_key(order))
+        return like(join_list([one for _, one in ordered], separator_of(text)[0]), text)
+
+    return Lazy(run, waits=any_waits(source, comparator, extractor))

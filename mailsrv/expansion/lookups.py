@@ -1,0 +1,131 @@
+"""Lookups as strings and lists name them: ``partial-lsearch*@`` and the search itself (chapter 9).
+
+The types themselves are ``mailsrv.lookup``'s; they come in through
+``Services.lookup``.  Data that a lookup found is trusted: it is not marked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mailsrv.errors import TemporaryFailure
+from mailsrv.expansion.errors import ExpansionError, LookupDeferred
+from mailsrv.expansion.parse import NOT_BUILT
+from mailsrv.expansion.paths import as_path
+from mailsrv.expansion.scope import Scope
+
+SINGLE_KEY = {"cdb", "dbm", "dbmjz", "dbmnz", "dsearch", "iplsearch", "lsearch"} | {
+    "nwildlsearch",
+    "wildlsearch",
+}
+QUERY_STYLE = {"passwd"}
+UNBUILT = frozenset(
+    ("dnsdb", "ibase", "json", "ldap", "ldapdn", "ldapm", "lmdb", "mysql", "nis", "nis0")
+    + ("nisplus", "oracle", "pgsql", "redis", "spf", "sqlite", "testdb", "whoson")
+)
+_FORM = re.compile(
+    r"(?:(?P<partial>partial)(?P<least>[0-9]*)(?:\((?P<affix>[^)]*)\))?-)?"
+    r"(?P<name>[A-Za-z0-9_]+)(?P<star>\*@?)?(?:,(?P<options>.*))?\Z",
+    re.ASCII | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LookupType:
+    """A type of lookup with its decorations."""
+
+    name: str
+    partial: bool = False
+    least: int = 2  # components that must remain of a partial key
+    affix: str = "*."
+    star: str = ""  # "", "*" or "*@"
+    options: str = ""
+
+    @property
+    def query(self) -> bool:
+        """Whether it takes a query, not a file and a key."""
+        return self.name in QUERY_STYLE
+
+    @classmethod
+    def parse(cls, text: str) -> LookupType:
+        """Read the name of a type.
+
+        :raises ExpansionError: there is none of that name here.
+        """
+        match = _FORM.match(text)
+        name = match["name"] if match else text
+        if name in UNBUILT:
+            raise ExpansionError(f'lookup type "{name}": {NOT_BUILT}')
+        if match is None or name not in SINGLE_KEY | QUERY_STYLE:
+            raise ExpansionError(f'unknown lookup type "{name}"')
+        if name in QUERY_STYLE and (match["partial"] or match["star"]):
+            raise ExpansionError(f'"partial" or "*" is not permitted for lookup type "{name}"')
+        return cls(
+            name,
+            match["partial"] is not None,
+            int(match["least"][:3]) if match["least"] else 2,
+            "*." if match["affix"] is None else match["affix"],
+            match["star"] or "",
+            match["options"] or "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a lookup found; ``numbers`` are $0, $1 (wild) and $2 (fixed part) of a partial one."""
+
+    data: str
+    numbers: tuple[str, ...] = ()
+
+
+def keys(kind: LookupType, key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The keys to try, in order, with the numbers that each sets (9.6, 9.7)."""
+    yield key, (key, "", key) if kind.partial else ()
+    if kind.partial:
+        yield from _partial_keys(kind, key)
+    if kind.star == "*@" and "@" in key:
+        yield "*" + key[key.rindex("@") :], ()
+    if kind.star:
+        yield "*", ()
+
+
+def _partial_keys(kind: LookupType, key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if kind.affix:
+        yield kind.affix + key, (key, "", key)
+    components = key.split(".")
+    for start in range(1, len(components) + 1):
+        left = len(components) - start
+        if left < kind.least:
+            return
+        wild, fixed = ".".join(components[:start]), ".".join(components[start:])
+        if left:
+            yield kind.affix + fixed, (key, wild, fixed)
+        elif kind.affix:
+            yield kind.affix.rstrip("."), (key, wild, "")
+
+
+async def search(kind: LookupType, file: str, key: str, scope: Scope) -> Found | None:
+    """Search; None if nothing is found.  For a query-style type ``file`` is the query.
+
+    :raises LookupDeferred: the file or server cannot be used now.
+    :raises ExpansionError: the type is not built, or the file name is a peer's.
+    """
+    lookup = scope.services.lookup(kind.name)
+    if lookup is None:
+        raise ExpansionError(f'lookup type "{kind.name}": {NOT_BUILT}')
+    try:
+        if kind.query:
+            data = await lookup.find("", str(file), kind.options)
+            return None if data is None else Found(data)
+        path = as_path(file, f"{kind.name} lookup")
+        for wanted, numbers in keys(kind, str(key)):
+            data = await lookup.find(path, wanted, kind.options)
+            if data is not None:
+                return Found(data, numbers)
+    except ExpansionError:
+        raise
+    except TemporaryFailure as error:
+        raise LookupDeferred(error.reason) from error
+    return None

@@ -1,0 +1,314 @@
+"""The table of operators ``${name_arguments:string}`` (specification 11.6).
+
+An operator is a pure function of its evaluated string::
+
+    @op("lc")
+    def _lc(text): ...
+
+``clean`` ones give numbers and digests, which carry nothing of a peer.  With
+``argument=True`` the function is also given what follows the underscore.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from mailsrv.expansion import arithmetic, mailboxes, rfc2047, textual, times
+from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.lookups import QUERY_STYLE, SINGLE_KEY
+from mailsrv.expansion.lookups import UNBUILT as UNBUILT_LOOKUPS
+from mailsrv.expansion.parse import NOT_BUILT, Parser
+from mailsrv.expansion.scope import Scope
+from mailsrv.expansion.separated import split_list
+from mailsrv.expansion.template import compile_again
+from mailsrv.expansion.tree import Eager, Lazy, Node, evaluate
+from mailsrv.mail.taint import Tainted
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """An operator: its function, and whether its result is free of the peer's text."""
+
+    function: Callable[..., str]
+    clean: bool = False
+    argument: bool = False
+
+
+OPERATORS: dict[str, Operator] = {}
+
+UNBUILT = frozenset(
+    ("stat", "utf8_domain_from_alabel", "utf8_domain_to_alabel", "utf8_localpart_from_alabel")
+    + ("utf8_localpart_to_alabel",)
+)
+
+
+def op(
+    *names: str, clean: bool = False, argument: bool = False
+) -> Callable[[Callable[..., str]], Callable[..., str]]:
+    """Register an operator."""
+
+    def register(function: Callable[..., str]) -> Callable[..., str]:
+        for name in names:
+            OPERATORS[name] = Operator(function, clean, argument)
+        return function
+
+    return register
+
+
+def operator(name: str, parser: Parser) -> Node:
+    """Read an operator's string with the closing brace.
+
+    :raises ExpansionError: there is no such operator.
+    """
+    sub = parser.string(nested=True)
+    parser.position += 1
+    if name == "expand":
+        return _expand(sub)
+    if name in UNBUILT:
+        raise ExpansionError(f"${{{name}:}}: {NOT_BUILT}")
+    if name == "listnamed" or name.startswith("listnamed_"):
+        return _listnamed(sub, name[10:])
+    found = OPERATORS.get(name)
+    argument = None
+    if found is None:
+        base, underscore, argument = name.partition("_")
+        found = OPERATORS.get(base) if underscore else None
+        if not found:
+            raise ExpansionError(f'unknown expansion operator "{name}"')
+    if not found.argument:
+        return Eager(found.function, [sub], clean=found.clean)
+    return Eager(partial(_with, found.function, name, argument), [sub], clean=found.clean)
+
+
+def _with(function: Callable[..., str], name: str, argument: str | None, text: str) -> str:
+    return function(text, name, argument)
+
+
+def _expand(sub: Node) -> Node:
+    async def run(scope: Scope) -> str:
+        text = await evaluate(sub, scope)
+        if isinstance(text, Tainted):
+            raise ExpansionError(f"attempt to expand tainted string '{text}'")
+        return await compile_again(text).expand(scope)
+
+    return Lazy(run, waits=True)
+
+
+def _listnamed(sub: Node, kind: str) -> Node:
+    async def run(scope: Scope) -> str:
+        name = await evaluate(sub, scope)
+        lists = scope.services.lists
+        text = lists.text_of(name, kind) if lists is not None else None
+        if text is None:
+            given = {"a": "address", "d": "domain", "h": "host", "l": "localpart"}.get(kind, "")
+            raise ExpansionError(f'"{name}" is not a {given}{" " if given else ""}named list')
+        return text
+
+    return Lazy(run, waits=sub.waits)
+
+
+# --- letters, parts, hashes ----------------------------------------------------
+
+_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LOWER = _UPPER.lower()
+_TO_LOWER = str.maketrans(_UPPER, _LOWER)
+_TO_UPPER = str.maketrans(_LOWER, _UPPER)
+
+
+@op("lc")
+def _lc(text: str) -> str:
+    return text.translate(_TO_LOWER)
+
+
+@op("uc")
+def _uc(text: str) -> str:
+    return text.translate(_TO_UPPER)
+
+
+@op("strlen", clean=True)
+def _strlen(text: str) -> str:
+    return str(len(text))
+
+
+def _values(name: str, argument: str | None) -> tuple[int, int | None]:
+    """The numbers that stand after the operator's underscore."""
+    if argument is None:
+        raise ExpansionError(f"missing values after {name}")
+    match = re.fullmatch(r"(-?)([0-9]{0,9})(?:_([0-9]{0,9}))?", argument)
+    if not match or (match[1] and name[0] != "s"):
+        raise ExpansionError(f'non-digit after underscore in "{name}"')
+    first = int(match[1] + (match[2] or "0"))
+    return first, int(match[3] or "0") if match[3] is not None else None
+
+
+@op("substr", "s", argument=True)
+def _substr(text: str, name: str, argument: str | None) -> str:
+    return textual.substr(*_values(name, argument), text)
+
+
+@op("length", "l", argument=True)
+def _length(text: str, name: str, argument: str | None) -> str:
+    return text[: _values(name, argument)[0]]
+
+
+@op("hash", "h", argument=True)
+def _hash(text: str, name: str, argument: str | None) -> str:
+    return textual.hashed(*_values(name, argument), text)
+
+
+@op("nhash", "nh", argument=True, clean=True)
+def _nhash(text: str, name: str, argument: str | None) -> str:
+    return textual.nhash(*_values(name, argument), text)
+
+
+# --- numbers and times ---------------------------------------------------------
+
+
+@op("eval", clean=True)
+def _eval(text: str) -> str:
+    return arithmetic.evaluate(text)
+
+
+@op("eval10", clean=True)
+def _eval10(text: str) -> str:
+    return arithmetic.evaluate(text, decimal=True)
+
+
+@op("randint", clean=True)
+def _randint(text: str) -> str:
+    limit = arithmetic.integer(text)
+    return str(secrets.randbelow(limit)) if limit > 0 else "0"
+
+
+@op("time_eval", clean=True)
+def _time_eval(text: str) -> str:
+    seconds = times.interval(text)
+    if seconds is None:
+        raise ExpansionError(f'string "{text}" is not an Exim time interval in "time_eval" operator')
+    return str(seconds)
+
+
+@op("time_interval", clean=True)
+def _time_interval(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise ExpansionError(f'string "{text}" is not a positive number in "time_interval" operator')
+    return times.show_interval(int(text))
+
+
+@op("listcount", clean=True)
+def _listcount(text: str) -> str:
+    return str(len(split_list(text)))
+
+
+# --- addresses and quoting -------------------------------------------------------
+
+
+@op("address")
+def _address(text: str) -> str:
+    return mailboxes.address_of(text) or ""
+
+
+@op("addresses")
+def _addresses(text: str) -> str:
+    separator = ":"
+    stripped = text.lstrip(" \t\n\r\v\f")
+    if stripped.startswith(">") and len(stripped) > 1:
+        separator, text = stripped[1], stripped[2:]
+    found = mailboxes.addresses_of(text)
+    return separator.join(one.replace(separator, separator * 2) for one in found)
+
+
+@op("local_part")
+def _local_part(text: str) -> str:
+    return (mailboxes.address_of(text) or "").rpartition("@")[0] or (
+        "" if "@" in (mailboxes.address_of(text) or "") else mailboxes.address_of(text) or ""
+    )
+
+
+@op("domain")
+def _domain(text: str) -> str:
+    local_part, at, domain = (mailboxes.address_of(text) or "").rpartition("@")
+    return domain if at else ""
+
+
+@op("quote")
+def _quote(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_.-]+", text):
+        return text
+    escaped = re.sub(r'(["\\])', r"\\\1", text)
+    return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r") + '"'
+
+
+@op("quote_local_part")
+def _quote_local_part(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", text):
+        return text
+    body = ""
+    for character in text:
+        if character == "\n":
+            body += "\\n"
+        elif character == "\r":
+            body += "\\r"
+        elif (character < " " and character != "\t") or character in '\\"\x7f':
+            body += "\\" + character
+        else:
+            body += character
+    return f'"{body}"'
+
+
+@op("rxquote")
+def _rxquote(text: str) -> str:
+    return re.sub(r"([^A-Za-z0-9])", r"\\\1", text)
+
+
+def _same(text: str) -> str:
+    """Single-key types need no quoting (9.9)."""
+    return text
+
+
+def _not_built(name: str, text: str) -> str:
+    raise ExpansionError(f"${{{name}:}}: {NOT_BUILT}")
+
+
+for _name in SINGLE_KEY | QUERY_STYLE:
+    OPERATORS[f"quote_{_name}"] = Operator(_same)
+for _name in UNBUILT_LOOKUPS:
+    OPERATORS[f"quote_{_name}"] = Operator(partial(_not_built, f"quote_{_name}"))
+
+_LDAP_FILTER = frozenset("*()\\\0")
+
+
+def _ldap_special(text: str, escaped: str) -> str:
+    """Percent-encode what a URL cannot hold, after ``escaped`` characters got their backslash."""
+    plain = re.compile(r"[A-Za-z0-9!$'\-._()*+]")
+    return "".join(c if plain.match(c) else f"%{ord(c):02X}" for c in text)
+
+
+@op("quote_ldap")
+def _quote_ldap(text: str) -> str:
+    """For a filter in an LDAP URL (9.16): RFC 4515's ``\\2A``, then the URL's percent signs."""
+    result = "".join(
+        f"%5C{ord(c):02X}" if c in _LDAP_FILTER else _ldap_special(c, "") for c in text
+    )
+    return result
+
+
+@op("rfc2047")
+def _rfc2047(text: str) -> str:
+    return rfc2047.encode(text)
+
+
+@op("rfc2047d")
+def _rfc2047d(text: str) -> str:
+    return rfc2047.decode(text)
+
+
+def _load() -> None:
+    from mailsrv.expansion import operators_coding, operators_ip  # noqa: F401
+
+
+_load()

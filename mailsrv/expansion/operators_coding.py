@@ -1,0 +1,168 @@
+"""Operators that encode, decode and digest (specification 11.6)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Callable
+
+from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.operators import op
+
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\v": "\\v", "\f": "\\f"}
+
+
+def _octal(character: str) -> str:
+    return _SHORT.get(character) or f"\\{ord(character):03o}"
+
+
+@op("escape")
+def _escape(text: str) -> str:
+    return re.sub(r"[^ -~]", lambda match: _octal(match[0]), text)
+
+
+@op("escape8bit")
+def _escape8bit(text: str) -> str:
+    return re.sub(r"[\x80-\xff\x7f\\]", lambda match: f"\\{ord(match[0]):03o}", text).replace(
+        "\\134", "\\\\"
+    )
+
+
+@op("hexquote")
+def _hexquote(text: str) -> str:
+    return re.sub(r"[^!-~]", lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+@op("base64", "str2b64")
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode("latin-1")).decode("ascii")
+
+
+@op("base64d")
+def _base64d(text: str) -> str:
+    packed = re.sub(r"[ \t\n\r]", "", text)
+    try:
+        return binascii.a2b_base64(packed.encode("latin-1"), strict_mode=True).decode("latin-1")
+    except (binascii.Error, ValueError):
+        raise ExpansionError(f'string "{text}" is not well-formed for "base64d" operator') from None
+
+
+@op("hex2b64")
+def _hex2b64(text: str) -> str:
+    for character in text:
+        if character not in "0123456789abcdefABCDEF":
+            raise ExpansionError(f'"{text}" contains a non-hex character')
+    if len(text) % 2:
+        raise ExpansionError(f'"{text}" contains an odd number of characters')
+    return base64.b64encode(bytes.fromhex(text)).decode("ascii")
+
+
+def _digits(text: str, name: str, kind: str, alphabet: str) -> int:
+    if name.endswith("d"):
+        number = 0
+        for character in text:
+            digit = alphabet.find(character)
+            if digit < 0:
+                raise ExpansionError(
+                    f'argument for {name} operator is "{text}", which is not a {kind} number'
+                )
+            number = (number * len(alphabet) + digit) % (1 << 64)
+        return number
+    if not re.fullmatch(r"[0-9]{1,20}", text):
+        raise ExpansionError(
+            f'argument for {name} operator is "{text}", which is not a decimal number'
+        )
+    return int(text) % (1 << 64)
+
+
+def _based(number: int, alphabet: str) -> str:
+    result = ""
+    while number:
+        number, digit = divmod(number, len(alphabet))
+        result = alphabet[digit] + result
+    return result
+
+
+@op("base32", clean=True)
+def _base32(text: str) -> str:
+    return _based(_digits(text, "base32", "", _BASE32), _BASE32)
+
+
+@op("base32d", clean=True)
+def _base32d(text: str) -> str:
+    return str(_digits(text, "base32d", "base 32", _BASE32))
+
+
+@op("base62", clean=True)
+def _base62(text: str) -> str:
+    return _based(_digits(text, "base62", "", _BASE62), _BASE62).rjust(6, "0")[-6:]
+
+
+@op("base62d", clean=True)
+def _base62d(text: str) -> str:
+    return str(_digits(text, "base62d", "base 62", _BASE62))
+
+
+def _digest(new: Callable[..., "hashlib._Hash"], text: str) -> str:
+    return new(text.encode("latin-1")).hexdigest()
+
+
+@op("md5", clean=True)
+def _md5(text: str) -> str:
+    return _digest(hashlib.md5, text)
+
+
+@op("sha1", clean=True)
+def _sha1(text: str) -> str:
+    return _digest(hashlib.sha1, text).upper()
+
+
+@op("sha256", clean=True)
+def _sha256(text: str) -> str:
+    return _digest(hashlib.sha256, text).upper()
+
+
+_SHA2 = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
+_SHA3 = {
+    "224": hashlib.sha3_224,
+    "256": hashlib.sha3_256,
+    "384": hashlib.sha3_384,
+    "512": hashlib.sha3_512,
+}
+
+
+@op("sha2", clean=True, argument=True)
+def _sha2(text: str, name: str, argument: str | None) -> str:
+    new = _SHA2.get(argument or "256")
+    if new is None:
+        raise ExpansionError(f"bad variant for {name}")
+    return _digest(new, text).upper()
+
+
+@op("sha3", clean=True, argument=True)
+def _sha3(text: str, name: str, argument: str | None) -> str:
+    new = _SHA3.get(argument or "256")
+    if new is None:
+        raise ExpansionError(f"bad variant for {name}")
+    return _digest(new, text).upper()
+
+
+@op("from_utf8")
+def _from_utf8(text: str) -> str:
+    decoded = text.encode("latin-1").decode("utf-8", "replace")
+    return "".join(character if ord(character) < 256 else "_" for character in decoded)
+
+
+@op("utf8clean")
+def _utf8clean(text: str) -> str:
+    raw = text.encode("latin-1")
+    return raw.decode("utf-8", "replace").replace("\ufffd", "?").encode("utf-8").decode("latin-1")
+
+
+@op("xtextd")
+def _xtextd(text: str) -> str:
+    return re.sub(r"\+([0-9A-F]{2})", lambda match: chr(int(match[1], 16)), text)

@@ -1,0 +1,88 @@
+"""Operators on IP addresses: mask, reverse_ip, ipv6norm, ipv6denorm (specification 11.6)."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.operators import op
+
+
+def parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IP address, as Exim takes one; None if ``text`` is none."""
+    if "%" in text:
+        return None
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _six(text: str, name: str) -> ipaddress.IPv6Address:
+    address = parse_ip(text)
+    if address is None:
+        raise ExpansionError(f"{name}: not an IP address: '{text}'")
+    if isinstance(address, ipaddress.IPv4Address):
+        return ipaddress.IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
+    return address
+
+
+def _plain(address: ipaddress.IPv6Address) -> str:
+    """The compressed form, without the dotted decimal that newer Pythons give mapped ones."""
+    groups = [f"{int.from_bytes(address.packed[i : i + 2], 'big'):x}" for i in range(0, 16, 2)]
+    best, length = -1, 0
+    start = 0
+    while start < 8:
+        end = start
+        while end < 8 and groups[end] == "0":
+            end += 1
+        if end - start > length:
+            best, length = start, end - start
+        start = end + 1
+    if length < 2:
+        return ":".join(groups)
+    return ":".join(groups[:best]) + "::" + ":".join(groups[best + length :])
+
+
+@op("ipv6norm")
+def _ipv6norm(text: str) -> str:
+    return _plain(_six(text, "ipv6norm"))
+
+
+@op("ipv6denorm")
+def _ipv6denorm(text: str) -> str:
+    return _six(text, "ipv6denorm").exploded
+
+
+def mask_text(text: str, *, normal: bool = False) -> str:
+    """``address/bits`` with the address masked; IPv6 with dots unless ``normal``.
+
+    :raises ExpansionError: it is no such text.
+    """
+    address_text, slash, bits = text.partition("/")
+    address = parse_ip(address_text)
+    if address is None or not slash:
+        raise ExpansionError(f'"{text}" is not an IP address')
+    if not (bits.isascii() and bits.isdecimal()) or int(bits[:4]) > address.max_prefixlen:
+        raise ExpansionError(f'mask value too big in "{text}"')
+    network = ipaddress.ip_network(f"{address_text}/{int(bits)}", strict=False)
+    first = network.network_address
+    if isinstance(first, ipaddress.IPv4Address):
+        return f"{first}/{int(bits)}"
+    shown = _plain(first) if normal else first.exploded.replace(":", ".")
+    return f"{shown}/{int(bits)}"
+
+
+@op("mask", argument=True)
+def _mask(text: str, name: str, argument: str | None) -> str:
+    return mask_text(text, normal=argument == "n")
+
+
+@op("reverse_ip")
+def _reverse_ip(text: str) -> str:
+    address = parse_ip(text)
+    if address is None:
+        raise ExpansionError(f'operator "reverse_ip" could not parse "{text}" as an IP address')
+    if isinstance(address, ipaddress.IPv4Address):
+        return ".".join(reversed(text.split(".")))
+    return ".".join(reversed(address.exploded.replace(":", "")))

@@ -1,0 +1,262 @@
+"""Reports about a message in RFC 3464 form: bounces, delay warnings, success notices.
+
+Pure: a :class:`Report` and what was read of the body in, a new message with a
+null sender out.  What a next hop said is escaped: no octet of it can end a
+field, a line or a part.  A report about a message with a null sender is never
+built (RFC 5321 6.1), so no loop is possible.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from mailsrv.mail.header import Header, render
+from mailsrv.mail.message import InlineBody, Message, Recipient
+from mailsrv.mail.origin import Origin
+from mailsrv.mail.routed import Host
+from mailsrv.mail.status import Status
+
+
+class Kind(enum.Enum):
+    """What is reported; the value is the report's Action field (RFC 3464 2.3.3)."""
+
+    FAILED = "failed"
+    DELAYED = "delayed"
+    DELIVERED = "delivered"
+    RELAYED = "relayed"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One address that is reported."""
+
+    recipient: Recipient
+    address: str
+    kind: Kind
+    reason: str = ""
+    status: Status | None = None
+    host: Host | None = None
+    remote: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSettings:
+    """The main options that shape reports; the first two texts are expanded already."""
+
+    primary_hostname: str
+    qualify_domain: str = ""
+    dsn_from: str = ""
+    errors_reply_to: str = ""
+    bounce_message_text: str = ""
+    bounce_return_message: bool = True
+    bounce_return_body: bool = True
+    bounce_return_size_limit: int = 100 * 1024  # octets; 0 = no limit
+    bounce_return_linesize_limit: int = 998
+    bounce_sender_authentication: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that one report says."""
+
+    id: str  # of the report
+    to: str
+    items: Sequence[Item]
+    now: float
+    delay: float = 0.0  # seconds that the message has been queued, for a warning
+    copies: Sequence[str] = ()  # errors_copy
+
+
+def wants(recipient: Recipient, word: str) -> bool:
+    """Tell whether a recipient's NOTIFY asks for a report (RFC 3461 4.1); not given: not SUCCESS."""
+    return word in recipient.notify if recipient.notify else word != "SUCCESS"
+
+
+def build(report: Report, message: Message, body: bytes, settings: ReportSettings) -> Message:
+    """Return the report as a message.
+
+    ``body`` is the start of the original's body, at least
+    ``bounce_return_size_limit`` + 1 octets of it if there are so many.
+    """
+    if not message.sender or not report.to:
+        raise ValueError("a report about a message with a null sender")
+    kind = report.items[0].kind
+    original, type, note = _original(kind, message, body, settings)
+    parts = [
+        ("text/plain; charset=us-ascii", _text(report, message, settings, note)),
+        ("message/delivery-status", _status(report, message, settings)),
+    ]
+    if original is not None:
+        parts.append((type, original))
+    boundary = _boundary(report.id, parts)
+    pieces = [
+        f"--{boundary}\r\nContent-Type: {type}\r\n\r\n".encode("ascii") + content + b"\r\n"
+        for type, content in parts
+    ]
+    whole = b"".join(pieces) + f"--{boundary}--\r\n".encode("ascii")
+    headers = _headers(report, message, settings, boundary)
+    return Message(
+        id=report.id,
+        sender="",
+        recipients=tuple(Recipient(address) for address in (report.to, *report.copies)),
+        origin=Origin(
+            protocol="local",
+            authenticated_sender=settings.bounce_sender_authentication,
+        ),
+        headers=headers,
+        body=InlineBody(whole),
+        received_at=report.now,
+        size=len(whole) + len(render(headers)),
+    )
+
+
+def printable(text: str, limit: int = 900) -> str:
+    """Return text as one line of printing ASCII, line ends as blanks, the rest escaped."""
+    pieces = [
+        " " if c in "\r\n\t" else c if " " <= c <= "~" else f"\\x{ord(c):02x}"
+        for c in text[:limit]
+    ]
+    return " ".join("".join(pieces).split(" "))[:limit]
+
+
+def _headers(
+    report: Report, message: Message, settings: ReportSettings, boundary: str
+) -> list[Header]:
+    kind, host = report.items[0].kind, settings.primary_hostname
+    domain = settings.qualify_domain or host
+    date = formatdate(report.now, localtime=True)
+    subject = {
+        Kind.FAILED: "Mail delivery failed: returning message to sender"
+        if report.to == message.sender
+        else "Mail delivery failed",
+        Kind.DELAYED: f"Warning: message {message.id} delayed {delay_words(report.delay)}",
+    }.get(kind, "Delivery Status Notification")
+    sender = settings.dsn_from or f"Mail Delivery System <Mailer-Daemon@{domain}>"
+    lines = [
+        f"Received: from mailsrv by {host} with local\n\tid {report.id}\n\tfor {report.to}; {date}"
+    ]
+    if kind is Kind.FAILED:
+        failed = ", ".join(dict.fromkeys(printable(i.address, 320) for i in report.items))
+        lines.append(f"X-Failed-Recipients: {failed[:900]}")
+    if settings.errors_reply_to:
+        lines.append(f"Reply-To: {settings.errors_reply_to}")
+    automatic = "auto-replied" if kind is Kind.FAILED else "auto-generated"
+    lines += [
+        f"Auto-Submitted: {automatic}",
+        f"From: {sender}",
+        f"To: {printable(report.to)}",
+        f"Message-Id: <E{report.id}@{host}>",
+        f"Date: {date}",
+        f"Subject: {subject}",
+        "MIME-Version: 1.0",
+        "Content-Type: multipart/report; report-type=delivery-status;\n"
+        f'\tboundary="{boundary}"',
+    ]
+    reference = next((h.value for h in message.headers if h.called("Message-ID")), "")
+    if reference:
+        lines.insert(-2, f"References: {printable(reference.strip(' ')).strip(' ')}")
+    return [Header(line) for line in lines]
+
+
+def _text(report: Report, message: Message, settings: ReportSettings, note: str) -> bytes:
+    kind = report.items[0].kind
+    lines = ["This message was created automatically by mail delivery software."]
+    if kind is Kind.FAILED and settings.bounce_message_text:
+        lines += settings.bounce_message_text.split("\n")
+    own = report.to == message.sender
+    whose = "that you sent" if own else f"sent by\n\n  <{printable(message.sender)}>\n\n"
+    if kind is Kind.FAILED:
+        lines += ["", f"A message {whose} could not be delivered to one or more of its",
+                  "recipients. This is a permanent error. The following address(es) failed:", ""]  # fmt: skip
+    elif kind is Kind.DELAYED:
+        delay = delay_words(report.delay)
+        lines += ["", f"A message {whose} has not been delivered to one or more of its recipients",
+                  f"after more than {delay} in the queue on {settings.primary_hostname}.", "",
+                  f"The message identifier is:     {message.id}"]  # fmt: skip
+        for name, words in (("Subject", "subject of the message"), ("Date", "date of the message")):
+            value = next((h.value for h in message.headers if h.called(name)), "")
+            if value:
+                lines.append(f"The {words} is:".ljust(31) + printable(value).strip(" "))
+        lines += ["", "The following address(es) have not yet been delivered:", ""]
+    else:
+        lines += ["", f"A message {whose} was successfully delivered or passed on", "to:", ""]
+    for item in report.items:
+        lines.append(f"  {printable(item.address)}")
+        if item.recipient.address != item.address:
+            lines.append(f"    (generated from {printable(item.recipient.address)})")
+        if item.reason:
+            lines.append(f"    {printable(item.reason)}")
+    if kind is Kind.DELAYED:
+        lines += ["", "No action is required on your part. Delivery attempts will continue for",
+                  "some time, and this warning may be repeated at intervals if the message",
+                  "remains undelivered. Eventually the mail delivery software will give up,",
+                  "and when that happens, the message will be returned to you."]  # fmt: skip
+    if note:
+        lines += ["", note]
+    text = "\n".join([*lines, ""]).encode("ascii", "backslashreplace")
+    return text.replace(b"\r", b"").replace(b"\n", b"\r\n")
+
+
+def _status(report: Report, message: Message, settings: ReportSettings) -> bytes:
+    """Return the machine-readable part (RFC 3464 2)."""
+    groups = [[f"Reporting-MTA: dns; {settings.primary_hostname}"]]
+    if message.envid:
+        groups[0].append(f"Original-Envelope-Id: {printable(message.envid, 100)}")
+    groups[0].append(f"Arrival-Date: {formatdate(message.received_at, localtime=True)}")
+    for item in report.items:
+        group = []
+        if item.recipient.orcpt:
+            group.append(f"Original-Recipient: {printable(item.recipient.orcpt, 600)}")
+        default = {Kind.FAILED: "5.0.0", Kind.DELAYED: "4.0.0"}.get(item.kind, "2.0.0")
+        status = item.status.enhanced if item.status else default
+        if status[0] != default[0]:
+            status = default if item.kind is not Kind.FAILED else "5" + status[1:]
+        group += [
+            f"Final-Recipient: rfc822; {printable(item.recipient.address, 600)}",
+            f"Action: {item.kind.value}",
+            f"Status: {status}",
+        ]
+        if item.remote and item.host is not None:
+            group.append(f"Remote-MTA: dns; {printable(item.host.name, 300)}")
+            if item.status is not None:
+                answer = f"{item.status.code} {item.status.text}"
+                group.append(f"Diagnostic-Code: smtp; {printable(answer)}")
+        groups.append(group)
+    return "\r\n".join("".join(f"{line}\r\n" for line in g) for g in groups).encode("ascii")
+
+
+def _original(
+    kind: Kind, message: Message, body: bytes, settings: ReportSettings
+) -> tuple[bytes | None, str, str]:
+    """Return what is sent back of the message, its type, and a remark for the text."""
+    headers = render(message.headers)
+    if kind is Kind.FAILED and not settings.bounce_return_message:
+        return None, "", ""
+    full = kind is Kind.FAILED and settings.bounce_return_body and message.ret != "HDRS"
+    if not full:
+        return headers, "text/rfc822-headers", ""
+    limit = settings.bounce_return_size_limit
+    longest = max((len(line) for line in body.split(b"\r\n")), default=0)
+    if (limit and len(body) > limit) or longest > settings.bounce_return_linesize_limit:
+        note = f"The message is larger than {limit} octets or has overlong lines: only its header"
+        return headers, "text/rfc822-headers", f"{note}\nis returned."
+    return headers + b"\r\n" + body, "message/rfc822", ""
+
+
+def _boundary(id: str, parts: Sequence[tuple[str, bytes]]) -> str:
+    """Return a boundary that occurs in no part."""
+    boundary = f"{id}-mailsrvdsn"
+    while any(boundary.encode("ascii") in content for _, content in parts):
+        boundary = f"{id}-{hashlib.sha256(boundary.encode()).hexdigest()[:16]}"
+    return boundary
+
+
+def delay_words(seconds: float) -> str:
+    """Return a delay as "<n> minutes" or "<n> hours" (specification 50.2)."""
+    if seconds < 7200:
+        return f"{int(seconds // 60)} minutes"
+    return f"{int(seconds // 3600)} hours"

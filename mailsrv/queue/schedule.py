@@ -1,0 +1,169 @@
+"""What the retry hints say, and what a failure adds to them (specification chapters 32, 49.2).
+
+Keys: ``T:name:address:port`` a host; ``R:address:sender`` an address at a
+remote host, ``R:address`` one that could not be routed; ``T:address`` a local
+delivery; ``M:id:address`` an error of one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mailsrv.errors import TemporaryFailure
+from mailsrv.interfaces import IClock, IHints, RetryHint
+from mailsrv.mail.address import split
+from mailsrv.mail.message import Message
+from mailsrv.mail.routed import Host, Outcome
+from mailsrv.queue.retry import INTERVAL_MAX, after_failure, timed_out
+from mailsrv.queue.rules import RetryRules, Rule
+
+UNDECIDED = 900.0  # seconds to the next attempt if a rule's pattern cannot be looked up now
+NOT_REACHED = "retry"  # Outcome.error of a host or address that was not tried: too early
+
+
+def host_key(host: Host) -> str:
+    """Return the key of a host's hint."""
+    return f"T:{host.name.lower()}:{host.address}:{host.port}"
+
+
+class Schedule:
+    """Computes the next attempts.  Provides ``IHostRetry``."""
+
+    def __init__(
+        self,
+        clock: IClock,
+        hints: IHints,
+        rules: RetryRules,
+        *,
+        interval_max: float = INTERVAL_MAX,
+    ) -> None:
+        self._clock = clock
+        self._hints = hints
+        self._rules = rules
+        self._interval_max = interval_max
+        self.forced: set[str] = set()  # ids of messages whose retry times are overridden
+
+    # --- IHostRetry ---
+
+    def may_try(self, message: Message, host: Host, domain: str) -> bool:
+        """See :meth:`IHostRetry.may_try`."""
+        hint = self._hints.retry(host_key(host))
+        return hint is None or hint.next_try <= self._clock.seconds() or message.id in self.forced
+
+    async def failed(
+        self, message: Message, host: Host, domain: str, *, error: str = "*", text: str = ""
+    ) -> None:
+        """See :meth:`IHostRetry.failed`."""
+        await self._host(message, host, domain, error, text)
+
+    def worked(self, host: Host) -> None:
+        """See :meth:`IHostRetry.worked`."""
+        self._hints.set_retry(host_key(host), None)
+
+    # --- for the queue ---
+
+    def waits_until(self, message: Message, address: str) -> float:
+        """Return the time before which a recipient is not tried again; 0 if it may be now."""
+        keys = (f"R:{address}", f"R:{address}:{message.sender}", f"T:{address}")
+        hints = (self._hints.retry(key) for key in (*keys, f"M:{message.id}:{address}"))
+        latest = max((hint.next_try for hint in hints if hint is not None), default=0.0)
+        return latest if latest > self._clock.seconds() else 0.0
+
+    def succeeded(self, message: Message, outcome: Outcome) -> None:
+        """Forget what was held against an address (and its host) after a delivery."""
+        if outcome.host is not None:
+            self.worked(outcome.host)
+        addresses = {outcome.address.address, outcome.address.recipient.address}
+        for address in addresses:
+            for key in (f"R:{address}", f"R:{address}:{message.sender}", f"T:{address}"):
+                self._hints.set_retry(key, None)
+            self._hints.set_retry(f"M:{message.id}:{address}", None)
+
+    async def deferred(self, message: Message, outcome: Outcome) -> float | None:
+        """Take note of a temporary failure; return the next attempt's time, None to give up."""
+        routed, now = outcome.address, self._clock.seconds()
+        if outcome.error == NOT_REACHED:
+            return self._not_reached(outcome)
+        domain = split(routed.address)[1]
+        if outcome.host_error and outcome.host is not None:
+            text = outcome.reason
+            error = f"{outcome.error}_{outcome.more_errno}" if outcome.more_errno else outcome.error
+            rule, hint = await self._host(message, outcome.host, domain, error, text)
+            if hint is None:
+                return now + UNDECIDED
+            others = [self._hints.retry(host_key(h)) for h in routed.hosts if h.address]
+            if all(other is None or other.expired for other in others):
+                return None if timed_out(rule, hint, message.received_at, now) else hint.next_try
+            old = rule is None or now - message.received_at > rule.cutoff
+            return None if old else min(h.next_try for h in (hint, *others) if h is not None)
+        about_message = outcome.error.startswith(("data_", "mail_"))
+        key = self._key(message, outcome, about_message)
+        subjects = [routed.address] if routed.transport else [routed.address, domain]
+        rule, found = await self._find(subjects, outcome, message.sender)
+        if not found:
+            return now + UNDECIDED
+        if rule is None:
+            return None
+        hint = after_failure(
+            rule,
+            self._hints.retry(key),
+            now,
+            error=outcome.error,
+            text=outcome.reason,
+            status=outcome.status,
+            arrived=message.received_at if about_message else None,
+            interval_max=self._interval_max,
+        )
+        if now - message.received_at > rule.cutoff:
+            self._hints.set_retry(key, None)  # 32.11: others are considered immediately
+            return None
+        self._hints.set_retry(key, hint)
+        return None if timed_out(rule, hint, message.received_at, now) else hint.next_try
+
+    def _key(self, message: Message, outcome: Outcome, about_message: bool) -> str:
+        address = outcome.address.address
+        if about_message:
+            return f"M:{message.id}:{address}"
+        if not outcome.address.transport:
+            return f"R:{address}"
+        return f"R:{address}:{message.sender}" if outcome.remote else f"T:{address}"
+
+    def _not_reached(self, outcome: Outcome) -> float | None:
+        """No host could be tried: wait for the earliest, or give up if all failed for too long."""
+        hosts = [host for host in outcome.address.hosts if host.address]
+        if outcome.host is not None:
+            hosts.append(outcome.host)
+        hints = [self._hints.retry(host_key(host)) for host in hosts]
+        known = [hint for hint in hints if hint is not None]
+        if known and len(known) == len(hints) and all(hint.expired for hint in known):
+            return None
+        now = self._clock.seconds()
+        return max(now + 1, min((h.next_try for h in known), default=now + UNDECIDED))
+
+    async def _host(
+        self, message: Message, host: Host, domain: str, error: str, text: str
+    ) -> tuple[Rule | None, RetryHint | None]:
+        """Note a host's failure, once for each attempt; no hint if no rule can be looked up now."""
+        now, key = self._clock.seconds(), host_key(host)
+        try:
+            rule = await self._rules.find([host.name, domain], error, message.sender)
+        except TemporaryFailure:
+            return None, None
+        hint = self._hints.retry(key)
+        if hint is None or hint.next_try <= now or message.id in self.forced:
+            again = hint is not None and now - hint.last_tried < 1
+            if rule is not None and rule.parameters and not again:
+                hint = after_failure(
+                    rule, hint, now, error=error, text=text, interval_max=self._interval_max
+                )
+                self._hints.set_retry(key, hint)
+        return rule, hint or RetryHint(now, now, now, error, text)
+
+    async def _find(
+        self, subjects: Sequence[str], outcome: Outcome, sender: str
+    ) -> tuple[Rule | None, bool]:
+        try:
+            more = outcome.more_errno
+            return await self._rules.find(subjects, outcome.error, sender, more), True
+        except TemporaryFailure:
+            return None, False

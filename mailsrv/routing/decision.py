@@ -1,0 +1,56 @@
+"""What a router decides about an address (specification 3.10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailsrv.mail.routed import Host
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The address is to be delivered; ``transport`` overrides the router's option if not ""."""
+
+    transport: str = ""
+    hosts: tuple[Host, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The router does not know the address; ``more`` decides what follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """The address goes to the next router, or the one that pass_router names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """It cannot be said now; ``frozen`` asks to freeze the message."""
+
+    reason: str
+    frozen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The address cannot be delivered; ``message`` is for the sender, ``reason`` for the log."""
+
+    message: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """The address is thrown away: delivered nowhere, and that is a success."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rerouted:
+    """The address is routed anew, from the first router, under another domain."""
+
+    domain: str
+
+
+Decision = Accepted | Declined | Passed | Deferred | Failed | Discarded | Rerouted

@@ -1,0 +1,191 @@
+"""The preconditions of a router, in the order of specification 3.12."""
+
+from __future__ import annotations
+
+import os
+import stat as stat_module
+from dataclasses import replace
+
+from mailsrv.errors import TemporaryFailure
+from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.lists import match_address, match_domain, match_local_part, split_list
+from mailsrv.expansion.template import compile_string
+from mailsrv.mail import address as names
+from mailsrv.mail.routed import RoutedAddress
+from mailsrv.mail.taint import like
+from mailsrv.routing.router import Context, Router
+
+_FALSE = ("", "0", "no", "false")
+
+
+async def met(router: Router, address: RoutedAddress, context: Context) -> RoutedAddress | None:
+    """Return the address as the router sees it, or None if the router is to be skipped.
+
+    :raises TemporaryFailure: a precondition cannot be decided.
+    """
+    seen = without_affixes(router, address)
+    if seen is None or not router.used_for(context.verify):
+        return None
+    if _came_from(router, address):
+        return None
+    for check in (_domains, _local_parts, _local_user, _home, _senders, _files, _condition):
+        if not await check(router, seen, context):
+            return None
+    return seen
+
+
+def _came_from(router: Router, address: RoutedAddress) -> bool:
+    """Tell whether the router has made this address from an equal one (3.13: no loops)."""
+    parent = address.parent
+    while parent is not None:
+        if parent.router == router.name and parent.address == address.address:
+            return True
+        parent = parent.parent
+    return False
+
+
+# --- affixes -------------------------------------------------------------------
+
+
+def without_affixes(router: Router, address: RoutedAddress) -> RoutedAddress | None:
+    """Return a copy for the router: its case, its affixes taken off; None if one is missing."""
+    full = names.unquoted(names.split(address.address)[0])
+    if not router.caseful_local_part:
+        full = like(full.lower(), full)
+    prefix = _prefix(full, router.local_part_prefix or "")
+    if not prefix and router.local_part_prefix and not router.local_part_prefix_optional:
+        return None
+    rest = full[len(prefix) :]
+    suffix = _prefix(rest[::-1], (router.local_part_suffix or "")[::-1], reverse=True)[::-1]
+    if not suffix and router.local_part_suffix and not router.local_part_suffix_optional:
+        return None
+    local_part = rest[: len(rest) - len(suffix)]
+    return replace(
+        address,
+        local_part=like(local_part, full),
+        prefix=like(prefix, full),
+        suffix=like(suffix, full),
+        headers_add=list(address.headers_add),
+        headers_remove=list(address.headers_remove),
+        vars=dict(address.vars),
+    )
+
+
+def _prefix(text: str, choices: str, *, reverse: bool = False) -> str:
+    """Return the first of the listed prefixes that ``text`` has; ``*x`` takes all up to the last x.
+
+    The affixes are compared without regard to case.
+    """
+    items = split_list(choices[::-1] if reverse else choices) if choices else []
+    for item in items:
+        wanted = (item[::-1] if reverse else item).lower()
+        if wanted.startswith("*"):
+            at = text.lower().rfind(wanted[1:]) if wanted[1:] else -1
+            if at >= 0:
+                return text[: at + len(wanted) - 1]
+        elif wanted and text.lower().startswith(wanted):
+            return text[: len(wanted)]
+    return ""
+
+
+# --- the others ----------------------------------------------------------------
+
+
+async def _domains(router: Router, address: RoutedAddress, context: Context) -> bool:
+    if router.domains is None:
+        return True
+    found = await match_domain(router.domains, address.domain, context.scope(address, router.name))
+    if found is not None:
+        address.domain_data = found.data
+    return found is not None
+
+
+async def _local_parts(router: Router, address: RoutedAddress, context: Context) -> bool:
+    if router.local_parts is None:
+        return True
+    scope = context.scope(address, router.name)
+    found = await match_local_part(
+        router.local_parts, address.local_part, scope, caseful=router.caseful_local_part
+    )
+    if found is not None:
+        address.local_part_data = found.data
+    return found is not None
+
+
+async def _local_user(router: Router, address: RoutedAddress, context: Context) -> bool:
+    if not router.check_local_user:
+        return True
+    account = await context.facilities.accounts.find(str(address.local_part))
+    if account is None:
+        return False
+    address.local_part_data = account.name
+    address.home = account.home
+    address.user = account.name
+    context.values["local_user_uid"] = str(account.uid)
+    context.values["local_user_gid"] = str(account.gid)
+    return True
+
+
+async def _home(router: Router, address: RoutedAddress, context: Context) -> bool:
+    if router.router_home_directory is not None:
+        scope = context.scope(address, router.name)
+        try:
+            address.home = await router.router_home_directory.expand(scope)
+        except ForcedFailure:
+            pass
+    return True
+
+
+async def _senders(router: Router, address: RoutedAddress, context: Context) -> bool:
+    if router.senders is None:
+        return True
+    scope = context.scope(address, router.name)
+    return await match_address(router.senders, context.sender, scope) is not None
+
+
+async def _condition(router: Router, address: RoutedAddress, context: Context) -> bool:
+    if router.condition is None:
+        return True
+    try:
+        text = await router.condition.expand(context.scope(address, router.name))
+    except ForcedFailure:
+        return False
+    return text.lower() not in _FALSE
+
+
+async def _files(router: Router, address: RoutedAddress, context: Context) -> bool:
+    if router.require_files is None:
+        return True
+    scope = context.scope(address, router.name)
+    for item in split_list(router.require_files.source):
+        try:
+            text = (await compile_string(item).expand(scope)).strip(" \t\n")
+        except ForcedFailure:
+            continue
+        if text and not await context.facilities.threads.run(_file_is_so, text):
+            return False
+    return True
+
+
+def _file_is_so(item: str) -> bool:
+    """Tell whether ``[+][!]path`` holds.  Blocks.
+
+    :raises TemporaryFailure: it cannot be known.
+    """
+    path = item.lstrip("+! \t")
+    marks = item[: len(item) - len(path)]
+    if "/" not in path:
+        raise TemporaryFailure(
+            reason=f"require_files: checking for a user ({path}) is not available"
+        )
+    if not path.startswith("/"):
+        raise TemporaryFailure(reason=f"require_files: {path!r} is not an absolute path")
+    try:
+        exists = stat_module.S_IFMT(os.stat(path.encode("latin-1")).st_mode) != 0
+    except (FileNotFoundError, NotADirectoryError):
+        exists = False
+    except (OSError, ValueError) as error:
+        if not ("+" in marks and isinstance(error, PermissionError)):
+            raise TemporaryFailure(reason=f"require_files: {path}: {error}") from error
+        exists = False
+    return exists != ("!" in marks)

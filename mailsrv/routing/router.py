@@ -1,0 +1,202 @@
+"""What all routers share: the generic options (chapter 15) and the context of a decision.
+
+A router is a subclass of :class:`Router` with a ``route``; see
+``routers/accept.py`` for the shortest one.  Preconditions and what follows an
+acceptance are ``preconditions.py``'s and ``route.py``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from mailsrv.config.options import OptionSet, option
+from mailsrv.config.types import (
+    ADDRESS_LIST,
+    BOOL_OR_EXPANDED,
+    BOOLEAN,
+    DOMAIN_LIST,
+    EXPANDED,
+    EXPANDED_USER,
+    HOST_LIST,
+    LOCAL_PART_LIST,
+    STRING,
+    STRING_LIST,
+)
+from mailsrv.errors import ConfigError, TemporaryFailure
+from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.scope import Scope, Services
+from mailsrv.expansion.template import Template
+from mailsrv.interfaces import IMailLog, IResolver
+from mailsrv.mail.connection import Connection
+from mailsrv.mail.message import Message, Transaction
+from mailsrv.mail.origin import Origin
+from mailsrv.mail.routed import RoutedAddress
+from mailsrv.net.threads import IThreads
+from mailsrv.routing.decision import Decision
+from mailsrv.routing.users import Accounts
+
+RECIPIENT, SENDER = "R", "S"  # $verify_mode
+
+
+@dataclass(frozen=True, slots=True)
+class Facilities:
+    """What routers use: made once by ``route.py`` for all of them.
+
+    ``is_local`` tells whether an IP address is one of this host (13.8);
+    ``local_transports`` maps each transport's name to whether it is local.
+    """
+
+    services: Services
+    log: IMailLog
+    resolver: IResolver
+    threads: IThreads
+    accounts: Accounts
+    local_transports: Mapping[str, bool]
+    is_local: Callable[[str], bool]
+
+
+@dataclass(slots=True)
+class Context:
+    """The circumstances of one address' routing; ``verify`` is "" for a delivery."""
+
+    facilities: Facilities
+    sender: str
+    message: Message | Transaction | None = None
+    connection: Connection | None = None
+    origin: Origin | None = None
+    verify: str = ""
+    values: dict[str, str] = field(
+        default_factory=dict
+    )  # further variables, such as $self_hostname
+
+    def scope(
+        self, address: RoutedAddress, router: str, values: Mapping[str, str] | None = None
+    ) -> Scope:
+        """Return what a router's options see."""
+        facts = {
+            "router_name": router,
+            "verify_mode": self.verify,
+            "sender_address": self.sender,
+            **self.values,
+            **(values or {}),
+        }
+        return Scope(
+            self.facilities.services,
+            connection=self.connection,
+            message=self.message,
+            origin=self.origin,
+            address=address,
+            values=facts,
+            home=address.home,
+        )
+
+
+class Router(OptionSet):
+    """A router of the configuration."""
+
+    kind: ClassVar[str] = "router"
+
+    address_data = option(EXPANDED, help="sets $address_data, when the preconditions are met")
+    cannot_route_message = option(EXPANDED, help='said instead of "Unrouteable address"')
+    caseful_local_part = option(BOOLEAN, default=False, help="the case of local parts matters")
+    check_local_user = option(BOOLEAN, default=False, help="the local part must be an account")
+    condition = option(EXPANDED, help="must not expand to nothing, 0, no or false")
+    debug_print = option(
+        EXPANDED, help="text for debugging output", no_effect="there is no debugging output"
+    )
+    domains = option(DOMAIN_LIST, help="the domain must match")
+    dsn_lasthop = option(BOOLEAN, default=False, help="do not pass DSN requests on")
+    errors_to = option(EXPANDED, help="where bounces go")
+    expn = option(BOOLEAN, default=True, help="use for EXPN", no_effect="EXPN expands no address")
+    fail_verify = option(BOOLEAN, default=False, help="sets fail_verify_sender and _recipient")
+    fail_verify_recipient = option(BOOLEAN, default=False, help="accepted recipients do not verify")
+    fail_verify_sender = option(BOOLEAN, default=False, help="accepted senders do not verify")
+    headers_add = option(STRING_LIST, help="header lines to add, each expanded")
+    headers_remove = option(STRING_LIST, help="names of header lines to leave out, each expanded")
+    ignore_target_hosts = option(HOST_LIST, help="IP addresses of hosts that are as if not there")
+    local_part_prefix = option(STRING, help="beginnings of local parts, taken off")
+    local_part_prefix_optional = option(BOOLEAN, default=False, help="the prefix may be missing")
+    local_part_suffix = option(STRING, help="ends of local parts, taken off")
+    local_part_suffix_optional = option(BOOLEAN, default=False, help="the suffix may be missing")
+    local_parts = option(LOCAL_PART_LIST, help="the local part must match")
+    more = option(BOOL_OR_EXPANDED, default=True, help="go on to the next router after declining")
+    pass_on_timeout = option(BOOLEAN, default=False, help="pass when a host lookup fails for now")
+    pass_router = option(STRING, help="the router to pass to, below this one")
+    require_files = option(STRING_LIST, help="files that must exist, or with ! must not")
+    router_home_directory = option(EXPANDED, help="$home while the router runs")
+    same_domain_copy_routing = option(
+        BOOLEAN,
+        default=False,
+        help="route a domain once for a message",
+        no_effect="each address is routed by itself; the DNS cache makes that cheap",
+    )
+    self_ = option(STRING, default="freeze", help="what to do when the host is this host")
+    senders = option(ADDRESS_LIST, help="the envelope sender must match")
+    set_ = option(STRING, help="sets $r_ variables: r_name = value; ...")
+    transport = option(EXPANDED, help="the transport of accepted addresses")
+    transport_home_directory = option(EXPANDED, help="$home for the transport")
+    unseen = option(BOOL_OR_EXPANDED, default=False, help="a copy goes on to the next router")
+    user = option(EXPANDED_USER, help="system user that delivers, if the transport names none")
+    verify = option(BOOLEAN, default=True, help="sets verify_sender and verify_recipient")
+    verify_only = option(BOOLEAN, default=False, help="use for verification alone")
+    verify_recipient = option(BOOLEAN, default=True, help="use to verify recipients")
+    verify_sender = option(BOOLEAN, default=True, help="use to verify senders")
+
+    def check(self) -> None:
+        """See :meth:`OptionSet.check`."""
+        word = self.self_.partition(":")[0].strip(" \t")
+        if word not in ("freeze", "defer", "fail", "pass", "send", "reroute"):
+            raise ConfigError(f"{self.self_} is not valid for self", self.places.get("self"))
+        if self.self_.replace(" ", "").startswith("reroute:rewrite:"):
+            raise ConfigError(
+                "self = reroute: rewrite: is known to Exim, not to mailsrv", self.places.get("self")
+            )
+        if word == "reroute" and not self.self_.partition(":")[2].strip(" \t"):
+            raise ConfigError("self = reroute: needs a domain", self.places.get("self"))
+
+    def notes(self) -> list[str]:
+        """Return warnings for the administrator, when the options are read and checked."""
+        return []
+
+    async def route(self, address: RoutedAddress, context: Context) -> Decision:
+        """Decide about an address that met the preconditions; it may set its ``values``.
+
+        A :class:`MailFailure` or any other exception defers the address.
+        """
+        raise NotImplementedError
+
+    def used_for(self, verify: str) -> bool:
+        """Tell whether the verify options let the router run (specification 3.12)."""
+        if verify == SENDER:
+            return self._either("verify_sender", "verify")
+        if verify == RECIPIENT:
+            return self._either("verify_recipient", "verify")
+        return not self.verify_only
+
+    def fails_verification(self, verify: str) -> bool:
+        """Tell whether accepting means that verification fails."""
+        name = "fail_verify_sender" if verify == SENDER else "fail_verify_recipient"
+        return bool(verify) and self._either(name, "fail_verify")
+
+    def _either(self, own: str, both: str) -> bool:
+        """The value of an option that another one sets, too; the own setting wins."""
+        chosen = own if own in self.values else both
+        return bool(self.values.get(chosen, type(self).options()[chosen].default))
+
+
+async def boolean(value: bool | Template, scope: Scope, default: bool, name: str) -> bool:
+    """Expand a boolean option; forced failure gives the default.
+
+    :raises TemporaryFailure: the result is no boolean, or an expansion failed.
+    """
+    if isinstance(value, bool):
+        return value
+    try:
+        text = (await value.expand(scope)).strip(" \t\n").lower()
+    except ForcedFailure:
+        return default
+    if text not in ("yes", "true", "no", "false"):
+        raise TemporaryFailure(reason=f"{name}: {text!r} is not a valid value for a boolean")
+    return text in ("yes", "true")

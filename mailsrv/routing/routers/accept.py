@@ -1,0 +1,22 @@
+"""The ``accept`` router (chapter 16)."""
+
+from __future__ import annotations
+
+from mailsrv.errors import ConfigError
+from mailsrv.mail.routed import RoutedAddress
+from mailsrv.routing.decision import Accepted, Decision
+from mailsrv.routing.router import Context, Router
+
+
+class Accept(Router):
+    """Accepts every address that meets the preconditions."""
+
+    def check(self) -> None:
+        """See :meth:`OptionSet.check`."""
+        super().check()
+        if self.transport is None and not self.verify_only:
+            raise ConfigError(f"{self.name} router: transport must be set", self.where)
+
+    async def route(self, address: RoutedAddress, context: Context) -> Decision:
+        """See :meth:`Router.route`."""
+        return Accepted()

@@ -1,0 +1,35 @@
+"""``verify = recipient`` and ``verify = sender``: routing without delivery (specification 3.9)."""
+
+from __future__ import annotations
+
+from mailsrv.interfaces import Routed
+from mailsrv.mail.connection import Connection
+from mailsrv.mail.message import Recipient
+from mailsrv.routing.route import Routing
+from mailsrv.routing.router import RECIPIENT, SENDER, Context
+
+
+class Verifier:
+    """Provides ``IVerifier`` with the routers of the configuration."""
+
+    def __init__(self, routing: Routing) -> None:
+        self._routing = routing
+
+    async def verify(
+        self, address: str, connection: Connection, *, as_sender: bool = False
+    ) -> Routed:
+        """See :meth:`IVerifier.verify`.
+
+        While a sender is verified the sender is unset (chapter 15, senders).
+        """
+        transaction = connection.transaction
+        sender = transaction.sender if transaction is not None and not as_sender else ""
+        context = Context(
+            self._routing.facilities,
+            sender=sender,
+            message=transaction,
+            connection=connection,
+            origin=connection.origin,
+            verify=SENDER if as_sender else RECIPIENT,
+        )
+        return await self._routing.decide(Recipient(address), context)

@@ -1,0 +1,191 @@
+"""The requests of the control socket, and their answers, without the socket (design, decision 11).
+
+A request and each piece of its answer is one JSON object.  A request has
+``do`` (list, count, headers, body, log, remove, run) and, for one message,
+``message``.  The last piece of an answer has ``done`` or ``error``; listings
+and bodies come in pages, so that neither side holds more than a page.
+
+The same code answers a command that opened the spool itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from mailsrv.errors import MailFailure
+from mailsrv.interfaces import IQueueControl, ISpool, QueueEntry
+from mailsrv.mail.message import Message
+from mailsrv.service.spoolform import header_file
+
+# Octets of a request's line.
+REQUEST_LIMIT = 64 * 1024
+# Messages in a page of a listing, octets in a page of a body.
+PAGE_ENTRIES = 50
+PAGE_OCTETS = 16 * 1024
+# Name of the socket in a worker's folder.
+SOCKET = "control"
+
+_ID = re.compile(r"[0-9A-Za-z]{6}-[0-9A-Za-z]{6}-[0-9A-Za-z]{2}")
+
+Request = dict[str, Any]
+Answer = dict[str, Any]
+
+
+class BadRequest(Exception):
+    """A request that cannot be understood; the text is the answer."""
+
+
+def is_message_id(text: str) -> bool:
+    """Tell whether a text has the form of a message id."""
+    return _ID.fullmatch(text) is not None
+
+
+def pack_entry(entry: QueueEntry) -> list[Any]:
+    """Return a line of a listing as JSON takes it."""
+    return [
+        entry.id,
+        entry.sender,
+        entry.size,
+        entry.received_at,
+        entry.next_attempt,
+        entry.frozen,
+        list(entry.recipients),
+        list(entry.delivered),
+    ]
+
+
+def unpack_entry(packed: list[Any]) -> QueueEntry:
+    """Return the entry that :func:`pack_entry` packed."""
+    *facts, recipients, delivered = packed
+    return QueueEntry(*facts, tuple(recipients), tuple(delivered))
+
+
+class Requests:
+    """Answers requests about one spool."""
+
+    def __init__(self, queue: IQueueControl) -> None:
+        self._queue = queue
+        self._answers: dict[str, Callable[[Request], AsyncIterator[Answer]]] = {
+            "list": self._list,
+            "count": self._count,
+            "headers": self._headers,
+            "body": self._body,
+            "log": self._log,
+            "remove": self._remove,
+            "run": self._run,
+        }
+
+    async def answer(self, request: object) -> AsyncIterator[Answer]:
+        """Give the pieces of the answer; what goes wrong is the last one, as ``error``."""
+        try:
+            if not isinstance(request, dict) or request.get("do") not in self._answers:
+                raise BadRequest("unknown request")
+            async for piece in self._answers[request["do"]](request):
+                yield piece
+            yield {"done": True}
+        except BadRequest as error:
+            yield {"error": str(error)}
+        except MailFailure as failure:
+            yield {"error": failure.reason}
+
+    async def _list(self, request: Request) -> AsyncIterator[Answer]:
+        page: list[Any] = []
+        async for entry in self._queue.listing():
+            page.append(pack_entry(entry))
+            if len(page) >= PAGE_ENTRIES:
+                yield {"entries": page}
+                page = []
+        if page:
+            yield {"entries": page}
+
+    async def _count(self, request: Request) -> AsyncIterator[Answer]:
+        yield {"count": await self._queue.count()}
+
+    async def _headers(self, request: Request) -> AsyncIterator[Answer]:
+        message = await self._queue.headers(_message_id(request))
+        if message is not None:
+            text = header_file(message)
+            for start in range(0, len(text), PAGE_OCTETS):
+                yield {"text": text[start : start + PAGE_OCTETS]}
+
+    async def _body(self, request: Request) -> AsyncIterator[Answer]:
+        id = _message_id(request)
+        if await self._queue.headers(id) is None:
+            return
+        yield {"text": f"{id}-D\n"}
+        async for piece in self._queue.body(id):
+            text = piece.decode("latin-1")
+            for start in range(0, len(text), PAGE_OCTETS):
+                yield {"text": text[start : start + PAGE_OCTETS]}
+
+    async def _log(self, request: Request) -> AsyncIterator[Answer]:
+        id = _message_id(request)
+        if await self._queue.headers(id) is None:
+            return
+        yield {"text": ""}
+        for line in await self._queue.log(id):
+            yield {"text": f"{line}\n"}
+
+    async def _remove(self, request: Request) -> AsyncIterator[Answer]:
+        yield {"removed": await self._queue.remove(_message_id(request))}
+
+    async def _run(self, request: Request) -> AsyncIterator[Answer]:
+        ids = request.get("messages", [])
+        if not isinstance(ids, list) or not all(
+            isinstance(id, str) and is_message_id(id) for id in ids
+        ):
+            raise BadRequest("malformed message id")
+        force, frozen = bool(request.get("force")), bool(request.get("frozen"))
+        yield {"count": await self._queue.run_now(ids, force=force, frozen=frozen)}
+
+
+def _message_id(request: Request) -> str:
+    id = request.get("message")
+    if not isinstance(id, str) or not is_message_id(id):
+        raise BadRequest("malformed message id")
+    return id
+
+
+class SpoolControl:
+    """Provides :class:`mailsrv.interfaces.IQueueControl` for a spool that no server has open."""
+
+    def __init__(self, spool: ISpool) -> None:
+        self._spool = spool
+
+    def listing(self) -> AsyncIterator[QueueEntry]:
+        """See :class:`mailsrv.interfaces.IQueueControl`."""
+        return self._spool.listing()
+
+    async def count(self) -> int:
+        """See :class:`mailsrv.interfaces.IQueueControl`."""
+        return await self._spool.count()
+
+    async def headers(self, id: str) -> Message | None:
+        """See :class:`mailsrv.interfaces.IQueueControl`."""
+        return await self._spool.load(id)
+
+    async def body(self, id: str) -> AsyncIterator[bytes]:
+        """See :class:`mailsrv.interfaces.IQueueControl`."""
+        message = await self._spool.load(id)
+        if message is not None:
+            async for piece in message.body.chunks():
+                yield piece
+
+    async def log(self, id: str) -> Sequence[str]:
+        """See :class:`mailsrv.interfaces.IQueueControl`."""
+        return [line for line in (await self._spool.history(id) or "").split("\n") if line]
+
+    async def remove(self, id: str) -> bool:
+        """See :class:`mailsrv.interfaces.IQueueControl`."""
+        if await self._spool.load(id) is None:
+            return False
+        await self._spool.remove(id)
+        return True
+
+    async def run_now(
+        self, ids: Sequence[str] = (), *, force: bool = False, frozen: bool = False
+    ) -> int:
+        """Refuse: without a server nothing is delivered."""
+        raise BadRequest("no server is running: deliveries begin when it is started")

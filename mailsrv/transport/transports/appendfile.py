@@ -1,0 +1,250 @@
+"""The ``appendfile`` transport (chapter 26): mailbox files, and Maildirs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from mailsrv.config.options import option
+from mailsrv.config.types import BOOLEAN, EXPANDED, INTEGER, OCTAL, STRING, TIME
+from mailsrv.errors import ConfigError, TemporaryFailure
+from mailsrv.expansion.template import Template, compile_string
+from mailsrv.mail.routed import Outcome, Result
+from mailsrv.transport.batching import BatchingTransport
+from mailsrv.transport.transport import Batch, expand, optional, size_of
+
+if TYPE_CHECKING:
+    from mailsrv.transport.headers import Content
+    from mailsrv.transport.mbox import Mailbox
+
+T = TypeVar("T")
+
+_PREFIX = "From ${if def:return_path{$return_path}{MAILER-DAEMON}} $tod_bsdinbox\n"
+
+
+class _Writer(Protocol):
+    """A message on its way into a file; all methods block."""
+
+    def write(self, piece: bytes) -> None: ...
+    def finish(self) -> str: ...
+    def abort(self) -> None: ...
+
+
+class Appendfile(BatchingTransport):
+    """Delivers into files of this machine."""
+
+    needs_user = True
+
+    allow_symlink = option(BOOLEAN, default=False, help="the mailbox may be a symbolic link")
+    check_group = option(BOOLEAN, default=False, help="the mailbox must belong to our group")
+    check_owner = option(BOOLEAN, default=True, help="the mailbox must belong to our user")
+    check_string = option(STRING, help="replaced by escape_string at the start of a line")
+    create_directory = option(BOOLEAN, default=True, help="make missing directories")
+    directory = option(EXPANDED, help="the Maildir")
+    directory_mode = option(OCTAL, default=0o700, help="mode of directories that are made")
+    escape_string = option(STRING, help="replaces check_string at the start of a line")
+    file = option(EXPANDED, help="the mailbox file")
+    file_must_exist = option(BOOLEAN, default=False, help="defer if the mailbox does not exist")
+    lock_interval = option(TIME, default=3, help="time between attempts to lock")
+    lock_retries = option(INTEGER, default=10, help="attempts to lock")
+    lockfile_mode = option(OCTAL, default=0o600, help="mode of the lock file")
+    lockfile_timeout = option(TIME, default=1800, help="age at which a lock file is taken away")
+    maildir_format = option(BOOLEAN, default=False, help="deliver into a Maildir")
+    maildir_retries = option(INTEGER, default=10, help="attempts to find a new file name")
+    maildir_tag = option(EXPANDED, help="added to the names of a Maildir's files")
+    message_prefix = option(EXPANDED, help='written before each message; default a "From " line')
+    message_suffix = option(EXPANDED, help="written after each message; default an empty line")
+    mode = option(OCTAL, default=0o600, help="mode of files that are made")
+    mode_fail_narrower = option(
+        BOOLEAN, default=True, help="defer if the mailbox' mode is narrower"
+    )
+    quota = option(EXPANDED, help="largest size of a mailbox file")
+    use_crlf = option(BOOLEAN, default=False, help="end lines with CRLF")
+    use_fcntl_lock = option(BOOLEAN, help="lock with fcntl(); on unless use_flock_lock is")
+    use_flock_lock = option(BOOLEAN, default=False, help="lock with flock()")
+    use_lockfile = option(BOOLEAN, default=True, help="lock with a lock file")
+
+    def check(self) -> None:
+        """See :meth:`OptionSet.check`."""
+        super().check()
+        if (self.file is None) == (self.directory is None):
+            raise ConfigError(
+                f"{self.name} transport: one of file and directory must be set", self.where
+            )
+        if self.directory is not None and not self.maildir_format:
+            raise ConfigError(
+                "directory without maildir_format is known to Exim, not to mailsrv",
+                self.places.get("directory", self.where),
+            )
+        if self.file is not None and self.maildir_format:
+            raise ConfigError("maildir_format needs directory, not file", self.where)
+        if self.directory is not None and self.quota is not None:
+            raise ConfigError(
+                "quota of a Maildir is known to Exim, not to mailsrv", self.places.get("quota")
+            )
+        if self.file is not None and not (self.use_lockfile or self._fcntl or self.use_flock_lock):
+            raise ConfigError(
+                "no locking is configured: set use_fcntl_lock, use_flock_lock or use_lockfile",
+                self.where,
+            )
+        if (self.check_string is None) != (self.escape_string is None):
+            raise ConfigError("check_string and escape_string must be set together", self.where)
+
+    @property
+    def _fcntl(self) -> bool:
+        """Whether fcntl() locks: a default that depends on another option."""
+        return not self.use_flock_lock if self.use_fcntl_lock is None else self.use_fcntl_lock
+
+    async def deliver(self, batch: Batch) -> None:
+        """See :meth:`Transport.deliver`."""
+        from mailsrv.transport.headers import content_of
+        from mailsrv.transport.mbox import OverQuota
+
+        content = await content_of(self, batch)
+        opener, path = await self._opener(batch, content)
+        if path == "/dev/null":  # specification 26.3: no action, and a success
+            await batch.settle([Outcome(a, Result.DELIVERED) for a in batch.addresses])
+            return
+        try:
+            # fcntl() knows processes, not threads: one delivery into a file at a time in ours.
+            async with batch.facilities.limits.hold({("file", path): 1}):
+                written = await self._write(batch, opener, self._pieces(batch, content))
+        except OverQuota as error:
+            await batch.settle(
+                [
+                    Outcome(a, Result.DEFERRED, error.reason, error.status, error="quota")
+                    for a in batch.addresses
+                ]
+            )
+            return
+        await batch.settle(
+            [Outcome(a, Result.DELIVERED, delivered_to=written) for a in batch.addresses]
+        )
+
+    async def _opener(self, batch: Batch, content: Content) -> tuple[Callable[[], _Writer], str]:
+        """Return what begins the delivery, and the path of the file or Maildir."""
+        from mailsrv.transport.maildir import Maildir, MaildirWriter
+        from mailsrv.transport.mbox import MailboxWriter
+        from mailsrv.transport.paths import expand_path
+
+        scope, host = batch.scope(), batch.facilities.hostname
+        if self.directory is not None:
+            path = await expand_path(self.directory, scope, "directory")
+            tag = await optional(self.maildir_tag, scope) or ""
+            maildir = Maildir(
+                path,
+                host,
+                self.create_directory,
+                self.directory_mode,
+                self.mode,
+                "".join(c for c in tag if "!" <= c <= "~" and c != "/"),
+                self.maildir_retries,
+            )
+            now = batch.facilities.clock.seconds()
+            return lambda: MaildirWriter(maildir, now), path
+        assert self.file is not None
+        path = await expand_path(self.file, scope, "file")
+        quota = size_of((await expand(self.quota, scope) or "0").partition("/")[0])
+        mailbox = self._mailbox(path, host, quota)
+        return lambda: MailboxWriter(mailbox, content.size), path
+
+    def _mailbox(self, path: str, host: str, quota: int) -> Mailbox:
+        from mailsrv.transport.mbox import Mailbox
+
+        return Mailbox(
+            path,
+            host,
+            create_directory=self.create_directory,
+            directory_mode=self.directory_mode,
+            mode=self.mode,
+            mode_fail_narrower=self.mode_fail_narrower,
+            check_owner=self.check_owner,
+            check_group=self.check_group,
+            allow_symlink=self.allow_symlink,
+            must_exist=self.file_must_exist,
+            use_lockfile=self.use_lockfile,
+            use_fcntl=self._fcntl,
+            use_flock=self.use_flock_lock,
+            lockfile_mode=self.lockfile_mode,
+            lockfile_timeout=float(self.lockfile_timeout),
+            quota=quota,
+        )
+
+    async def _pieces(self, batch: Batch, content: Content) -> AsyncIterator[bytes]:
+        """Give the octets of the file: prefix, message, suffix."""
+        from mailsrv.transport.localtext import LocalText
+
+        check, escape = self._escapes()
+        text = LocalText(check, escape, crlf=self.use_crlf)
+        yield await self._around(self.message_prefix, _PREFIX, batch)
+        async for piece in content.chunks():
+            yield text.feed(piece)
+        yield text.end() + await self._around(self.message_suffix, "\n", batch)
+
+    def _escapes(self) -> tuple[bytes, bytes]:
+        default = ("From ", ">From ") if self.file is not None else ("", "")
+        check = default[0] if self.check_string is None else self.check_string
+        escape = default[1] if self.escape_string is None else self.escape_string
+        return check.encode("latin-1"), escape.encode("latin-1")
+
+    async def _around(self, given: Template | None, default: str, batch: Batch) -> bytes:
+        """Return message_prefix or message_suffix, which have a default with ``file`` alone."""
+        if given is None and self.file is None:
+            return b""
+        template = compile_string(default) if given is None else given
+        return (await template.expand(batch.scope())).encode("latin-1")
+
+    async def _write(
+        self, batch: Batch, opener: Callable[[], _Writer], pieces: AsyncIterator[bytes]
+    ) -> str:
+        """Write a message in a thread, in one go if it is in memory; return the file's path."""
+        threads = batch.facilities.threads
+        if batch.message.body.inline is not None:
+            data = b"".join([piece async for piece in pieces])
+            return await self._unlocked(batch, lambda: _at_once(opener, data))
+        writer = await self._unlocked(batch, opener)
+        try:
+            async for piece in pieces:
+                await threads.run(writer.write, piece)
+            return await threads.run(writer.finish)
+        except BaseException:
+            await threads.run(writer.abort)
+            raise
+
+    async def _unlocked(self, batch: Batch, function: Callable[[], T]) -> T:
+        """Call ``function`` in a thread, again while others hold the mailbox' lock."""
+        from mailsrv.transport.mbox import Busy
+
+        tries = max(self.lock_retries, 1)
+        reason = ""
+        for attempt in range(tries):
+            if attempt:
+                await _sleep(batch, float(self.lock_interval))
+            try:
+                return await batch.facilities.threads.run(function)
+            except Busy as busy:
+                reason = str(busy)
+        raise TemporaryFailure(reason=f"failed to lock mailbox ({reason})")
+
+
+def _at_once(opener: Callable[[], _Writer], data: bytes) -> str:
+    """Write a whole message."""
+    writer = opener()
+    try:
+        writer.write(data)
+        return writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
+
+
+async def _sleep(batch: Batch, seconds: float) -> None:
+    from twisted.internet.defer import Deferred
+
+    done: Deferred[None] = Deferred()
+    timer = batch.facilities.clock.callLater(seconds, done.callback, None)
+    try:
+        await done
+    finally:
+        if timer.active():  # cancelled
+            timer.cancel()

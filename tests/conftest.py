@@ -1,0 +1,55 @@
+"""Fixtures for the tests with real servers; the others need none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.real.dovecot import Dovecot
+from tests.real.server import Server
+
+REAL = Path(__file__).parent / "real"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests below ``tests/real``, so that ``-m "not real"`` leaves them out."""
+    for item in items:
+        if REAL in item.path.parents:
+            item.add_marker("real")
+
+
+@pytest.fixture
+def start_dovecot() -> Iterator[Callable[..., Dovecot]]:
+    """Give a function that starts a Dovecot with the users that it is given."""
+    with ExitStack() as stack:
+
+        def start(users: dict[str, str], quota_kilobytes: int = 0) -> Dovecot:
+            dovecot = Dovecot(users, quota_kilobytes)
+            stack.callback(dovecot.close)
+            stack.callback(lambda: sys.stderr.write(f"--- dovecot\n{dovecot.logged()}"))
+            dovecot.start()
+            return dovecot
+
+        yield start
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., Server]]:
+    """Give a function that starts a mailsrv on a configuration of ``tests/scenarios``."""
+    with ExitStack() as stack:
+
+        def start(
+            configuration: str, *, prefix: tuple[str, ...] = (), **macros: str | Path
+        ) -> Server:
+            server = Server(configuration, macros)
+            server.prefix = prefix
+            stack.callback(server.close)
+            stack.callback(lambda: sys.stderr.write(server.logged()))
+            server.start()
+            return server
+
+        yield start

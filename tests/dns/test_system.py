@@ -1,0 +1,34 @@
+"""resolv.conf is read as resolv.conf(5) says."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailsrv.dns.system import SystemDns, read_resolv_conf, reverse_name
+
+
+class ResolvConfTests(SynchronousTestCase):
+    def read(self, text: str) -> SystemDns:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write(text)
+        return read_resolv_conf(path)
+
+    def test_servers_and_options(self) -> None:
+        found = self.read(
+            "# c\nsearch example\nnameserver 192.0.2.1 ; x\nnameserver junk\nnameserver ::1\n"
+            "options timeout:2 attempts:3 trust-ad\noptions rotate timeout:x\n"
+        )
+        self.assertEqual(found, SystemDns(("192.0.2.1", "::1"), 2, 3, True))
+
+    def test_only_three_servers_count(self) -> None:
+        text = "".join(f"nameserver 192.0.2.{n}\n" for n in range(1, 6))
+        self.assertEqual(len(self.read(text).nameservers), 3)
+
+    def test_missing_or_empty_file_means_this_host(self) -> None:
+        self.assertEqual(self.read(""), SystemDns())
+        self.assertEqual(read_resolv_conf("/nonexistent"), SystemDns())
+
+    def test_reverse_names(self) -> None:
+        self.assertEqual(reverse_name("192.0.2.1"), "1.2.0.192.in-addr.arpa")
+        self.assertTrue(reverse_name("::1").endswith(".0.0.ip6.arpa"))

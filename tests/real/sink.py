@@ -1,0 +1,98 @@
+"""An LMTP server in a thread that takes all mail and keeps the books about it.
+
+Recipients whose local part begins with ``bad`` are refused.  A message counts as delivered when
+its end was read and before it is answered, so that a sender who hears nothing may send it again:
+duplicates are expected, losses are not.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socketserver
+import threading
+from collections import Counter
+
+from tests.real import machine
+
+MARK = re.compile(rb"^X-Mark: (\S+)", re.MULTILINE)
+
+
+class _Session(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def say(self, line: str) -> None:
+        self.wfile.write(line.encode() + b"\r\n")
+
+    def handle(self) -> None:
+        self.say("220 sink LMTP")
+        recipients: list[bytes] = []
+        while line := self.rfile.readline(10_000):
+            verb = line[:4].upper()
+            if verb == b"LHLO":
+                self.say("250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES")
+            elif verb == b"RCPT" and line[8:].lower().startswith(b"<bad"):
+                self.say("550 5.1.1 no such user")
+            elif verb == b"DATA":
+                if recipients:
+                    self.say("354 go on")
+                    self.take(recipients)
+                else:
+                    self.say("503 5.5.1 no recipients")
+                recipients = []
+            elif verb == b"QUIT":
+                self.say("221 bye")
+                return
+            else:
+                if verb == b"RCPT":
+                    recipients.append(line[8:].split(b">")[0].lstrip(b"<"))
+                elif verb in (b"MAIL", b"RSET"):
+                    recipients = []
+                self.say("250 2.0.0 ok")
+
+    def take(self, recipients: list[bytes]) -> None:
+        lines = []
+        while (line := self.rfile.readline()) != b".\r\n":
+            if not line:
+                return  # broken off: not taken
+            lines.append(line)
+        self.server.sink.take(b"".join(lines), recipients)
+        for _ in recipients:
+            self.say("250 2.0.0 taken")
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 128
+    sink: Sink
+
+
+class Sink:
+    """``delivered`` and ``bounced`` count messages by their mark (X-Mark of the header)."""
+
+    def __init__(self) -> None:
+        self.folder = machine.folder("sink")
+        self.socket = self.folder / "lmtp"
+        self.delivered: Counter[str] = Counter()
+        self.bounced: Counter[str] = Counter()
+        self.sizes: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._server = _Server(str(self.socket), _Session)
+        self._server.sink = self
+        self.socket.chmod(0o666)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def take(self, message: bytes, recipients: list[bytes]) -> None:
+        """Write a message in the books; one to ``sender…`` is a bounce."""
+        found = MARK.search(message)
+        mark = found[1].decode() if found else "unmarked"
+        book = self.bounced if recipients[0].startswith(b"sender") else self.delivered
+        with self._lock:
+            book[mark] += 1
+            self.sizes[mark] = len(message)
+
+    def close(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,67 @@
+"""Hints are kept in memory and on disk, and are losable."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailsrv.interfaces import RetryHint
+from mailsrv.mail.status import Status
+from mailsrv.net.threads import InlineThreads
+from mailsrv.spool.hints import SqliteHints
+
+HINT = RetryHint(1, 2, 3, "refused", "t\xe9xt", True, Status(451, 4, 7, "x\ny"))
+
+
+class HintsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.clock = Clock()
+        self.lines: list[str] = []
+
+    def make(self) -> SqliteHints:
+        hints = SqliteHints(
+            self.clock, self.folder / "hints.sqlite3", InlineThreads(), self.lines.append
+        )
+        self.addCleanup(lambda: self.close(hints))
+        return hints
+
+    def close(self, hints: SqliteHints) -> None:
+        self.successResultOf(Deferred.fromCoroutine(hints.close()))
+
+    def test_survives(self) -> None:
+        hints = self.make()
+        hints.set_retry("T:a", HINT)
+        self.assertEqual(hints.retry("T:a"), HINT)
+        self.clock.advance(2)
+        self.assertEqual(self.make().retry("T:a"), HINT)
+
+    def test_shared(self) -> None:
+        """What one worker learns, and forgets, the others know some seconds later."""
+        one, two = self.make(), self.make()
+        one.set_retry("T:a", HINT)
+        self.clock.pump([1] * 15)
+        self.assertEqual(two.retry("T:a"), HINT)
+        two.set_retry("T:a", None)
+        self.clock.pump([1] * 15)
+        self.assertIsNone(one.retry("T:a"))
+
+    def test_expires(self) -> None:
+        """retry_data_expire after the last attempt a hint is ignored."""
+        hints = self.make()
+        hints.set_retry("T:a", HINT)
+        self.clock.advance(7 * 86400 + 3)
+        self.assertIsNone(hints.retry("T:a"))
+
+    def test_damaged_file(self) -> None:
+        """A file that is no database is put aside, reported, and begun anew."""
+        (self.folder / "hints.sqlite3").write_bytes(b"garbage" * 999)
+        hints = self.make()
+        hints.set_retry("T:a", HINT)
+        self.clock.advance(2)
+        self.assertEqual(len(self.lines), 1)
+        self.assertEqual(len(list(self.folder.glob("*.bad-*"))), 1)
