@@ -97,7 +97,7 @@ def passwords(var: Path, owner: pwd.struct_passwd) -> None:
     if list(var.glob("passwd*")):
         return
     subprocess.run(
-        [Path(sys.executable).with_name("mailsrv-passwd"), var / "passwd", USER],
+        [Path(sys.executable).with_name("mailsrv-passwd"), "--stdin", var / "passwd", USER],
         input=f"{PASSWORD}\n".encode(),
         check=True,
     )

@@ -13,7 +13,7 @@ answer cannot be had now, and nothing else that a caller should handle.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -363,7 +363,7 @@ class ISpool(Protocol):
         """
 
     async def history(self, id: str) -> str | None:
-        """The message's own log (``-Mvl``), lines that end in ``\\n``; None if there is no such message."""
+        """The message's own log (``-Mvl``), whole lines; None: no such message."""
 
     async def load(self, id: str) -> Message | None:
         """Read a message whole; ``recipients`` are those not yet done.  None if there is none."""
@@ -414,36 +414,19 @@ class IHints(Protocol):
 
 
 class IQueueControl(Protocol):
-    """What commands ask of the process that owns a spool (design, decision 11).
-
-    Unknown ids are answers (None, nothing, False), not errors.
-    """
-
-    def listing(self) -> AsyncIterator[QueueEntry]:
-        """All messages, oldest first, read in short pages."""
-
-    async def count(self) -> int:
-        """Number of messages."""
-
-    async def headers(self, id: str) -> Message | None:
-        """The message with its envelope and header; its body need not be read."""
-
-    def body(self, id: str) -> AsyncIterator[bytes]:
-        """The body in pieces, as :meth:`Body.chunks`; nothing for an unknown id."""
-
-    async def log(self, id: str) -> Sequence[str]:
-        """The lines of the message's own log, oldest first."""
+    """What commands ask of the queue runner of a running server (design, decision 11)."""
 
     async def remove(self, id: str) -> bool:
         """Forget a message (``-Mrm``); False if there is none.
 
-        :raises TemporaryFailure: it is being delivered just now, or the spool fails.
+        :raises Locked: it is being delivered just now (``mailsrv.queue.runner``).
+        :raises TemporaryFailure: the spool fails.
         """
 
     async def run_now(
-        self, ids: Sequence[str] = (), *, force: bool = False, frozen: bool = False
+        self, ids: Iterable[str] | None = None, *, force: bool = False, frozen: bool = False
     ) -> int:
-        """Attempt messages (all, if no ids are given) without waiting; return how many.
+        """Attempt messages, all if ``ids`` is None, without waiting; return how many.
 
         ``force`` disregards retry times, ``frozen`` takes frozen messages along.
         """

@@ -119,6 +119,8 @@ class Acls:
             run.text, run.log_text = "", failure.reason
             action = Action.DEFER
         except Exception as error:  # a bug costs this command alone
+            if _is_cancellation(error):
+                raise
             self.log.panic(f"{PHASE_NAMES[phase]} ACL failed", error)
             run.text, run.log_text = "", f"{type(error).__name__} in {PHASE_NAMES[phase]} ACL"
             action = Action.DEFER
@@ -138,11 +140,11 @@ class Acls:
 
         :raises Undecided: it cannot be read, or a peer chose the text.
         """
-        text = text.strip(" \t\n")
-        known = self.table.acls.get(text) or self._texts.get(text)
         if is_tainted(text):
             self.log.panic(f'attempt to use tainted ACL text "{text}"')
             raise Undecided(log="internal configuration error", error=True)
+        text = text.strip(" \t\n")
+        known = self.table.acls.get(text) or self._texts.get(text)
         if known is not None or not text:
             return known
         if text.startswith("/"):
@@ -251,6 +253,13 @@ class Acls:
         if run.connection.one_line_replies:
             return status
         return status.saying(_clean(f"Verification failed for <{sender}>\n{why}\n{status.text}"))
+
+
+def _is_cancellation(error: Exception) -> bool:
+    """Tell whether the caller ended the wait: the connection is lost."""
+    from twisted.internet.defer import CancelledError  # here, so that -bV stays quick
+
+    return isinstance(error, CancelledError)
 
 
 def _clean(text: str) -> str:

@@ -6,6 +6,10 @@ about it is sent once more on a new one; any other loss, time-out or nonsense
 is a :class:`TemporaryFailure` (454): the backend being away is never a wrong
 password, and never a right one.
 
+A Dovecot that is told to stop leaves its auth process alive while clients are
+connected to it.  So that nobody is judged by yesterday's settings, an idle
+connection is closed, and one whose socket file was made anew is used no more.
+
 What a login sends is in no log line, exception or ``repr`` of this module.
 """
 
@@ -33,6 +37,8 @@ CONNECT_TIMEOUT = 5.0
 HANDSHAKE_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 30.0
 """Seconds.  Dovecot delays a refusal on purpose, by its penalty for up to 17 s."""
+
+IDLE_TIMEOUT = 60.0
 
 WRONG_TYPE = "wrong socket type: Dovecot's auth-client is needed"
 
@@ -62,6 +68,7 @@ class AuthSocket:
         self._connecting: Deferred[None] | None = None
         self._waiting: list[Deferred[Link]] = []
         self._closed = False
+        self._made_of: object = None  # the socket file that the link was made through
 
     async def login(
         self, mechanism: str, parameters: Parameters, initial: bytes | None, ask: Ask
@@ -97,6 +104,8 @@ class AuthSocket:
     ) -> Mapping[str, str]:
         if self._closed:
             raise self._unavailable("closed")
+        if self._link is not None and self._made_of != _identity(self.path):
+            self._link.retire()
         link = self._link or await self._connected()
         if mechanism not in link.mechanisms:
             raise self._unavailable(f"Dovecot does not offer {mechanism}")
@@ -129,6 +138,7 @@ class AuthSocket:
         return await waiting
 
     async def _connect(self) -> None:
+        self._made_of = _identity(self.path)
         try:
             link: Link = await connect(
                 self._reactor,
@@ -165,6 +175,15 @@ class AuthSocket:
 
     def _complain(self, text: str) -> None:
         self._log.main(f"dovecot authentication socket {self.path}: {text}")
+
+
+def _identity(path: str) -> object:
+    """Return what changes when another process makes the socket anew."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 class LinkFactory(Factory):
@@ -213,6 +232,7 @@ class Link(Protocol):
         self._version_seen = False
         self._other_type = False  # SPID before any mechanism
         self._gone = ""  # why, once it is of no more use
+        self._retired = False
         self._timer: Any = None
 
     # --- the transport's side ---
@@ -251,6 +271,13 @@ class Link(Protocol):
             if waiting is not None:
                 waiting.errback(ConnectionGone(reason))
 
+    def retire(self) -> None:
+        """Take no more logins, and close when those under way are done."""
+        self._retired = True
+        self._when_lost(self)
+        if not self._requests:
+            self.give_up("retired")
+
     # --- handshake ---
 
     def _take(self, event: dovecot.Event) -> None:
@@ -281,6 +308,10 @@ class Link(Protocol):
     def _is_wrong_type(self) -> bool:
         return self._other_type and not self.mechanisms and not self.ready.called
 
+    def _restart_idle_timer(self) -> None:
+        self._stop_timer()
+        self._timer = self._clock.callLater(IDLE_TIMEOUT, self.give_up, "idle")
+
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -297,6 +328,7 @@ class Link(Protocol):
             or the client's message is too long for it.
         :raises TimeoutError: Dovecot did not answer; the login is cancelled.
         """
+        self._stop_timer()
         id, request = self._next_id(), _Request()
         self._requests[id] = request
         answered = False
@@ -357,6 +389,11 @@ class Link(Protocol):
                 self._given_up.clear()
             self._given_up.add(id)
             self._send(dovecot.cancel(id))
+        if not self._requests and not self._gone:
+            if self._retired:
+                self.give_up("retired")
+            else:
+                self._restart_idle_timer()
 
     def _next_id(self) -> int:
         """Return an id that no login under way uses (32 bits, never 0)."""

@@ -27,7 +27,6 @@ from mailsrv.service.requests import (
     Answer,
     BadRequest,
     Requests,
-    SpoolControl,
     is_message_id,
     unpack_entry,
 )
@@ -81,7 +80,7 @@ class OpenedSpool:
             except SpoolError as error:
                 raise ControlError(str(error)) from error
             try:
-                async for piece in Requests(SpoolControl(spool)).answer({"do": do, **values}):
+                async for piece in Requests(spool, None).answer({"do": do, **values}):
                     answers.append(piece)  # noqa: PERF401  (a reactor has to run between them)
             finally:
                 await spool.close()
@@ -104,13 +103,17 @@ def run_reactor(work: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
     """
     from twisted.internet.defer import Deferred
     from twisted.internet.epollreactor import EPollReactor
+    from twisted.python.failure import Failure
 
-    reactor: Any = EPollReactor()
+    reactor: Any = EPollReactor()  # type: ignore[no-untyped-call]
     failures: list[BaseException] = []
+
+    def failed(failure: Failure) -> None:
+        failures.append(failure.value or RuntimeError("failed without an exception"))
 
     def begin() -> None:
         done = Deferred.fromCoroutine(work(reactor))
-        done.addErrback(lambda failure: failures.append(failure.value))
+        done.addErrback(failed)
         done.addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)
@@ -193,6 +196,11 @@ class _Command:
     def _print(self, line: str) -> None:
         self._out.write(_safe(line).encode("latin-1") + b"\n")
 
+    def _write(self, text: str, terminal: bool) -> None:
+        if terminal:
+            text = _HOSTILE_TEXT.sub(lambda match: f"\\{ord(match[0]):03o}", text)
+        self._out.write(text.encode("latin-1"))
+
     # --- listings --------------------------------------------------------------
 
     def _list(self, workers: list[Asked], ids: frozenset[str]) -> int:
@@ -210,16 +218,15 @@ class _Command:
     def _view(self, workers: list[Asked], id: str) -> int:
         found = False
         terminal = self._out.isatty()
+        held = ""  # a CR whose LF may come with the next piece
         for worker in workers:
             for piece in worker.ask(_VIEWS[self._action], message=id):
                 found = True
-                text = str(piece["text"])
-                if terminal:
-                    text = _HOSTILE_TEXT.sub(lambda match: f"\\{ord(match[0]):03o}", text)
-                elif self._action == "-Mvb":
-                    text = text.replace("\r\n", "\n") if "\r" in text else text
-                self._out.write(text.encode("latin-1"))
+                text = (held + str(piece["text"])).replace("\r\n", "\n")
+                held = "\r" if text.endswith("\r") else ""
+                self._write(text.removesuffix("\r"), terminal)
             if found:
+                self._write(held, terminal)
                 return 0
         _complain(_MISSING[self._action].format(id))
         return 1

@@ -112,6 +112,10 @@ def check_instances(configuration: Configuration) -> list[ConfigError]:
                 named = instance.name in error.problem
                 problem = error.problem if named else f"{kind} {instance.name}: {error.problem}"
                 errors.append(ConfigError(problem, where, error.hint))
+            else:
+                configuration.warnings += (
+                    f"{instance.where}: {kind} {instance.name}: {note}" for note in instance.notes()
+                )
     for router in configuration.routers:
         for option in _TRANSPORTS:
             value = router.values.get(option)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from mailsrv.config.known import driver_options, main_options
+from mailsrv.config.known import DOUBLE_OPTIONS, driver_options, main_options
 from mailsrv.config.lines import Line
 from mailsrv.config.main import MainOptions
 from mailsrv.config.model import LIST_KINDS, Configuration
@@ -131,7 +131,11 @@ class Dump:
 
     def _instance(self, instance: OptionSet) -> Iterator[str]:
         """Yield generic options, private ones, then those that Exim does not have."""
-        declared = type(instance).options()
+        declared = {
+            name: option
+            for name, option in type(instance).options().items()
+            if (instance.kind, name) not in DOUBLE_OPTIONS
+        }
         generic = driver_options(instance.kind, "")
         lines = {
             name: self._line(instance, option)

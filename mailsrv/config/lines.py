@@ -44,8 +44,9 @@ class _Condition:
 class LineReader:
     """Gives the logical lines of a file and what it includes.
 
-    Paths are octet strings, as all text of a configuration.  Faults do not end the reading: they are added to ``errors``, in the order of
-    the file.  A file that cannot be opened at all is such a fault, too.
+    Paths are octet strings, as all text of a configuration.  Faults do not end
+    the reading: they are added to ``errors``, in the order of the file.  A file
+    that cannot be opened at all is such a fault, too.
     """
 
     def __init__(self, path: str, macros: Macros, errors: list[ConfigError]) -> None:
@@ -90,6 +91,9 @@ class LineReader:
             if number == 1 and raw.startswith("\xef\xbb\xbf"):
                 self._fault("found unexpected BOM (Byte Order Mark)", where)
                 raw = raw[3:]
+            if "\0" in raw:
+                self._fault("a NUL octet is in the line", where)
+                continue
             text, macro_found = self.macros.replace(
                 raw.lstrip(BLANKS), starts_line=not self._joining
             )

@@ -13,7 +13,7 @@ come from these declarations.  On a class the attribute is the
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 from mailsrv.config.types import OptionType
@@ -131,8 +131,9 @@ class OptionSet:
         self.hidden: set[str] = set()
 
     @classmethod
+    @cache
     def options(cls) -> dict[str, Option[Any]]:
-        """All options of the class by name, a subclass's own first as Exim prints them: sorted."""
+        """All options of the class by name, sorted as Exim prints them; not to be changed."""
         found: dict[str, Option[Any]] = {}
         for base in reversed(cls.__mro__):
             for value in vars(base).values():
@@ -145,3 +146,7 @@ class OptionSet:
 
         :raises ConfigError: names the fault; ``where`` defaults to the driver's line.
         """
+
+    def notes(self) -> list[str]:
+        """Return warnings for the administrator, asked for after :meth:`check`."""
+        return []

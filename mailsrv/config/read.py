@@ -233,4 +233,5 @@ def _warn_of_bad_strings(configuration: Configuration) -> None:
     settings = [(name, value) for each in sets for name, value in each.values.items()]
     for name, value in settings + named:
         if isinstance(value, Template) and value.error is not None:
-            configuration.warnings.append(f"{value.where}: {name}: {value.error.reason}")
+            reason = value.error.reason.replace("\n", " ")
+            configuration.warnings.append(f"{value.where}: {name}: {reason}")

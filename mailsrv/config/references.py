@@ -11,7 +11,7 @@ from mailsrv.config.lines import Line
 from mailsrv.config.model import Configuration
 from mailsrv.config.types import ADDRESS_LIST, DOMAIN_LIST, HOST_LIST, LOCAL_PART_LIST
 from mailsrv.errors import ConfigError, Position
-from mailsrv.expansion.lists import split_list
+from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import Template, compile_string
 
 _SPECIAL: Final = frozenset(

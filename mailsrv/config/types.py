@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from mailsrv.errors import ConfigError, Position
@@ -281,7 +282,7 @@ class _TimeList(OptionType[tuple[int, ...]]):
         times = tuple(parse_time(item, where) for item in items)
         if times == (0,):
             return ()
-        if any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(times)):
             raise ConfigError("time value out of order", where, "each must be longer than the last")
         return times
 
@@ -395,7 +396,6 @@ class _ExpandedUser(OptionType[User | Template]):
 
     word = "string†"
     expanded = True
-    unset = " ="
 
     def parse(self, text: str, where: Position) -> User | Template:
         return compile_string(text, where) if "$" in text else _user(text, where)
@@ -409,7 +409,6 @@ class _ExpandedGroup(OptionType[Group | Template]):
 
     word = "string†"
     expanded = True
-    unset = " ="
 
     def parse(self, text: str, where: Position) -> Group | Template:
         return compile_string(text, where) if "$" in text else _group(text, where)

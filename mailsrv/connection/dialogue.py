@@ -21,7 +21,7 @@ from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Transaction
 from mailsrv.mail.status import LOCAL_PROBLEM
 from mailsrv.mail.taint import Tainted
-from mailsrv.wire.command import Command, SyntaxProblem, helo_is_valid, parse_command
+from mailsrv.wire.command import Command, SyntaxProblem, helo_is_valid, parse_bdat, parse_command
 from mailsrv.wire.reply import from_status, reply
 from mailsrv.wire.session import MAX_COMMAND, Event, Line, LongLine, Piece
 
@@ -46,6 +46,8 @@ class Dialogue:
         self.storing = False  # a message is being made durable: not to be cancelled
         self.reception: Reception | None = None
         self.exchange: IAuthExchange | None = None
+        self.login_steps = 0
+        self.login_failures = 0
         self.message_size_limit = 0
         self.messages_max = 0
         self.receive_timeout = 300.0
@@ -56,6 +58,7 @@ class Dialogue:
         self.offers_chunking = False
         self.mechanisms: list[str] = []
         self.only_rset = False  # a BDAT sequence went wrong
+        self.discarded_recipients = False  # an ACL took some, to throw them away
         self.refused_rcpt: bytes | None = None  # the reply, while all RCPTs had the same
         self.last_was_rcpt = False
         self._unknown = 0
@@ -368,6 +371,7 @@ class Dialogue:
         """A MAIL comes; what earlier ones left is forgotten."""
         transaction = self.connection.transaction = Transaction()
         self.refused_rcpt = None
+        self.discarded_recipients = False
         return transaction
 
     def drop_message(self) -> None:
@@ -634,8 +638,6 @@ class Dialogue:
         self.channel.input.begin_data()
 
     async def _bdat(self, command: Command) -> None:
-        from mailsrv.wire.command import parse_bdat
-
         try:
             size, last = parse_bdat(command.argument)
         except SyntaxProblem as problem:
@@ -667,7 +669,7 @@ class Dialogue:
         transaction = self.connection.transaction
         if transaction is not None and (transaction.recipients or transaction.discarded):
             return False
-        if transaction is not None and transaction.discarded_recipients:
+        if transaction is not None and self.discarded_recipients:
             return False
         text = f"valid RCPT command must precede {verb}"
         if self.refused_rcpt is not None:

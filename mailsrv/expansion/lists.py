@@ -1,18 +1,39 @@
 """Domain, host, address and local part lists (specification chapter 10).
 
-Interface (bodies to be written): each ``match_…`` expands the list in ``scope``
-and returns a :class:`Match`, or None if the subject is not in the list.
+Each ``match_…`` expands the list in ``scope`` and returns a :class:`Match`, or
+None if the subject is not in the list.  A list is compiled once and kept with
+its text; what an item means is ``patterns.py``'s and ``hostpatterns.py``'s.
 
 :raises ExpansionError, LookupDeferred: as TemporaryFailure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Protocol
 
+from mailsrv.errors import TemporaryFailure
+from mailsrv.expansion.errors import ExpansionError, LookupDeferred
 from mailsrv.expansion.scope import Scope
+from mailsrv.expansion.separated import join_list, split_list
 from mailsrv.expansion.template import Template
 from mailsrv.mail.origin import Origin
+from mailsrv.mail.taint import Tainted, is_tainted, like
+
+__all__ = (
+    "Match",
+    "NamedLists",
+    "match_address",
+    "match_domain",
+    "match_host",
+    "match_local_part",
+    "match_text",
+    "split_list",
+)
+
+_DEEPEST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +44,245 @@ class Match:
     numbers: tuple[str, ...] = ()
 
 
+REFUSED = Match("!")  # by identity: a file's line "!item" ends the list without a match
+
+
+class UnknownHost(Exception):
+    """A host pattern needs a name or address that does not exist (10.15)."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """One subject on its way through a list.
+
+    ``origin`` is the host of a host list.
+    """
+
+    kind: str
+    subject: str
+    scope: Scope
+    caseful: bool = False
+    origin: Origin | None = None
+    depth: int = 0
+    unknown: str = ""  # "include" or "ignore", after +include_unknown, +ignore_unknown
+    defer: str = ""
+
+    @property
+    def text(self) -> str:
+        """The subject in the case that comparisons want."""
+        if self.kind == "domain" or not self.caseful:
+            return self.subject.lower()
+        return self.subject
+
+    def inside(self, kind: str | None = None, subject: str | None = None) -> Walk:
+        """A walk through another list for the same decision."""
+        if self.depth >= _DEEPEST:
+            raise ExpansionError("lists are nested too deeply (a list that contains itself?)")
+        return replace(
+            self,
+            kind=self.kind if kind is None else kind,
+            subject=self.subject if subject is None else subject,
+            depth=self.depth + 1,
+        )
+
+
+class Pattern(Protocol):
+    """What an item of a list matches."""
+
+    async def match(self, walk: Walk) -> Match | None:
+        """Return the match, None for no match, or REFUSED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item; a ``setting`` such as ``+caseful`` changes the walk and matches nothing."""
+
+    pattern: Pattern | None
+    negated: bool = False
+    setting: str = ""
+
+
+_SETTINGS = {
+    "address": ("caseful",),
+    "local_part": ("caseful",),
+    "host": ("include_unknown", "ignore_unknown", "include_defer", "ignore_defer"),
+    "ip": ("include_unknown", "ignore_unknown", "include_defer", "ignore_defer"),
+    "domain": (),
+}
+
+
+def read_item(kind: str, text: str) -> Item:
+    """Read one item.
+
+    :raises ExpansionError: it is not well formed.
+    """
+    from mailsrv.expansion.patterns import read_pattern
+
+    negated = text.startswith("!")
+    if negated:
+        text = like(text[1:].lstrip(" \t"), text)
+    if text.startswith("+") and text[1:] in _SETTINGS[kind]:
+        return Item(None, setting=text[1:])
+    return Item(read_pattern(kind, text), negated)
+
+
+def _read_items(kind: str, text: str, *, marked: bool) -> tuple[Item, ...]:
+    mark = Tainted if marked else str
+    return tuple(read_item(kind, mark(item)) for item in split_list(text))
+
+
+_compiled = lru_cache(maxsize=2000)(_read_items)
+
+
+async def walk_items(items: tuple[Item, ...], walk: Walk) -> Match | None:
+    """Go through items up to the one that decides (10.2: the last one's negation counts)."""
+    negated = False
+    for item in items:
+        if item.pattern is None:
+            _set(walk, item.setting)
+            continue
+        negated = item.negated
+        try:
+            match = await item.pattern.match(walk)
+        except UnknownHost:
+            if walk.unknown == "ignore":
+                continue
+            if walk.unknown != "include":
+                return None
+            match = Match()
+        except TemporaryFailure as error:
+            if not walk.defer or not _is_deferral(error):
+                raise
+            if walk.defer == "ignore":
+                continue
+            match = Match()
+        if match is REFUSED:
+            return Match() if item.negated else None
+        if match is not None:
+            return None if item.negated else match
+    return Match() if negated else None
+
+
+def _is_deferral(error: TemporaryFailure) -> bool:
+    """Whether names could not be looked up now; a fault of a string is none."""
+    return isinstance(error, LookupDeferred) or not isinstance(error, ExpansionError)
+
+
+def _set(walk: Walk, setting: str) -> None:
+    if setting == "caseful":
+        walk.caseful = True
+        return
+    word, _, what = setting.partition("_")
+    if what == "unknown":
+        walk.unknown = word
+    else:
+        walk.defer = word
+
+
+async def match_list(text: str, walk: Walk) -> Match | None:
+    """Go through the list that ``text`` is."""
+    return await walk_items(_compiled(walk.kind, text, marked=is_tainted(text)), walk)
+
+
+# --- named lists -----------------------------------------------------------------------
+
+
 class NamedLists:
-    """The domainlist, hostlist, addresslist and localpartlist definitions, with their cache."""
+    """The domainlist, hostlist, addresslist and localpartlist definitions."""
+
+    def __init__(
+        self,
+        domains: Mapping[str, Template] | None = None,
+        hosts: Mapping[str, Template] | None = None,
+        addresses: Mapping[str, Template] | None = None,
+        local_parts: Mapping[str, Template] | None = None,
+    ) -> None:
+        self._lists = {
+            "domain": domains or {},
+            "host": hosts or {},
+            "address": addresses or {},
+            "local_part": local_parts or {},
+        }
+
+    def get(self, kind: str, name: str) -> Template:
+        """The definition of a list.
+
+        :raises ExpansionError: there is none of that kind.
+        """
+        kind = "host" if kind == "ip" else kind
+        found = self._lists[kind].get(name)
+        if found is None:
+            word = kind.replace("_", " ")
+            raise ExpansionError(f'unknown named {word} list "+{name}"')
+        return found
+
+    def text_of(self, name: str, kind: str = "") -> str | None:
+        """A list's content with the lists that it names put in (``listnamed``); None if unknown."""
+        letters = {"a": "address", "d": "domain", "h": "host", "l": "local_part"}
+        kinds = [letters[kind]] if kind in letters else list(letters.values())
+        for one in kinds:
+            if name in self._lists[one]:
+                return join_list(self._items_of(one, name, 0), ":")
+        return None
+
+    def _items_of(self, kind: str, name: str, depth: int) -> list[str]:
+        if depth > _DEEPEST:
+            raise ExpansionError("lists are nested too deeply (a list that contains itself?)")
+        found: list[str] = []
+        for item in split_list(self.get(kind, name).source):
+            if item.startswith("+") and item[1:] in self._lists[kind]:
+                found.extend(self._items_of(kind, item[1:], depth + 1))
+            else:
+                found.append(item)
+        return found
 
 
-async def match_domain(list: Template, domain: str, scope: Scope) -> Match | None: ...
-async def match_local_part(list: Template, local_part: str, scope: Scope, *, caseful: bool = False) -> Match | None: ...
-async def match_address(list: Template, address: str, scope: Scope, *, caseful: bool = False) -> Match | None: ...
-async def match_host(list: Template, origin: Origin, scope: Scope) -> Match | None: ...
-def split_list(text: str, separator: str = ":") -> list[str]: ...
+async def match_named(name: str, walk: Walk) -> Match | None:
+    """Match the subject in a named list."""
+    lists = walk.scope.services.lists
+    if lists is None:
+        raise ExpansionError(f'unknown named {walk.kind.replace("_", " ")} list "+{name}"')
+    template = lists.get(walk.kind, name)
+    return await match_list(await _expanded(template, walk.scope), walk.inside())
+
+
+async def _expanded(template: Template, scope: Scope) -> str:
+    return template.constant if template.constant is not None else await template.expand(scope)
+
+
+# --- what the stages call -----------------------------------------------------------------
+
+
+async def match_text(
+    kind: str, text: str, subject: str, scope: Scope, *, caseful: bool = False
+) -> Match | None:
+    """Match in a list that is already expanded; ``kind``: domain, local_part, address, ip."""
+    origin = Origin(host_address=subject) if kind == "ip" else None
+    return await match_list(text, Walk(kind, subject, scope, caseful, origin))
+
+
+async def match_domain(list: Template, domain: str, scope: Scope) -> Match | None:
+    """Match a domain, in any case."""
+    return await match_text("domain", await _expanded(list, scope), domain, scope)
+
+
+async def match_local_part(
+    list: Template, local_part: str, scope: Scope, *, caseful: bool = False
+) -> Match | None:
+    """Match a local part; ``caseful`` from the start, else up to ``+caseful``."""
+    text = await _expanded(list, scope)
+    return await match_text("local_part", text, local_part, scope, caseful=caseful)
+
+
+async def match_address(
+    list: Template, address: str, scope: Scope, *, caseful: bool = False
+) -> Match | None:
+    """Match an address; "" is the null sender."""
+    text = await _expanded(list, scope)
+    return await match_text("address", text, address, scope, caseful=caseful)
+
+
+async def match_host(list: Template, origin: Origin, scope: Scope) -> Match | None:
+    """Match a host by its address, or by its name, which is then looked up."""
+    text = await _expanded(list, scope)
+    return await match_list(text, Walk("host", origin.host_address, scope, origin=origin))

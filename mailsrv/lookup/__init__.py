@@ -1,0 +1,38 @@
+"""Lookups (specification chapter 9): one module a type, named as in the configuration.
+
+Each has a class ``Lookup``, an :class:`~mailsrv.interfaces.ILookup` that is
+made with the function that runs what blocks in a thread.  Modules are imported
+when a string names their type, and import light themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import Any
+
+from mailsrv.interfaces import ILookup
+
+Threads = Callable[..., Awaitable[Any]]
+
+
+def registry(threads: Threads | None = None) -> Callable[[str], ILookup | None]:
+    """Return what ``Services.lookup`` wants: by a type's name its lookup, None if it is not built.
+
+    ``threads`` is awaited as ``threads(function, *arguments)``; without it
+    (in commands) everything is done here and now.
+    """
+    made: dict[str, ILookup] = {}
+
+    def find(name: str) -> ILookup | None:
+        if name not in made and re.fullmatch("[a-z][a-z0-9]*", name, re.ASCII):
+            module = f"mailsrv.lookup.{name}"
+            try:
+                made[name] = import_module(module).Lookup(threads)
+            except ModuleNotFoundError as error:
+                if error.name != module:
+                    raise
+        return made.get(name)
+
+    return find

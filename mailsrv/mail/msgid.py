@@ -20,6 +20,7 @@ RANGE = 62**6 // WORKERS  # about 55 million ids
 FRACTIONS = 2000  # units of a second
 
 _VALUES = {digit: value for value, digit in enumerate(DIGITS)}
+_random = SystemRandom().randrange
 _FORM = re.compile(r"[0-9A-Za-z]{6}-[0-9A-Za-z]{6}-[0-9A-Za-z]{2}", re.ASCII)
 
 
@@ -35,7 +36,7 @@ class MessageIds:
         self,
         seconds: Callable[[], float],
         worker: int = 0,
-        random: Callable[[int], int] = SystemRandom().randrange,
+        random: Callable[[int], int] = _random,
     ) -> None:
         self._seconds = seconds
         self._base = worker % WORKERS * RANGE

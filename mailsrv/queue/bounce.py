@@ -72,7 +72,7 @@ class Report:
 
 
 def wants(recipient: Recipient, word: str) -> bool:
-    """Tell whether a recipient's NOTIFY asks for a report (RFC 3461 4.1); not given: not SUCCESS."""
+    """Tell whether a recipient's NOTIFY asks for a report (RFC 3461 4.1); unset: no SUCCESS."""
     return word in recipient.notify if recipient.notify else word != "SUCCESS"
 
 
@@ -117,8 +117,7 @@ def build(report: Report, message: Message, body: bytes, settings: ReportSetting
 def printable(text: str, limit: int = 900) -> str:
     """Return text as one line of printing ASCII, line ends as blanks, the rest escaped."""
     pieces = [
-        " " if c in "\r\n\t" else c if " " <= c <= "~" else f"\\x{ord(c):02x}"
-        for c in text[:limit]
+        " " if c in "\r\n\t" else c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in text[:limit]
     ]
     return " ".join("".join(pieces).split(" "))[:limit]
 
@@ -153,8 +152,7 @@ def _headers(
         f"Date: {date}",
         f"Subject: {subject}",
         "MIME-Version: 1.0",
-        "Content-Type: multipart/report; report-type=delivery-status;\n"
-        f'\tboundary="{boundary}"',
+        f'Content-Type: multipart/report; report-type=delivery-status;\n\tboundary="{boundary}"',
     ]
     reference = next((h.value for h in message.headers if h.called("Message-ID")), "")
     if reference:
@@ -171,7 +169,8 @@ def _text(report: Report, message: Message, settings: ReportSettings, note: str)
     whose = "that you sent" if own else f"sent by\n\n  <{printable(message.sender)}>\n\n"
     if kind is Kind.FAILED:
         lines += ["", f"A message {whose} could not be delivered to one or more of its",
-                  "recipients. This is a permanent error. The following address(es) failed:", ""]  # fmt: skip
+                  "recipients. This is a permanent error. The following address(es) failed:",
+                  ""]  # fmt: skip
     elif kind is Kind.DELAYED:
         delay = delay_words(report.delay)
         lines += ["", f"A message {whose} has not been delivered to one or more of its recipients",

@@ -40,10 +40,8 @@ def after_failure(
     previous = 0.0
     if hint is not None:
         previous = max(0.0, min(hint.next_try, now) - hint.last_tried)
-    if not rule.parameters:
-        gap = 0.0
-    else:
-        gap = _gap(chosen or rule.parameters[-1], previous, random)
+    last = chosen or (rule.parameters[-1] if rule.parameters else None)
+    gap = 0.0 if last is None else _gap(last, previous, random)
     gap = min(gap, interval_max, INTERVAL_MAX)
     return RetryHint(first, now, now + gap, error, text, chosen is None, status)
 

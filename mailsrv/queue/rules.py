@@ -108,7 +108,7 @@ class RetryRules:
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Match ``*``, ``domain``, ``*.domain`` and ``local_part@domain``; a plain domain is ``*@domain``."""
+    """Match ``*``, ``domain``, ``*.domain`` and ``local_part@domain``; a domain is ``*@domain``."""
     local_part, at, domain = pattern.rpartition("@")
     subject_local, subject_at, subject_domain = subject.rpartition("@")
     if at and local_part != "*" and (not subject_at or local_part != subject_local):

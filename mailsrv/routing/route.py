@@ -97,26 +97,14 @@ class Routing:
         return self._routers
 
 
-def check(routers: Sequence[Router], transports: Mapping[str, bool]) -> list[ConfigError]:
-    """Return an error for each router that names a router or transport which is not there."""
+def check(routers: Sequence[Router]) -> list[ConfigError]:
+    """Return an error for each router whose pass_router names none below it (chapter 15)."""
     errors = []
     for number, router in enumerate(routers):
         below = {other.name for other in routers[number + 1 :]}
         if router.pass_router is not None and router.pass_router not in below:
-            errors.append(
-                ConfigError(
-                    f"pass_router {router.pass_router!r} not found below {router.name} router",
-                    router.places.get("pass_router", router.where),
-                )
-            )
-        chosen = router.transport.constant if router.transport is not None else None
-        if chosen is not None and chosen not in transports:
-            errors.append(
-                ConfigError(
-                    f"{router.name} router: transport {chosen!r} not found",
-                    router.places.get("transport", router.where),
-                )
-            )
+            problem = f"pass_router {router.pass_router!r} not found below {router.name} router"
+            errors.append(ConfigError(problem, router.places.get("pass_router", router.where)))
     return errors
 
 
@@ -235,7 +223,7 @@ class _Run:
 
         False: an expansion was forced to fail, so the router declines.
         """
-        for name, value in _settings(router.set_ or ""):
+        for name, value in _settings(router.set_.source if router.set_ is not None else ""):
             scope = self._context.scope(seen, router.name)
             try:
                 seen.vars = {**seen.vars, name: await compile_string(value).expand(scope)}

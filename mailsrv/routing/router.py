@@ -110,7 +110,6 @@ class Router(OptionSet):
     dsn_lasthop = option(BOOLEAN, default=False, help="do not pass DSN requests on")
     errors_to = option(EXPANDED, help="where bounces go")
     expn = option(BOOLEAN, default=True, help="use for EXPN", no_effect="EXPN expands no address")
-    fail_verify = option(BOOLEAN, default=False, help="sets fail_verify_sender and _recipient")
     fail_verify_recipient = option(BOOLEAN, default=False, help="accepted recipients do not verify")
     fail_verify_sender = option(BOOLEAN, default=False, help="accepted senders do not verify")
     headers_add = option(STRING_LIST, help="header lines to add, each expanded")
@@ -134,12 +133,11 @@ class Router(OptionSet):
     )
     self_ = option(STRING, default="freeze", help="what to do when the host is this host")
     senders = option(ADDRESS_LIST, help="the envelope sender must match")
-    set_ = option(STRING, help="sets $r_ variables: r_name = value; ...")
+    set_ = option(STRING_LIST, help="sets $r_ variables: r_name = value; ...")
     transport = option(EXPANDED, help="the transport of accepted addresses")
     transport_home_directory = option(EXPANDED, help="$home for the transport")
     unseen = option(BOOL_OR_EXPANDED, default=False, help="a copy goes on to the next router")
     user = option(EXPANDED_USER, help="system user that delivers, if the transport names none")
-    verify = option(BOOLEAN, default=True, help="sets verify_sender and verify_recipient")
     verify_only = option(BOOLEAN, default=False, help="use for verification alone")
     verify_recipient = option(BOOLEAN, default=True, help="use to verify recipients")
     verify_sender = option(BOOLEAN, default=True, help="use to verify senders")
@@ -156,10 +154,6 @@ class Router(OptionSet):
         if word == "reroute" and not self.self_.partition(":")[2].strip(" \t"):
             raise ConfigError("self = reroute: needs a domain", self.places.get("self"))
 
-    def notes(self) -> list[str]:
-        """Return warnings for the administrator, when the options are read and checked."""
-        return []
-
     async def route(self, address: RoutedAddress, context: Context) -> Decision:
         """Decide about an address that met the preconditions; it may set its ``values``.
 
@@ -170,20 +164,16 @@ class Router(OptionSet):
     def used_for(self, verify: str) -> bool:
         """Tell whether the verify options let the router run (specification 3.12)."""
         if verify == SENDER:
-            return self._either("verify_sender", "verify")
+            return self.verify_sender
         if verify == RECIPIENT:
-            return self._either("verify_recipient", "verify")
+            return self.verify_recipient
         return not self.verify_only
 
     def fails_verification(self, verify: str) -> bool:
         """Tell whether accepting means that verification fails."""
-        name = "fail_verify_sender" if verify == SENDER else "fail_verify_recipient"
-        return bool(verify) and self._either(name, "fail_verify")
-
-    def _either(self, own: str, both: str) -> bool:
-        """The value of an option that another one sets, too; the own setting wins."""
-        chosen = own if own in self.values else both
-        return bool(self.values.get(chosen, type(self).options()[chosen].default))
+        if verify == SENDER:
+            return self.fail_verify_sender
+        return verify == RECIPIENT and self.fail_verify_recipient
 
 
 async def boolean(value: bool | Template, scope: Scope, default: bool, name: str) -> bool:

@@ -28,7 +28,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailsrv.interfaces import IClock, IMailLog, IQueueControl
+from mailsrv.interfaces import IClock, IMailLog, IQueueControl, ISpool
 from mailsrv.service.requests import REQUEST_LIMIT, Requests
 
 # Clients at one time; seconds that a silent one is kept; requests that wait.
@@ -63,12 +63,14 @@ class ControlProtocol(LineOnlyReceiver):
     delimiter = b"\n"
     MAX_LENGTH = REQUEST_LIMIT
     factory: ControlFactory
+    transport: Any
 
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque()
         self._current: Deferred[None] | None = None
         self._room: Deferred[None] | None = None
-        self._refused = False
+        self._refused = False  # nothing more is answered: refused, or gone
+        self._registered = False
         self._idle: Any = None
 
     # --- twisted -------------------------------------------------------------
@@ -83,6 +85,7 @@ class ControlProtocol(LineOnlyReceiver):
             self._refuse("too many clients")
         else:
             self.transport.registerProducer(self, True)
+            self._registered = True
             self._rest()
 
     def lineReceived(self, line: bytes) -> None:
@@ -102,6 +105,7 @@ class ControlProtocol(LineOnlyReceiver):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Stop the request under way."""
         self.factory.clients.discard(self)
+        self._refused = True
         self._waiting.clear()
         self._stop_resting()
         if self._current is not None:
@@ -126,9 +130,14 @@ class ControlProtocol(LineOnlyReceiver):
     # --- requests --------------------------------------------------------------
 
     def _refuse(self, why: str) -> None:
+        if self._refused:
+            return
         self._refused = True
         self._write({"error": why})
-        self.transport.unregisterProducer()
+        self._stop_resting()
+        if self._registered:
+            self._registered = False
+            self.transport.unregisterProducer()
         self.transport.loseConnection()
 
     def _write(self, answer: dict[str, Any]) -> None:
@@ -157,14 +166,14 @@ class ControlProtocol(LineOnlyReceiver):
             self._write({"id": id if isinstance(id, int | str) else None, **piece})
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
+        if isinstance(failure.value, CancelledError):
             return
         self.factory.log.panic("control socket", failure.value)
         self._refuse("internal error: see the panic log")
 
     def _done(self, _: object) -> None:
         self._current = None
-        if self._refused or not self.connected:
+        if self._refused:
             return
         if self._waiting:
             self._next()
@@ -189,11 +198,12 @@ class ControlFactory(Factory):
     ``administrators`` are user ids that are heard beside root and our own.
     """
 
-    protocol = ControlProtocol
+    protocol: Any = ControlProtocol
     noisy = False
 
     def __init__(
         self,
+        spool: ISpool,
         queue: IQueueControl,
         *,
         clock: IClock,
@@ -201,7 +211,7 @@ class ControlFactory(Factory):
         administrators: frozenset[int] = frozenset(),
         peer_uid: PeerUid = peer_uid,
     ) -> None:
-        self.requests = Requests(queue)
+        self.requests = Requests(spool, queue)
         self.clock = clock
         self.log = log
         self.allowed = administrators | {0, os.geteuid()}

@@ -11,12 +11,11 @@ The same code answers a command that opened the spool itself.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from mailsrv.errors import MailFailure
 from mailsrv.interfaces import IQueueControl, ISpool, QueueEntry
-from mailsrv.mail.message import Message
 from mailsrv.service.spoolform import header_file
 
 # Octets of a request's line.
@@ -58,14 +57,17 @@ def pack_entry(entry: QueueEntry) -> list[Any]:
 
 def unpack_entry(packed: list[Any]) -> QueueEntry:
     """Return the entry that :func:`pack_entry` packed."""
-    *facts, recipients, delivered = packed
-    return QueueEntry(*facts, tuple(recipients), tuple(delivered))
+    id, sender, size, received_at, next_attempt, frozen, recipients, delivered = packed
+    return QueueEntry(
+        id, sender, size, received_at, next_attempt, frozen, tuple(recipients), tuple(delivered)
+    )
 
 
 class Requests:
-    """Answers requests about one spool."""
+    """Answers requests about one spool; ``queue`` is None where no server runs."""
 
-    def __init__(self, queue: IQueueControl) -> None:
+    def __init__(self, spool: ISpool, queue: IQueueControl | None) -> None:
+        self._spool = spool
         self._queue = queue
         self._answers: dict[str, Callable[[Request], AsyncIterator[Answer]]] = {
             "list": self._list,
@@ -80,9 +82,10 @@ class Requests:
     async def answer(self, request: object) -> AsyncIterator[Answer]:
         """Give the pieces of the answer; what goes wrong is the last one, as ``error``."""
         try:
-            if not isinstance(request, dict) or request.get("do") not in self._answers:
+            do = request.get("do") if isinstance(request, dict) else None
+            if not isinstance(request, dict) or not isinstance(do, str) or do not in self._answers:
                 raise BadRequest("unknown request")
-            async for piece in self._answers[request["do"]](request):
+            async for piece in self._answers[do](request):
                 yield piece
             yield {"done": True}
         except BadRequest as error:
@@ -92,7 +95,7 @@ class Requests:
 
     async def _list(self, request: Request) -> AsyncIterator[Answer]:
         page: list[Any] = []
-        async for entry in self._queue.listing():
+        async for entry in self._spool.listing():
             page.append(pack_entry(entry))
             if len(page) >= PAGE_ENTRIES:
                 yield {"entries": page}
@@ -101,40 +104,56 @@ class Requests:
             yield {"entries": page}
 
     async def _count(self, request: Request) -> AsyncIterator[Answer]:
-        yield {"count": await self._queue.count()}
+        yield {"count": await self._spool.count()}
 
     async def _headers(self, request: Request) -> AsyncIterator[Answer]:
-        message = await self._queue.headers(_message_id(request))
+        message = await self._spool.load(_message_id(request))
         if message is not None:
             text = header_file(message)
             for start in range(0, len(text), PAGE_OCTETS):
                 yield {"text": text[start : start + PAGE_OCTETS]}
 
     async def _body(self, request: Request) -> AsyncIterator[Answer]:
-        id = _message_id(request)
-        if await self._queue.headers(id) is None:
+        message = await self._spool.load(_message_id(request))
+        if message is None:
             return
-        yield {"text": f"{id}-D\n"}
-        async for piece in self._queue.body(id):
+        yield {"text": f"{message.id}-D\n"}
+        async for piece in message.body.chunks():
             text = piece.decode("latin-1")
             for start in range(0, len(text), PAGE_OCTETS):
                 yield {"text": text[start : start + PAGE_OCTETS]}
 
     async def _log(self, request: Request) -> AsyncIterator[Answer]:
-        id = _message_id(request)
-        if await self._queue.headers(id) is None:
-            return
-        yield {"text": ""}
-        for line in await self._queue.log(id):
-            yield {"text": f"{line}\n"}
+        history = await self._spool.history(_message_id(request))
+        if history is not None:
+            text = history if history.endswith("\n") or not history else f"{history}\n"
+            for start in range(0, max(len(text), 1), PAGE_OCTETS):
+                yield {"text": text[start : start + PAGE_OCTETS]}
 
     async def _remove(self, request: Request) -> AsyncIterator[Answer]:
-        yield {"removed": await self._queue.remove(_message_id(request))}
+        id = _message_id(request)
+        if self._queue is not None:
+            yield {"removed": await self._removed(self._queue, id)}
+            return
+        known = await self._spool.load(id) is not None
+        await self._spool.remove(id)
+        yield {"removed": known}
+
+    @staticmethod
+    async def _removed(queue: IQueueControl, id: str) -> bool:
+        from mailsrv.queue.runner import Locked  # here: commands need not load the runner
+
+        try:
+            return await queue.remove(id)
+        except Locked:
+            raise BadRequest(f"Message {id} is locked") from None
 
     async def _run(self, request: Request) -> AsyncIterator[Answer]:
-        ids = request.get("messages", [])
-        if not isinstance(ids, list) or not all(
-            isinstance(id, str) and is_message_id(id) for id in ids
+        if self._queue is None:
+            raise BadRequest("no server is running: deliveries begin when it is started")
+        ids = request.get("messages") or None
+        if ids is not None and not (
+            isinstance(ids, list) and all(isinstance(id, str) and is_message_id(id) for id in ids)
         ):
             raise BadRequest("malformed message id")
         force, frozen = bool(request.get("force")), bool(request.get("frozen"))
@@ -146,46 +165,3 @@ def _message_id(request: Request) -> str:
     if not isinstance(id, str) or not is_message_id(id):
         raise BadRequest("malformed message id")
     return id
-
-
-class SpoolControl:
-    """Provides :class:`mailsrv.interfaces.IQueueControl` for a spool that no server has open."""
-
-    def __init__(self, spool: ISpool) -> None:
-        self._spool = spool
-
-    def listing(self) -> AsyncIterator[QueueEntry]:
-        """See :class:`mailsrv.interfaces.IQueueControl`."""
-        return self._spool.listing()
-
-    async def count(self) -> int:
-        """See :class:`mailsrv.interfaces.IQueueControl`."""
-        return await self._spool.count()
-
-    async def headers(self, id: str) -> Message | None:
-        """See :class:`mailsrv.interfaces.IQueueControl`."""
-        return await self._spool.load(id)
-
-    async def body(self, id: str) -> AsyncIterator[bytes]:
-        """See :class:`mailsrv.interfaces.IQueueControl`."""
-        message = await self._spool.load(id)
-        if message is not None:
-            async for piece in message.body.chunks():
-                yield piece
-
-    async def log(self, id: str) -> Sequence[str]:
-        """See :class:`mailsrv.interfaces.IQueueControl`."""
-        return [line for line in (await self._spool.history(id) or "").split("\n") if line]
-
-    async def remove(self, id: str) -> bool:
-        """See :class:`mailsrv.interfaces.IQueueControl`."""
-        if await self._spool.load(id) is None:
-            return False
-        await self._spool.remove(id)
-        return True
-
-    async def run_now(
-        self, ids: Sequence[str] = (), *, force: bool = False, frozen: bool = False
-    ) -> int:
-        """Refuse: without a server nothing is delivered."""
-        raise BadRequest("no server is running: deliveries begin when it is started")

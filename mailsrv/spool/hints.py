@@ -203,7 +203,8 @@ def _decode(text: str | None) -> RetryHint | None:
     if text is None:
         return None
     try:
-        *fields, status = json.loads(text)
-        return RetryHint(*fields, status=None if status is None else Status(*status))
+        first, last, following, error, said, expired, status = json.loads(text)
+        answer = None if status is None else Status(*status)
+        return RetryHint(first, last, following, error, said, expired, answer)
     except (ValueError, TypeError):
         return None

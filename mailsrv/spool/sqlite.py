@@ -40,7 +40,7 @@ from mailsrv.spool.writer import GroupWriter, ITurns, ThreadTurns
 VERSION = 1
 PAGE = 100  # messages of one short read
 WAL_SIZE = 4 << 20  # octets: a checkpoint begins
-WAL_LIMIT = 64 << 20  # octets: the checkpoint waits for readers and restarts the WAL
+WAL_LIMIT = 64 << 20  # octets: the writer itself empties it, even when it is busy
 
 SCHEMA = """
 CREATE TABLE queue (
@@ -188,7 +188,8 @@ class SqliteSpool:
     async def load(self, id: str) -> Message | None:
         """See :meth:`ISpool.load`; a quarantined message is None, too."""
         try:
-            return await self._read(self._load, id)
+            message: Message | None = await self._read(self._load, id)
+            return message
         except Unreadable as error:
             await self._quarantine(id, str(error))
             return None
@@ -283,7 +284,12 @@ class SqliteSpool:
         self._number += 1
         number, body = self._number, message.body
         try:
-            content = (number, encode_envelope(message), encode_headers(message.headers), body.inline)
+            content = (
+                number,
+                encode_envelope(message),
+                encode_headers(message.headers),
+                body.inline,
+            )
         except UnicodeEncodeError as error:
             raise TemporaryFailure(IO_ERROR, f"not an octet string: {error}") from error
         row = (
@@ -391,7 +397,9 @@ class SqliteSpool:
 
     def _watch_wal(self) -> None:
         """Begin a checkpoint if the WAL has grown; on the reactor thread, after a commit."""
-        if self._checkpointing or self._closed or self._wal_size() < WAL_SIZE:
+        if self._checkpointing or self._closed or self._writer.interrupted:
+            return
+        if self._wal_size() < WAL_SIZE:
             return
         self._checkpointing = True
         self._spawn(self._check())
@@ -399,6 +407,9 @@ class SqliteSpool:
     async def _check(self) -> None:
         try:
             await self._checks.run(self._checkpoint)
+            if not self._closed and (self._writer.idle or self._wal_size() > WAL_LIMIT):
+                self._writer.between(_truncate_wal)
+                await self._writer.run(_shrink)
         except (sqlite3.Error, TemporaryFailure) as error:
             if not self._closed:
                 self._panic(f"spool: checkpoint failed: {error}")
@@ -406,15 +417,10 @@ class SqliteSpool:
             self._checkpointing = False
 
     def _checkpoint(self) -> None:
-        """Copy the WAL into the database; wait for others only if it is far too long, or all is idle."""
+        """Copy what it can of the WAL into the database, beside the writer."""
         if self._checkpointer is None:
             self._checkpointer = self._open(self._path)
-        self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        if self._writer.idle:
-            self._checkpointer.execute("PRAGMA incremental_vacuum(256)").fetchall()
-            self._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        elif self._wal_size() > WAL_LIMIT:
-            self._checkpointer.execute("PRAGMA wal_checkpoint(RESTART)")
+        self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _wal_size(self) -> int:
         try:
@@ -428,6 +434,22 @@ class SqliteSpool:
         Deferred.fromCoroutine(work).addErrback(
             lambda failure: self._panic(f"spool: {failure.getErrorMessage()}")
         )
+
+
+def _shrink(connection: sqlite3.Connection) -> None:
+    """Give some free pages back to the file system."""
+    connection.execute("PRAGMA incremental_vacuum(256)").fetchall()
+
+
+def _truncate_wal(connection: sqlite3.Connection) -> None:
+    """Copy the little that the last checkpoint left, and empty the WAL; give up beside a reader."""
+    connection.execute("PRAGMA busy_timeout=100")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.OperationalError:
+        pass  # tried again after the next checkpoint
+    finally:
+        connection.execute("PRAGMA busy_timeout=30000")
 
 
 _LOAD = (
@@ -464,5 +486,6 @@ def _pragmas(durable: bool) -> Iterable[str]:
     yield f"synchronous={'FULL' if durable else 'NORMAL'}"
     yield "wal_autocheckpoint=0"
     yield "temp_store=MEMORY"
+    yield f"journal_size_limit={WAL_SIZE}"
     yield "trusted_schema=OFF"
     yield "cell_size_check=ON"

@@ -150,6 +150,7 @@ class GroupWriter:
         self._waiting: list[Operation] = []
         self._connection: sqlite3.Connection | None = None
         self._closed = False
+        self._between: Callable[[sqlite3.Connection], object] | None = None
         turns.start(self._work)
 
     def run(self, function: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
@@ -169,6 +170,19 @@ class GroupWriter:
             self._waiting.append(operation)
         self._turns.wake()
         return operation.done
+
+    def between(self, function: Callable[[sqlite3.Connection], object]) -> None:
+        """Call ``function`` once in the writer's thread before its next transaction.
+
+        For what needs the database without a writer: the only writer would
+        hardly ever leave it to another connection.
+        """
+        self._between = function
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a function of :meth:`between` has yet to be called."""
+        return self._between is not None
 
     @property
     def idle(self) -> bool:
@@ -213,6 +227,9 @@ class GroupWriter:
         if self._connection is None:
             self._connection = self._connect()
         connection = self._connection
+        if self._between is not None:
+            between, self._between = self._between, None
+            between(connection)
         connection.execute("BEGIN IMMEDIATE")
         for operation in batch:
             operation.result = operation.function(connection)

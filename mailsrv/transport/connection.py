@@ -136,9 +136,11 @@ class HopProtocol(TwistedProtocol):
         self._replies: list[Reply] = []
         self._waiting: Deferred[None] | None = None  # for a reply, or for room to write
         self._failure: HopFailure | None = None
-        self._busy = False
+        self._busy = True  # the greeting may come before it is waited for
         self._paused = False
         self._producing = False
+        self._open = True
+        self._last: Any = None  # the timer that ends a connection which does not close
 
     @property
     def alive(self) -> bool:
@@ -164,6 +166,9 @@ class HopProtocol(TwistedProtocol):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The connection is gone."""
+        self._open = False
+        if self._last is not None and self._last.active():
+            self._last.cancel()
         self._failure = self._failure or HopFailure(
             "Remote host closed connection", "lost_connection"
         )
@@ -238,8 +243,8 @@ class HopProtocol(TwistedProtocol):
         self._failure = HopFailure("closed", "lost_connection")
         self.transport.write(b"QUIT\r\n")
         self.transport.loseConnection()
-        transport = self.transport
-        self._clock.callLater(GRACE, transport.abortConnection)
+        if self._open:
+            self._last = self._clock.callLater(GRACE, self.transport.abortConnection)
 
     def _write(self, data: bytes) -> None:
         if self._failure is not None:

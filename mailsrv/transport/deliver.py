@@ -190,7 +190,7 @@ class Delivering:
         if transport is None:
             raise _unknown(batch.transport)
         await transport.prepare(batch)
-        if transport.local and transport.needs_user and not self._drop:
+        if not self._drop and (transport.needs_user or transport.user is not None):
             name = await self._user(transport, batch)
             threads = self._facilities.threads
             await threads.run(refuse_other_user, name, batch.transport, self._never)
@@ -208,7 +208,9 @@ class Delivering:
         user = transport.user
         if isinstance(user, User):
             return user.name
-        return await optional(user, batch.scope()) or batch.addresses[0].user
+        chosen = await optional(user, batch.scope())
+        # A router's user matters to what is written here, not to who connects to a socket.
+        return chosen or (batch.addresses[0].user if transport.needs_user else "")
 
 
 class _Ledger:

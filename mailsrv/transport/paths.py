@@ -23,6 +23,8 @@ async def expand_path(template: Template, scope: Scope, option: str) -> str:
     parts = []
     for piece in _pieces(template.source):
         value = await piece.expand(scope)
+        if not value and "$" in piece.source:
+            raise TemporaryFailure(reason=f"{option}: a component of {template.source} is empty")
         if is_tainted(value) and not is_harmless_component(value):
             raise TemporaryFailure(
                 reason=f"{option}: {str(value)!r} comes from the network and cannot be part of a "

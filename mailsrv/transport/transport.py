@@ -120,10 +120,6 @@ class Transport(OptionSet):
         if self.body_only and self.headers_only:
             raise ConfigError("only one of body_only and headers_only may be set", self.where)
 
-    def notes(self) -> list[str]:
-        """Return warnings for the administrator, when the options are read and checked."""
-        return []
-
     async def deliver(self, batch: Batch) -> None:
         """Deliver a batch; see :class:`Batch`.
 

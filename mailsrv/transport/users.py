@@ -59,7 +59,7 @@ def problems(drivers: Iterable[OptionSet], own: int) -> list[ConfigError]:
     found = []
     for driver in drivers:
         user: Any = driver.values.get("user")
-        if isinstance(user, User) and user.uid != own and getattr(driver, "needs_user", True):
+        if isinstance(user, User) and user.uid != own:
             found.append(
                 ConfigError(
                     f"{driver.name} {driver.kind}: delivery as another system user "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -325,11 +326,45 @@ class AuthSocketTests(SynchronousTestCase):
         self.assertTrue(self.dovecot.transport.disconnecting)
         self.assertEqual(self.dovecot.reactor.getDelayedCalls(), [])
 
-    def test_no_timer_is_left_behind(self) -> None:
+    def test_idle_connection_is_closed_and_leaves_no_timer(self) -> None:
         login = self.connected()
+        self.dovecot.reactor.advance(20)
         self.dovecot.send(b"OK\t1\tuser=u\n")
         self.successResultOf(login)
+        self.dovecot.reactor.advance(59)
+        self.assertFalse(self.dovecot.transport.disconnecting)
+        self.dovecot.reactor.advance(1)
+        self.assertTrue(self.dovecot.transport.disconnecting)
         self.assertEqual(self.dovecot.reactor.getDelayedCalls(), [])
+
+    def test_connection_is_not_idle_while_a_client_thinks(self) -> None:
+        login, other = self.connected(), self.login()
+        self.dovecot.send(b"OK\t2\tuser=u\nCONT\t1\t\n")
+        self.successResultOf(other)
+        self.dovecot.reactor.advance(100)
+        self.assertFalse(self.dovecot.transport.disconnecting)
+        self.client.callback(b"\0u\0p")
+        self.dovecot.send(b"OK\t1\tuser=u\n")
+        self.successResultOf(login)
+
+    def test_socket_made_anew_is_connected_anew_and_old_logins_end_in_peace(self) -> None:
+        """A Dovecot that was restarted may have left its old auth process alive."""
+        path = os.path.abspath(self.mktemp())
+        with open(path, "w"):
+            self.socket.path = path
+        old = self.connected()
+        link, transport = self.dovecot.protocol, self.dovecot.transport
+        os.rename(path, path + ".old")
+        with open(path, "w"):
+            new = self.login()
+        self.dovecot.accept()
+        self.assertFalse(transport.disconnecting)
+        link.dataReceived(b"OK\t1\tuser=old\n")
+        self.dovecot.send(b"OK\t1\tuser=new\n")
+        self.assertEqual(self.successResultOf(old)["user"], "old")
+        self.assertEqual(self.successResultOf(new)["user"], "new")
+        self.assertTrue(transport.disconnecting)
+        self.assertFalse(self.dovecot.transport.disconnecting)
 
     def test_password_is_in_no_text(self) -> None:
         for line in (b"FAIL\t1\tuser=u\n", b"FAIL\t1\ttemp\n", b"OK\t1\n", b"OK\tx\n"):

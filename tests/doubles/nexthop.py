@@ -142,7 +142,9 @@ class Peer:
         self.hop.messages.append(message)
         if self.hop.lmtp:
             for recipient in message.recipients:
-                self.answer("final", b"250 2.0.0 <" + recipient.encode() + b"> Saved\r\n", recipient)
+                self.answer(
+                    "final", b"250 2.0.0 <" + recipient.encode() + b"> Saved\r\n", recipient
+                )
         else:
             self.answer("final", b"250 OK id=1\r\n")
 

@@ -169,10 +169,10 @@ class DeliveryTests(SynchronousTestCase):
             lines.deferred(a_message(), outcome, DEFAULT | {"deliver_time"}),
             "== to@example.org R=dovecot T=lmtp defer (111): Connection refused DT=0s",
         )
-        outcome = an_outcome(Result.DEFERRED, error="rcpt_4xx", host=MX, reason="450 busy")
+        outcome = an_outcome(Result.DEFERRED, error="rcpt_4xx", host=MX, reason="450 no")
         self.assertEqual(
             lines.deferred(a_message(), outcome, DEFAULT),
-            "== to@example.org R=dovecot T=lmtp defer (-44) H=mx.example.net [192.0.2.25]: 450 busy",
+            "== to@example.org R=dovecot T=lmtp defer (-44) H=mx.example.net [192.0.2.25]: 450 no",
         )
 
     def test_failure(self) -> None:

@@ -55,7 +55,7 @@ class RuleTests(SynchronousTestCase):
         self.assertTrue(matches("*@d", "d"))
 
     def test_other_patterns_go_to_the_matcher(self) -> None:
-        """A pattern that is no plain domain is an address list's item; * stands for no local part."""
+        """A pattern that is no plain domain is an address list's; * stands for no local part."""
         asked = []
 
         async def match(pattern: str, address: str) -> bool:
@@ -116,7 +116,9 @@ class TimeTests(SynchronousTestCase):
         quarter_hours = [15.0 * n for n in range(10)]  # the one at 2 h is the last that adds 15 min
         growing = [195.0, 285.0, 420.0, 622.5, 926.25, 1381.875]
         six_hours = [1381.875 + 360 * n for n in range(1, 14)]
-        self.assertEqual(self.attempts(DEFAULT_TEXT, 5 * 86400), quarter_hours + growing + six_hours)
+        self.assertEqual(
+            self.attempts(DEFAULT_TEXT, 5 * 86400), quarter_hours + growing + six_hours
+        )
         self.assertGreater(six_hours[-1], 4 * 1440)
         self.assertLess(six_hours[-2], 4 * 1440)
 

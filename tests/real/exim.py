@@ -36,7 +36,7 @@ class Exim:
 
     def __init__(self, port: int, certificate: str) -> None:
         machine.need_root("exim4 changes to its own user")
-        self._program = sandbox.unpacked("exim4-daemon-light") / "usr/sbin/exim4"
+        self._program = sandbox.unpacked("exim4-daemon-heavy") / "usr/sbin/exim4"
         self.folder = machine.folder("exim")
         self._sandbox = sandbox.Sandbox(self.folder, {"Debian-exim": _UID}, None)
         configuration = self.folder / "exim.conf"

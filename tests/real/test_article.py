@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import smtplib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ MESSAGE = "From: alice@mydomain.tld\r\nSubject: article\r\n\r\ntext\r\n"
 
 
 @pytest.fixture
-def passwords() -> Path:
+def passwords() -> Iterator[Path]:
     """A dbm file as Exim's own tool makes it, with a plain password as in the article."""
     folder = machine.folder("passwords")
     source = folder / "authpwd.txt"
@@ -35,7 +36,8 @@ def passwords() -> Path:
     assert made.returncode == 0, made.stderr.decode()
     for path in folder.iterdir():
         path.chmod(0o644)
-    return folder / "authpwd"
+    yield folder / "authpwd"
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -48,6 +48,11 @@ class DovecotAuthTests(TestCase):
         self.addCleanup(self.dovecot.close)
         self.dovecot.start()
         self.log = RecordingLog()
+        self.made: list[Authentication] = []
+        self.authentication = self.make()
+        self.addCleanup(self.close)
+
+    def make(self) -> Authentication:
         drivers = []
         for mechanism in ("PLAIN", "LOGIN", "NTLM"):
             driver = Driver(f"dovecot_{mechanism.lower()}")
@@ -58,12 +63,13 @@ class DovecotAuthTests(TestCase):
             }
             drivers.append(driver)
         services = Services(reactor, {}, lambda name: None)  # type: ignore[arg-type]
-        self.authentication = Authentication(reactor, drivers, services, self.log)
-        self.addCleanup(self.close)
+        self.made.append(Authentication(reactor, drivers, services, self.log))
+        return self.made[-1]
 
     def close(self) -> Deferred[None]:
-        """Close the connection and give the reactor a turn to say so."""
-        self.authentication.close()
+        """Close the connections and give the reactor a turn to say so."""
+        for authentication in self.made:
+            authentication.close()
         done: Deferred[None] = Deferred()
         reactor.callLater(0, done.callback, None)  # type: ignore[attr-defined]
         return done
@@ -123,23 +129,23 @@ class DovecotAuthTests(TestCase):
 
     async def stop_and_start(self) -> None:
         right = "anna@example.com", "right horse"
+        kept = self.authentication
+        socket: Any = kept._auth_socket(str(self.dovecot.auth_socket))
         self.assertEqual((await self.plain(*right)).result, AuthResult.SUCCESS)
+        link = socket._link
         self.dovecot.stop()
-        await self.until_gone(*right)
-        self.assertEqual((await self.plain(*right)).result, AuthResult.UNAVAILABLE)
+        self.authentication = self.make()  # kept's connection holds an auth process alive
+        step = await self.plain(*right)
+        self.assertEqual((step.result, step.authenticated_id), (AuthResult.UNAVAILABLE, ""))
+        self.dovecot.users["anna@example.com"] = "new horse"
+        self.dovecot.write_users()
         self.dovecot.start()
-        self.assertEqual((await self.plain(*right)).result, AuthResult.SUCCESS)
-        self.dovecot.restart()  # the kept connection is dead, nobody noticed yet
-        self.assertEqual((await self.plain(*right)).result, AuthResult.SUCCESS)
-
-    async def until_gone(self, user: str, password: str) -> None:
-        """Its auth process outlives its master by a moment."""
-        for _ in range(100):
-            if (await self.plain(user, password)).result is AuthResult.UNAVAILABLE:
-                return
-            pause: Deferred[None] = Deferred()
-            reactor.callLater(0.1, pause.callback, None)  # type: ignore[attr-defined]
-            await pause
+        for authentication in (self.authentication, kept):
+            self.authentication = authentication
+            self.assertEqual((await self.plain(*right)).result, AuthResult.FAILURE)
+            step = await self.plain("anna@example.com", "new horse")
+            self.assertEqual(step.result, AuthResult.SUCCESS)
+        self.assertIsNot(socket._link, link)
 
     def test_a_hundred_logins_at_once_share_one_connection(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.hundred())
@@ -169,7 +175,8 @@ class DovecotAuthTests(TestCase):
             "server_socket": str(self.dovecot.folder / "run" / "auth-userdb"),
         }
         services = Services(reactor, {}, lambda name: None)  # type: ignore[arg-type]
-        self.authentication = Authentication(reactor, [driver], services, self.log)
+        self.made.append(Authentication(reactor, [driver], services, self.log))
+        self.authentication = self.made[-1]
         started = time.monotonic()
         step = await self.plain("anna@example.com", "right horse")
         self.assertEqual(step.result, AuthResult.UNAVAILABLE)

@@ -138,7 +138,7 @@ def test_a_sync_returns_between_the_last_octet_and_the_answer(
     server = start_server("durability.conf", prefix=trace.command(output), T_LMTP=sink.socket)
     spool = str(server.folder / "spool")
     for number, size in enumerate((2000, LARGE, 2000, LARGE)):
-        assert send_by_hand(server.smtp_port, f"t{number}", size).startswith("250 ")
+        assert send_by_hand(server.smtp_port, f"proof-{number}", size).startswith("250 ")
     machine.wait_until(lambda: len(sink.delivered) == 4, "four deliveries")
     server.stop()
     calls = list(trace.calls(output))
@@ -158,26 +158,26 @@ def test_a_sync_returns_between_the_last_octet_and_the_answer(
             and "250 " in call.arguments
         )
         within = [call for call in calls if call.begun > end.ended and call.ended < answer.begun]
-        _check_commit(within, spool)
+        _check_commit(within, spool, f"proof-{number}")
         if number % 2:
             before = [call for call in calls if call.ended < answer.begun]
             _check_body(before, spool)
 
 
-def _check_commit(within: list[trace.Call], spool: str) -> None:
-    """The database's log was written, and a sync that began after that has returned."""
+def _check_commit(within: list[trace.Call], spool: str, mark: str) -> None:
+    """The page with the message was written to the database's log, and synced after that."""
     writes = [
         call
         for call in within
         if call.name in ("pwrite64", "write") and call.file.startswith(spool)
-        and call.file.endswith("-wal")
+        and call.file.endswith("-wal") and mark in call.arguments
     ]  # fmt: skip
-    assert writes, "nothing was written to the spool before 250"
+    assert writes, "the message was not written to the spool before 250"
     syncs = [
         call
         for call in within
-        if call.name in ("fsync", "fdatasync") and call.file == writes[-1].file and call.result == 0
-        and call.begun > writes[-1].ended
+        if call.name in ("fsync", "fdatasync") and call.file == writes[0].file and call.result == 0
+        and call.begun > writes[0].ended
     ]  # fmt: skip
     assert syncs, "250 came before the commit was synced"
 

@@ -31,8 +31,11 @@ class Call:
 
 
 def command(output: Path) -> tuple[str, ...]:
-    """Return the words to put before a command, so that its calls are written to ``output``."""
-    return ("strace", "-f", "-y", "-s", "80", "-e", f"trace={CALLS}", "-o", str(output))
+    """Return the words to put before a command, so that its calls are written to ``output``.
+
+    Data is shown whole up to a page of a database.
+    """
+    return ("strace", "-f", "-y", "-s", "4200", "-e", f"trace={CALLS}", "-o", str(output))
 
 
 def calls(output: Path) -> Iterator[Call]:

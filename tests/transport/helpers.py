@@ -33,16 +33,17 @@ def make(kind: type[Transport], name: str = "t", **settings: str) -> Any:
     return transport
 
 
-def message(body: bytes = b"Hello\r\n", *headers: str, **changes: Any) -> Message:
+def message(body: Any = b"Hello\r\n", *headers: str, **changes: Any) -> Message:
+    body = InlineBody(body) if isinstance(body, bytes) else body
     values: dict[str, Any] = {
         "id": "1abcde-000001-AB",
         "sender": "sender@example.org",
         "recipients": (),
         "origin": Origin(),
         "headers": [Header(text) for text in headers or ("Subject: hi",)],
-        "body": InlineBody(body),
+        "body": body,
         "received_at": 0.0,
-        "size": len(body) + 20,
+        "size": body.size + 20,
     }
     return Message(**{**values, **changes})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -46,7 +47,7 @@ def model(text: bytes) -> bytes:
 def test_stuffing_does_not_depend_on_where_pieces_end(parts: list[bytes], cuts: list[int]) -> None:
     text = b"".join(parts)
     edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    pieces = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
     assert stuffed(pieces) == model(text)
     assert stuffed([text[i : i + 1] for i in range(len(text))]) == model(text)
 
@@ -193,7 +194,9 @@ class Conversation(SynchronousTestCase):
         replies = [ok(), ok(), Reply(550, ("x",)), ok(), Reply(354, ("go",))]
         final = [ok("first"), Reply(452, ("full",))]
         converse(
-            session, session.transaction(self.envelope("a@e", "b@e", "a@e"), answers), replies + final
+            session,
+            session.transaction(self.envelope("a@e", "b@e", "a@e"), answers),
+            replies + final,
         )
         self.assertEqual(answers.settled(0), (Phase.FINAL, final[0]))
         self.assertEqual(answers.settled(1), (Phase.RCPT, Reply(550, ("x",))))
@@ -258,6 +261,8 @@ def test_unsafe_addresses_are_refused(address: str) -> None:
         path(address)
 
 
-@pytest.mark.parametrize("address", ["", "a@b", '"a b"@c', '"a\\"b>"@c', "a@[1.2.3.4]", "\xc3\xa9@b"])
+@pytest.mark.parametrize(
+    "address", ["", "a@b", '"a b"@c', '"a\\"b>"@c', "a@[1.2.3.4]", "\xc3\xa9@b"]
+)
 def test_safe_addresses_are_sent(address: str) -> None:
     assert path(address) == f"<{address}>"

@@ -115,6 +115,6 @@ def mailboxes(text: str) -> Mailboxes:
             item.append(piece)
     if angle:
         return Mailboxes(
-            tuple(found), "'>' missing at end of address", "".join(item).strip(" \t\r\n")
+            tuple(found), "'>' missing at end of address", "".join(item[:-1]).strip(" \t\r\n")
         )
     return Mailboxes(tuple(found))

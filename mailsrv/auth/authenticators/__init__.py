@@ -1,0 +1,1 @@
+"""The authenticator drivers: one file each, named as in the configuration."""

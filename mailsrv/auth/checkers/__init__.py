@@ -1,0 +1,1 @@
+"""Checkers for ``twisted.cred``: who judges credentials."""

@@ -33,7 +33,7 @@ class ConditionChecker:
         self._services = services
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
-        """Return the :class:`MailUser`, or fail with :class:`Refused` or :class:`TemporaryFailure`."""
+        """Return the :class:`MailUser`; fails with ``Refused`` or :class:`TemporaryFailure`."""
         return Deferred.fromCoroutine(self._check(credentials))
 
     async def _check(self, credentials: PasswordCredentials) -> MailUser:

@@ -25,7 +25,7 @@ class DovecotChecker:
         self._socket = socket
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
-        """Return the :class:`MailUser`, or fail with ``Refused`` or :class:`TemporaryFailure`."""
+        """Return the :class:`MailUser`; fails with ``Refused`` or :class:`TemporaryFailure`."""
         return Deferred.fromCoroutine(self._check(credentials))
 
     async def _check(self, credentials: DialogueCredentials) -> MailUser:

@@ -76,7 +76,7 @@ class Manualroute(Router):
             raise ConfigError(f"{value} is not valid for {name}", where, " | ".join(allowed))
 
     def notes(self) -> list[str]:
-        """See :meth:`Router.notes`."""
+        """See :meth:`OptionSet.notes`."""
         comments = [rule.comment for rule in self.rules if rule.comment]
         return [f'route_list: "{text}" is taken as a comment' for text in comments]
 

@@ -86,7 +86,7 @@ class Smtp(Transport):
             raise ConfigError("hosts_override needs hosts", self.places.get("hosts_override"))
 
     def notes(self) -> list[str]:
-        """Return warnings for the administrator."""
+        """See :meth:`OptionSet.notes`."""
         return ["host is taken as hosts, which is Exim's name for it"] if self._named_host else []
 
     def most(self) -> int:
@@ -177,7 +177,7 @@ class Smtp(Transport):
                 float(self.data_timeout),
                 float(self.final_timeout),
             ),
-            replace(host, port=port),
+            host,  # as routed: the retry hints know it so
             self.connection_max_messages,
             pipelining=not await self._matches(self.hosts_avoid_pipelining, host, scope),
             esmtp=not await self._matches(self.hosts_avoid_esmtp, host, scope),
@@ -211,12 +211,14 @@ class _Run:
         self._batch = batch
         self._content = content
         self._failures: list[HostFailure] = []
+        self._first: Host | None = None
         self._outcomes: dict[int, Outcome] = {}
         self.open: list[RoutedAddress] = list(batch.addresses)
 
     async def over(self, hosts: Sequence[Host], *, last: bool) -> None:
         """Try ``hosts`` in order; settle what is left after them if ``last``."""
         due = [host for host in hosts if self._due(host)]
+        self._first = hosts[0] if hosts else None
         chosen = _within(
             due, self._transport.hosts_max_try, self._transport.hosts_max_try_hardlimit
         )
@@ -263,7 +265,8 @@ class _Run:
             Result.DEFERRED,
             f"retry time not reached for any host for '{address.domain}'",
             _NOT_REACHED,
-            error="retry_not_reached",
+            self._first,
+            error="retry",
             host_error=True,
             remote=self._transport.protocol == "smtp",
         )

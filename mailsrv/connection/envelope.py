@@ -1,0 +1,260 @@
+"""MAIL and RCPT: the envelope of a message (RFC 5321 4.1.1.2, 4.1.1.3; chapter 45.4)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from mailsrv.connection.settings import ServerSettings
+from mailsrv.interfaces import AclPhase, Action
+from mailsrv.mail.message import Recipient, Transaction
+from mailsrv.mail.taint import Tainted
+from mailsrv.wire import command as wire
+from mailsrv.wire.command import Command, Path, SyntaxProblem
+from mailsrv.wire.reply import from_status, reply
+
+if TYPE_CHECKING:
+    from mailsrv.connection.dialogue import Dialogue
+
+_POSTMASTER = "postmaster"
+
+
+async def mail(session: Dialogue, command: Command) -> None:
+    """MAIL FROM: begin a message."""
+    connection, parts = session.connection, session.parts
+    if not connection.helo_seen:
+        parts.log.main(f"rejected MAIL from {session.host}: no HELO/EHLO given")
+        session.protocol_error(503, "HELO or EHLO required")
+        return
+    if connection.transaction is not None:
+        session.protocol_error(503, "sender already given")
+        return
+    if not command.argument:
+        session.protocol_error(501, "MAIL must have an address operand", syntax=True)
+        return
+    limit = session.messages_max
+    if limit and connection.messages_received >= limit:
+        parts.log.main(f"too many messages in one connection from {session.host}")
+        session.end(reply(421, "too many messages in this connection"), "")
+        return
+    transaction = session.begin_transaction()
+    connection.submission, connection.queue_only = None, False
+    try:
+        path = wire.parse_path(command.argument)
+        transaction.sender = await _sender(session, path)
+        for name, value in path.parameters:
+            _mail_parameter(session, transaction, name, value, path, command)
+        _check_octets(transaction.sender, transaction.smtputf8)
+    except SyntaxProblem as problem:
+        session.drop_message()
+        session.protocol_error(problem.code, problem.text, syntax=True)
+        return
+    except BaseException:
+        session.drop_message()
+        raise
+    size = transaction.declared_size
+    if session.message_size_limit and size > session.message_size_limit:
+        parts.log.rejected(
+            connection,
+            f"rejected MAIL FROM:<{transaction.sender}>",
+            f"message too big: size={size} max={session.message_size_limit}",
+        )
+        session.drop_message()
+        session.say(552, "Message size exceeds maximum permitted")
+        return
+    if not has_room(parts.settings, size):
+        parts.log.main("SMTP message refused: space or inodes short in the spool")
+        session.drop_message()
+        session.say(452, "Space shortage, please try later")
+        return
+    verdict = await parts.policy.check(AclPhase.MAIL, connection)
+    if session.refused(verdict, f"MAIL <{transaction.sender}>"):
+        session.drop_message()
+        return
+    if verdict.action is Action.DISCARD:
+        transaction.discarded = True
+    if verdict.status is not None:
+        session.channel.write(from_status(verdict.status))
+    else:
+        session.say(250, "OK")
+
+
+async def _sender(session: Dialogue, path: Path) -> Tainted:
+    address = path.address
+    if not address:
+        return address
+    _check_literal(session, path)
+    if "@" not in address:
+        listed = session.parts.listed
+        settings = session.parts.settings
+        if not await listed(settings.sender_unqualified_hosts, session.connection):
+            raise SyntaxProblem(f"{path.shown}: sender address must contain a domain")
+        return Tainted(f"{address}@{settings.qualify_domain}")
+    return address
+
+
+def _check_literal(session: Dialogue, path: Path) -> None:
+    if path.address.endswith("]") and not session.parts.settings.allow_domain_literals:
+        raise SyntaxProblem(f"{path.shown}: domain literals not allowed")
+
+
+def _check_octets(address: str, utf8: bool) -> None:
+    """Octets above 127 need SMTPUTF8, and must be UTF-8 (RFC 6531 3.5, 3.3)."""
+    if wire.is_ascii(address):
+        return
+    if not utf8:
+        raise SyntaxProblem("no support for internationalised mailbox name", 533)
+    if not wire.is_utf8(address):
+        raise SyntaxProblem(f"<{address[:256]}>: malformed address: no UTF-8")
+
+
+def _mail_parameter(
+    session: Dialogue,
+    transaction: Transaction,
+    name: str,
+    value: Tainted | None,
+    path: Path,
+    command: Command,
+) -> None:
+    """Take one parameter of MAIL; one that was not offered is refused as Exim does."""
+    esmtp = session.connection.esmtp
+    if name == "SIZE" and esmtp:
+        transaction.declared_size = wire.parse_size(value)
+    elif name == "BODY" and session.parts.settings.accept_8bitmime and esmtp:
+        transaction.body_8bitmime = wire.parse_body(value)
+    elif name == "AUTH" and session.mechanisms:
+        sender = wire.parse_mail_auth(value)
+        # Only a client that has authenticated is believed (RFC 4954 5).
+        if session.connection.origin.authenticator:
+            session.connection.origin.authenticated_sender = sender
+    elif name == "RET" and session.offers_dsn:
+        transaction.ret = wire.parse_ret(value)
+    elif name == "ENVID" and session.offers_dsn:
+        transaction.envid = wire.parse_envid(value)
+    elif name == "SMTPUTF8" and session.offers_utf8 and value is None:
+        transaction.smtputf8 = True
+    else:
+        raise wire.unknown_parameter(command.argument, name, value, path.shown)
+
+
+async def rcpt(session: Dialogue, command: Command) -> None:
+    """RCPT TO: add a recipient."""
+    connection, parts = session.connection, session.parts
+    transaction = connection.transaction
+    if transaction is None:
+        session.refused_rcpt = None
+        session.protocol_error(503, "sender not yet given")
+        return
+    if not command.argument:
+        session.protocol_error(501, "RCPT must have an address operand", syntax=True)
+        return
+    transaction.recipients_seen += 1
+    try:
+        recipient = await _recipient(session, command, transaction)
+    except SyntaxProblem as problem:
+        transaction.recipients_refused += 1
+        _remember(session, transaction, reply(problem.code, problem.text))
+        session.protocol_error(problem.code, problem.text, syntax=True)
+        return
+    most = parts.settings.recipients_max
+    if most and len(transaction.recipients) >= most:
+        _too_many(session, transaction)
+        return
+    verdict = await parts.policy.check(AclPhase.RCPT, connection, recipient.address)
+    if session.refused(verdict, f"RCPT <{recipient.address}>"):
+        if verdict.action is Action.DEFER:
+            transaction.recipients_deferred += 1
+        else:
+            transaction.recipients_refused += 1
+        assert verdict.status is not None, "a refusal has its reply"
+        _remember(session, transaction, from_status(verdict.status))
+        return
+    if verdict.action is Action.DISCARD or transaction.discarded:
+        session.discarded_recipients = True
+        if parts.log.selected("acl_warn_skipped") or not transaction.discarded:
+            parts.log.main(
+                f"H={session.host} F=<{transaction.sender}> RCPT <{recipient.address}>: "
+                "discarded by RCPT ACL"
+            )
+    else:
+        transaction.recipients.append(recipient)
+    if verdict.status is not None:
+        session.channel.write(from_status(verdict.status))
+    else:
+        session.say(250, "Accepted")
+
+
+def _too_many(session: Dialogue, transaction: Transaction) -> None:
+    reject = session.parts.settings.recipients_max_reject
+    if transaction.recipients_seen == session.parts.settings.recipients_max + 1 + (
+        transaction.recipients_refused + transaction.recipients_deferred
+    ):
+        # One line a message, not one for each of 10,000 recipients.
+        word = "message rejected" if reject else "excess temporarily rejected"
+        session.parts.log.main(
+            f"too many recipients: {word}: sender=<{transaction.sender}> H={session.host}"
+        )
+    session.say(552 if reject else 452, "too many recipients")
+    if reject:
+        session.drop_message()
+
+
+def _remember(session: Dialogue, transaction: Transaction, octets: bytes) -> None:
+    """Keep the refusal for the answer to DATA, as long as all recipients had the same."""
+    first = transaction.recipients_refused + transaction.recipients_deferred == 1
+    if first:
+        session.refused_rcpt = octets
+    elif session.refused_rcpt != octets:
+        session.refused_rcpt = None
+
+
+async def _recipient(
+    session: Dialogue, command: Command, transaction: Transaction
+) -> Recipient:
+    path = wire.parse_path(command.argument)
+    address = path.address
+    if not address:
+        raise SyntaxProblem(f"{path.shown}: missing or malformed local part")
+    _check_literal(session, path)
+    if "@" not in address:
+        address = await _qualified(session, path)
+    _check_octets(address, transaction.smtputf8)
+    notify: frozenset[str] = frozenset()
+    orcpt = ""
+    for name, value in path.parameters:
+        if name == "NOTIFY" and session.offers_dsn:
+            notify = wire.parse_notify(value)
+        elif name == "ORCPT" and session.offers_dsn:
+            orcpt = wire.parse_orcpt(value, transaction.smtputf8)
+        else:
+            raise wire.unknown_parameter(command.argument, name, value, path.shown)
+    return Recipient(address, notify, orcpt)
+
+
+async def _qualified(session: Dialogue, path: Path) -> Tainted:
+    """Add the domain to a recipient without one; <postmaster> is always taken (RFC 5321 4.5.1)."""
+    settings = session.parts.settings
+    if path.address.lower() != _POSTMASTER and not await session.parts.listed(
+        settings.recipient_unqualified_hosts, session.connection
+    ):
+        raise SyntaxProblem(f"{path.shown}: recipient address must contain a domain")
+    return Tainted(f"{path.address}@{settings.qualify_recipient}")
+
+
+def has_room(settings: ServerSettings, size: int) -> bool:
+    """Tell whether the spool's disk has what check_spool_space and _inodes ask for, and ``size``."""
+    if not settings.spool_directory or not (
+        settings.check_spool_space or settings.check_spool_inodes
+    ):
+        return True
+    try:
+        disk = os.statvfs(settings.spool_directory)
+    except OSError:
+        return True  # the spool itself will say what is wrong
+    free = disk.f_bavail * disk.f_frsize
+    if settings.check_spool_space and free - size < settings.check_spool_space:
+        return False
+    # A file system without a fixed number of inodes tells 0 of 0.
+    return not (
+        settings.check_spool_inodes and disk.f_files and disk.f_favail < settings.check_spool_inodes
+    )

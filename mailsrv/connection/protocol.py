@@ -1,0 +1,407 @@
+"""The adapter between Twisted and a session: timers, TLS, pausing, the order of replies.
+
+:class:`SmtpProtocol` is a ``twisted.mail.smtp.ESMTP`` whose engine is ours: it
+gives what arrives to ``wire/session.py`` and its events to a :class:`Dialogue`,
+one after the other.  A command that waits for nothing costs no Deferred; while
+one waits, nothing further is parsed, and reading stops when the buffer is full.
+Importing this module imports ``twisted.mail``.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.mail.smtp import ESMTP
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailsrv.connection.dialogue import Dialogue
+from mailsrv.errors import MailFailure
+from mailsrv.mail.connection import Connection
+from mailsrv.mail.origin import Origin
+from mailsrv.mail.status import LOCAL_PROBLEM
+from mailsrv.net.tls import tls_facts
+from mailsrv.wire.reply import reply
+from mailsrv.wire.session import Input
+
+if TYPE_CHECKING:
+    from mailsrv.connection.factory import SmtpFactory
+    from mailsrv.connection.parts import Parts
+
+CLOSE_GRACE = 10.0  # seconds that a closing peer may take before the connection is aborted
+PROGRESS = 65536  # octets of a message that must come in each smtp_receive_timeout
+
+
+@implementer(IPushProducer)
+class SmtpProtocol(ESMTP):
+    """One connection of a client."""
+
+    factory: SmtpFactory
+    parts: Parts  # those in force when the connection was made
+    # Set by Twisted's base class from its own line reader, which is not used.
+    noisy = False
+
+    def __init__(self) -> None:
+        # Twisted's own set-up (a portal, a state machine) is replaced, not used.
+        self.input = Input()
+        self.dialogue: Dialogue | None = None
+        self._replies: list[bytes] = []
+        self._pending: Deferred[None] | None = None
+        self._running = False
+        self._blocked = False  # the peer does not read what we send
+        self._reading = True
+        self._closing = False
+        self._lost = False
+        self._counted: str | None = None
+        self._counts = (0, 0)
+        self._timer: Any = None
+        self._deadline: float | None = None
+        self._progress = 0
+        self._handshake: Any = None  # a context whose handshake is under way
+        self._ended: list[Deferred[None]] = []
+
+    # --- Twisted's side --------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Count the connection, and greet the client (after TLS, if the port begins with it)."""
+        parts = self.parts = self.factory.parts
+        origin = self._origin()
+        connection = Connection(origin=origin)
+        self.dialogue = Dialogue(parts, connection, self)
+        self._counted = origin.host_address
+        self._counts = parts.counts.enter(self._counted)
+        self.factory.connections.add(self)
+        self.transport.registerProducer(self, True)
+        if parts.log.selected("smtp_connection"):
+            parts.log.main(
+                f"SMTP connection from {self.dialogue.host} "
+                f"(TCP/IP connection count = {self._counts[0]})"
+            )
+        connection.tls_on_connect = origin.interface_port in self.factory.tls_on_connect_ports
+        if connection.tls_on_connect:
+            self._drive(self._tls_on_connect())
+        else:
+            self._drive(self._greet())
+        self._pump()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take octets."""
+        if self._closing or self._lost:
+            return
+        self.input.receive(data)
+        self._pump()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """The connection is gone: end what waits, and leave nothing half done."""
+        if self._lost:
+            return
+        self._lost = True
+        self._stop_timer()
+        parts = self.parts
+        if self._counted is not None:
+            parts.counts.leave(self._counted)
+        self.factory.connections.discard(self)
+        dialogue, pending = self.dialogue, self._pending
+        if dialogue is not None:
+            if pending is not None and not dialogue.storing:
+                pending.cancel()
+            done = Deferred.fromCoroutine(dialogue.lost("connection-lost"))
+            done.addErrback(self._unexpected)
+        ended, self._ended = self._ended, []
+        for deferred in ended:
+            deferred.callback(None)
+        self.factory.one_ended()
+
+    def pauseProducing(self) -> None:
+        """The peer reads too slowly: answer nothing further until it does."""
+        self._blocked = True
+        self._watch_reading()
+
+    def resumeProducing(self) -> None:
+        """The peer has read what was sent."""
+        self._blocked = False
+        if not self._lost:
+            self._pump()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; ``connectionLost`` follows."""
+        self._blocked = True
+
+    def handshakeCompleted(self) -> None:
+        """TLS is on (IHandshakeListener)."""
+        if self._handshake is None or self.dialogue is None:
+            return
+        self._handshake = None
+        connection = self.dialogue.connection
+        try:
+            tls_facts(self.transport, connection.origin)
+        except Exception as error:
+            self._unexpected(Failure(error))
+        if connection.tls_on_connect and not connection.active_hostname:
+            self.dialogue.name_protocol()
+            self._drive(self._greet())
+        else:
+            self.dialogue.tls_started()
+        self._pump()
+
+    # --- the channel of the dialogue ----------------------------------------------
+
+    def write(self, octets: bytes) -> None:
+        """Send a reply, together with others of this moment."""
+        if not self._lost:
+            self._replies.append(octets)
+
+    def hang_up(self) -> None:
+        """Close behind the replies."""
+        self._closing = True
+
+    def start_tls(self, context: Any) -> None:
+        """Begin TLS behind the replies; what came in clear is forgotten (RFC 3207 4.2)."""
+        self.input.clear()
+        self._flush()
+        self._handshake = context
+        self.transport.unregisterProducer()
+        self.transport.startTLS(context)
+        self.transport.registerProducer(self, True)
+
+    def sent_early(self) -> bytes:
+        """What came before it may: in our buffer, or still in the socket's."""
+        if self.input.waiting or self._counted == "" or self.dialogue is None:
+            return self.input.waiting
+        if self.dialogue.connection.tls_on_connect:
+            return b""
+        handle = getattr(self.transport, "socket", None)
+        if not isinstance(handle, socket.socket):
+            return b""
+        try:
+            return handle.recv(128, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return b""
+
+    # --- driving ---------------------------------------------------------------------
+
+    async def _greet(self) -> None:
+        assert self.dialogue is not None, "the connection is made"
+        try:
+            await self.dialogue.greet(*self._counts)
+        except CancelledError:
+            raise
+        except MailFailure as failure:
+            self.parts.log.main(
+                f"connection from {self.dialogue.host} refused: {failure.reason}"
+            )
+            self.dialogue.end(reply(451, LOCAL_PROBLEM.text), "local-error")
+        except Exception as error:
+            self._unexpected(Failure(error))
+            self.dialogue.end(reply(451, LOCAL_PROBLEM.text), "local-error")
+
+    async def _tls_on_connect(self) -> None:
+        assert self.dialogue is not None, "the connection is made"
+        tls = self.parts.tls
+        try:
+            if tls is None:
+                raise MailFailure(LOCAL_PROBLEM, "no certificate is configured")
+            scope = self.parts.scope(self.dialogue.connection)
+            self.start_tls(await tls.context(scope))
+        except MailFailure as failure:
+            self.parts.log.main(
+                f"TLS error on connection from {self.dialogue.host}: {failure.reason}"
+            )
+            self.dialogue.end(b"", "tls-failed")
+
+    def _pump(self) -> None:
+        """Handle events until one waits, octets are missing, or the peer must read first."""
+        if self._running or self._lost:
+            return
+        self._running = True
+        try:
+            while self._ready():
+                event = self.input.next()
+                if event is None:
+                    break
+                assert self.dialogue is not None, "the connection is made"
+                self._drive(self.dialogue.handle(event))
+                if len(self._replies) >= 100:
+                    self._flush()
+        finally:
+            self._running = False
+        self._flush()
+        self._after()
+
+    def _ready(self) -> bool:
+        return not (
+            self._pending is not None
+            or self._closing
+            or self._blocked
+            or self._lost
+            or self._handshake is not None
+        )
+
+    def _drive(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine; a Deferred is made only if it waits."""
+        try:
+            work.send(None)
+        except StopIteration:
+            return
+        except Exception:
+            self._unexpected(Failure())
+            return
+        # Sent to once more, a waiting coroutine asks its Deferred again, which is as before.
+        deferred: Deferred[None] = Deferred.fromCoroutine(work)
+        self._pending = deferred
+        deferred.addErrback(self._unexpected)
+        deferred.addCallback(self._went_on, deferred)
+
+    def _went_on(self, _: None, deferred: Deferred[None]) -> None:
+        if self._pending is deferred:
+            self._pending = None
+        self._pump()
+
+    def _unexpected(self, failure: Failure) -> None:
+        if failure.check(CancelledError) and self._lost:
+            return
+        self.parts.log.panic(
+            f"unexpected error in SMTP session: {failure.value!r}", failure.value
+        )
+
+    def _flush(self) -> None:
+        if self._replies and not self._lost:
+            octets, self._replies = b"".join(self._replies), []
+            self.transport.write(octets)
+
+    def _after(self) -> None:
+        """Bring timers, reading and closing in line with what was done."""
+        if self._lost:
+            return
+        if self._closing:
+            self._close()
+            return
+        self._watch_reading()
+        self._watch_time()
+        if self.factory.draining and self._idle():
+            self.drain()
+
+    def _close(self) -> None:
+        if self._reading:
+            self._reading = False
+        self.transport.unregisterProducer()
+        self._stop_timer()
+        self._timer = self.factory.clock.callLater(CLOSE_GRACE, self._abort)
+        self._closing = True
+        self.transport.loseConnection()
+
+    def _abort(self) -> None:
+        self._timer = None
+        abort = getattr(self.transport, "abortConnection", None)
+        if abort is not None:
+            abort()
+        else:
+            self.transport.loseConnection()
+
+    def _watch_reading(self) -> None:
+        if self._lost or self._closing:
+            return
+        reading = not self._blocked and not (self._pending is not None and self.input.full)
+        if reading == self._reading:
+            return
+        self._reading = reading
+        if reading:
+            self.transport.resumeProducing()
+        else:
+            self.transport.pauseProducing()
+
+    # --- time ------------------------------------------------------------------------
+
+    def _watch_time(self) -> None:
+        """Set the time by which the client must have said something whole.
+
+        A command has ``smtp_receive_timeout`` from the last reply on, however
+        its octets drip; a message must bring PROGRESS octets in each such span.
+        The time that we need ourselves is not the client's.
+        """
+        dialogue = self.dialogue
+        if dialogue is None or self._pending is not None:
+            self._deadline = None
+            return
+        now = self.factory.clock.seconds()
+        reception = dialogue.reception
+        if reception is not None and self.input.in_message and self._deadline is not None:
+            if reception.received - self._progress < PROGRESS and self._progress >= 0:
+                return
+            self._progress = reception.received
+        elif reception is not None and self.input.in_message:
+            self._progress = reception.received
+        elif self._deadline is not None and self.input.waiting:
+            return
+        timeout = dialogue.receive_timeout
+        if timeout <= 0:
+            self._deadline = None
+            return
+        self._deadline = now + timeout
+        if self._timer is None:
+            self._timer = self.factory.clock.callLater(timeout, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._lost or self.dialogue is None or self._deadline is None:
+            return
+        left = self._deadline - self.factory.clock.seconds()
+        if left > 0:
+            self._timer = self.factory.clock.callLater(left, self._on_timer)
+            return
+        self.dialogue.timed_out()
+        self._flush()
+        self._after()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- the end of the server -----------------------------------------------------------
+
+    def _idle(self) -> bool:
+        return (
+            self._pending is None
+            and self.dialogue is not None
+            and self.dialogue.reception is None
+            and not self._closing
+        )
+
+    def drain(self) -> None:
+        """Say 421 if no message is under way; else it is said behind the message's answer."""
+        if self._idle() and not self._lost:
+            assert self.dialogue is not None, "an idle connection has been made"
+            self.dialogue.shut_down()
+            self._flush()
+            self._after()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if not self._lost:
+            self._abort()
+
+    # --- facts -----------------------------------------------------------------------------
+
+    def _origin(self) -> Origin:
+        peer, here = self.transport.getPeer(), self.transport.getHost()
+        origin = Origin()
+        if isinstance(getattr(peer, "host", None), str):
+            origin.host_address = _plain(peer.host)
+            origin.host_port = int(getattr(peer, "port", 0))
+        if isinstance(getattr(here, "host", None), str):
+            origin.interface_address = _plain(here.host)
+            origin.interface_port = int(getattr(here, "port", 0))
+        return origin
+
+
+def _plain(address: str) -> str:
+    """An IPv4 address on an IPv6 socket, or one with a scope, in its plain form."""
+    address = address.partition("%")[0]
+    if address.startswith("::ffff:") and "." in address:
+        return address[7:]
+    return address

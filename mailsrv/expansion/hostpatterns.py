@@ -1,0 +1,188 @@
+"""Items of host lists (specification 10.10 to 10.19)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.hostname import lookup_host_name, same_address
+from mailsrv.expansion.lists import Match, Pattern, UnknownHost, Walk
+from mailsrv.expansion.lookups import LookupType, search
+from mailsrv.expansion.operators_ip import mask_text, parse_ip
+from mailsrv.expansion.patterns import (
+    LOOKUP,
+    File,
+    Lookup,
+    Named,
+    Null,
+    Regex,
+    Suffix,
+    is_local_address,
+)
+from mailsrv.expansion.regex import compile_regex
+from mailsrv.mail.taint import like
+
+_NET = re.compile(r"net([0-9]*)-(.*)\Z", re.DOTALL)
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class AnyHost:
+    """``*``: every host, and local submission."""
+
+    async def match(self, walk: Walk) -> Match | None:
+        return Match("*")
+
+
+@dataclass(frozen=True, slots=True)
+class InNetwork:
+    """An IP address or a network."""
+
+    text: str
+    network: Network
+
+    async def match(self, walk: Walk) -> Match | None:
+        address = parse_ip(walk.subject)
+        if address is None:
+            return None
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return Match(self.text) if address in self.network else None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """``@[]``: one of this host's own addresses."""
+
+    async def match(self, walk: Walk) -> Match | None:
+        if not walk.subject:
+            return None
+        return Match("@[]") if is_local_address(walk.subject) else None
+
+
+@dataclass(frozen=True, slots=True)
+class HostName:
+    """A whole name: its addresses are looked up; ``@`` is the primary host name."""
+
+    name: str
+
+    async def match(self, walk: Walk) -> Match | None:
+        if not walk.subject:
+            return None
+        name = self.name
+        if name == "@":
+            name = walk.scope.services.settings.get("primary_hostname", "")
+        resolver = walk.scope.services.resolver
+        found = await resolver.addresses(name) if resolver is not None else ()
+        if not found:
+            raise UnknownHost(name)
+        if any(same_address(walk.subject, one) for one in found):
+            return Match(self.name)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ByName:
+    """A pattern or lookup for the host's name, which is looked up when it is needed."""
+
+    pattern: Pattern
+
+    async def match(self, walk: Walk) -> Match | None:
+        origin = walk.origin
+        if origin is None or not walk.subject:
+            return None
+        scope = walk.scope
+        # what is learnt of another host than the connection's is not the connection's
+        connection = scope.connection
+        if connection is not None and connection.origin is not origin:
+            connection = None
+        name = await lookup_host_name(origin, connection, scope.services.resolver)
+        if not name:
+            raise UnknownHost(walk.subject)
+        return await self.pattern.match(walk.inside("domain", name))
+
+
+@dataclass(frozen=True, slots=True)
+class ByAddress:
+    """``net-type;file`` and ``net24-type;file``: the (masked) address is the key (10.13)."""
+
+    type: LookupType
+    file: str
+    bits: int | None
+
+    async def match(self, walk: Walk) -> Match | None:
+        address = parse_ip(walk.subject)
+        if address is None:
+            return None
+        found = await search(self.type, self.file, self._key(address), walk.scope)
+        return None if found is None else Match(found.data, found.numbers)
+
+    def _key(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+        # a colon would end the key of an lsearch file
+        colons = self.type.name == "iplsearch"
+        if self.bits is None:
+            text = address.exploded
+            return text if colons else text.replace(":", ".")
+        if self.bits > address.max_prefixlen:
+            raise ExpansionError(f"net{self.bits}-: too many bits for {address}")
+        text = mask_text(f"{address}/{self.bits}")
+        if not colons or address.version == 4:
+            return text
+        head, _, bits = text.rpartition("/")
+        return f"{head.replace('.', ':')}/{bits}"
+
+
+def _network(text: str) -> Network | None:
+    address, slash, bits = text.partition("/")
+    if parse_ip(address) is None or (slash and not re.fullmatch(r"[0-9]{1,3}", bits)):
+        return None
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ExpansionError(f'"{text}" is not a valid network') from None
+
+
+def _by_address(text: str) -> ByAddress | None:
+    net = _NET.match(text)
+    match = LOOKUP.match(net[2]) if net else None
+    if net is None or match is None:
+        return None
+    bits = int(net[1][:4]) if net[1] else None
+    return ByAddress(LookupType.parse(match[1]), like(match[2], text), bits)
+
+
+def read_host(text: str, *, by_address: bool) -> Pattern:
+    """Read an item; ``by_address`` (``match_ip``) never asks for a name.
+
+    :raises ExpansionError: it is not well formed.
+    """
+    if not text:
+        return Null()
+    if text == "*":
+        return AnyHost()
+    if text == "@[]":
+        return OwnAddress()
+    if text.startswith("+"):
+        return Named(text[1:])
+    if text.startswith("/"):
+        return File(text)
+    network = _network(text.strip("[]") if text.startswith("[") else text)
+    if network is not None:
+        return InNetwork(text, network)
+    net = _by_address(text)
+    if net is not None:
+        return net
+    match = LOOKUP.match(text)
+    if match is not None:
+        kind, file = LookupType.parse(match[1]), like(match[2], text)
+        return ByAddress(kind, file, None) if by_address else ByName(Lookup(kind, file))
+    if by_address:
+        raise ExpansionError(f'unknown lookup type or no IP address in "{text}"')
+    if text.startswith("*"):
+        return ByName(Suffix(text, text[1:].lower()))
+    if text.startswith("^"):
+        compile_regex(text)
+        return ByName(Regex(text))
+    return HostName(text)

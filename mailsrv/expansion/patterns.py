@@ -1,0 +1,340 @@
+"""Items of domain, address and local part lists (specification 10.3, 10.9, 10.20, 10.22)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+
+from mailsrv.expansion.errors import ExpansionError, LookupDeferred
+from mailsrv.expansion.lists import (
+    REFUSED,
+    Match,
+    Pattern,
+    Walk,
+    match_list,
+    match_named,
+    read_item,
+)
+from mailsrv.expansion.lookups import QUERY_STYLE, SINGLE_KEY, UNBUILT, LookupType, search
+from mailsrv.expansion.paths import as_path
+from mailsrv.expansion.regex import compile_regex, groups
+from mailsrv.expansion.separated import split_list
+from mailsrv.mail.address import split
+from mailsrv.mail.taint import like
+
+_TYPES = "|".join(sorted(SINGLE_KEY | QUERY_STYLE | UNBUILT, key=len, reverse=True))
+LOOKUP = re.compile(
+    rf"((?:partial[0-9]*(?:\([^)]*\))?-)?(?:{_TYPES})(?:\*@?)?(?:,[^;]*)?)[ \t]*;[ \t]*(.*)\Z",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """The same text, in any case unless the walk is caseful."""
+
+    text: str
+    lowered: str
+
+    async def match(self, walk: Walk) -> Match | None:
+        if walk.caseful and walk.kind != "domain":
+            return Match(self.text) if walk.subject == self.text else None
+        return Match(self.text) if walk.subject.lower() == self.lowered else None
+
+
+@dataclass(frozen=True, slots=True)
+class Suffix:
+    """``*end``: the subject ends so."""
+
+    text: str
+    lowered: str
+
+    async def match(self, walk: Walk) -> Match | None:
+        subject = walk.text
+        end = self.text[1:] if walk.caseful and walk.kind != "domain" else self.lowered
+        if not subject.endswith(end):
+            return None
+        wild = subject[: len(subject) - len(end)]
+        return Match(self.text, (like(subject, walk.subject), like(wild, walk.subject)))
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """``^…``: a regular expression, in any case unless the walk is caseful."""
+
+    text: str
+
+    async def match(self, walk: Walk) -> Match | None:
+        caseless = walk.kind == "domain" or not walk.caseful
+        found = compile_regex(self.text, caseless=caseless).search(walk.text)
+        if found is None:
+            return None
+        return Match(self.text, tuple(like(group, walk.subject) for group in groups(found)))
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """``type;file``: the subject is a key of the file, or the query answers."""
+
+    type: LookupType
+    file: str
+
+    async def match(self, walk: Walk) -> Match | None:
+        if walk.kind == "address" and not walk.subject and not self.type.query:
+            return None
+        found = await search(self.type, self.file, walk.text, walk.scope)
+        return None if found is None else Match(found.data, found.numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """``+name``."""
+
+    name: str
+
+    async def match(self, walk: Walk) -> Match | None:
+        return await match_named(self.name, walk)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """``/path``: each line is an item; ``#`` begins a comment (10.3)."""
+
+    path: str
+
+    async def match(self, walk: Walk) -> Match | None:
+        path = as_path(self.path, "list")
+        text = await walk.scope.services.in_thread(_read, path)
+        comment = r"(?:^|[ \t])#.*" if walk.kind in ("address", "local_part") else r"#.*"
+        items = []
+        for line in text.split("\n"):
+            item = re.sub(comment, "", line).strip(" \t\r")
+            if item:
+                items.append(read_item(walk.kind, item))
+        for one in items:
+            found = await one.pattern.match(walk) if one.pattern is not None else None
+            if found is not None:
+                return REFUSED if one.negated else found
+        return None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="latin-1") as file:
+            return file.read()
+    except OSError as error:
+        raise LookupDeferred(f"failed to open {path} for list: {error.strerror}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Primary:
+    """``@``: the primary host name."""
+
+    async def match(self, walk: Walk) -> Match | None:
+        name = walk.scope.services.settings.get("primary_hostname", "")
+        return Match(name) if walk.text == name.lower() else None
+
+
+def is_local_address(text: str) -> bool:
+    """Tell whether an IP address is one of this host's own.
+
+    A datagram socket can be bound to it exactly then; nothing is sent.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    if address.is_unspecified or address.is_multicast:
+        return False
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLiteral:
+    """``@[]``: a domain literal of one of the host's own addresses."""
+
+    async def match(self, walk: Walk) -> Match | None:
+        domain = walk.text
+        if domain[:1] != "[" or domain[-1:] != "]":
+            return None
+        address = domain[1:-1].removeprefix("ipv6:")
+        return Match("@[]") if is_local_address(address) else None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalMx:
+    """``@mx_any``, ``@mx_primary``, ``@mx_secondary``, perhaps with ``/ignore=list``."""
+
+    text: str
+
+    async def match(self, walk: Walk) -> Match | None:
+        which, _, option = self.text[4:].partition("/")
+        ignored = split_list(option.removeprefix("ignore=")) if option else []
+        resolver = walk.scope.services.resolver
+        if resolver is None:
+            raise LookupDeferred(f"{self.text}: no DNS resolver")
+        answer = await resolver.query(walk.text, "MX")
+        hosts = sorted((int(p), n) for p, _, n in (r.partition(" ") for r in answer.records))
+        local = [p for p, name in hosts[:100] if await self._is_local(name, ignored, walk)]
+        if not local:
+            return None
+        primary = hosts[0][0] in local
+        wanted = {"any": True, "primary": primary, "secondary": not primary}
+        return Match(self.text) if wanted.get(which, False) else None
+
+    async def _is_local(self, name: str, ignored: list[str], walk: Walk) -> bool:
+        settings = walk.scope.services.settings
+        if name.rstrip(".").lower() == settings.get("primary_hostname", "").lower():
+            return True
+        resolver = walk.scope.services.resolver
+        assert resolver is not None
+        found = await resolver.addresses(name)
+        return any(is_local_address(one) for one in found if one not in ignored)
+
+
+# --- addresses -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """An empty item: the null sender, or the host of a local submission."""
+
+    async def match(self, walk: Walk) -> Match | None:
+        return None if walk.subject else Match()
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """``local@domain``: both halves are patterns; the domain's may be a list's item."""
+
+    text: str
+    local: Pattern
+    domain: Pattern
+
+    async def match(self, walk: Walk) -> Match | None:
+        if not walk.subject:
+            return None
+        local_part, domain = split(walk.subject)
+        if await self.domain.match(walk.inside("domain", domain)) is None:
+            return None
+        if await self.local.match(walk.inside("local_part", local_part)) is None:
+            return None
+        return Match(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyAddress:
+    """``*``: every address, the null sender too."""
+
+    async def match(self, walk: Walk) -> Match | None:
+        return Match("*")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPartsOf:
+    """``@@type;file``: the domain is looked up and gives local part patterns (10.20)."""
+
+    type: LookupType
+    file: str
+
+    async def match(self, walk: Walk) -> Match | None:
+        if not walk.subject:
+            return None
+        local_part, key = split(walk.subject)
+        key = key.lower()
+        for _ in range(50):
+            found = await search(self.type, self.file, key, walk.scope)
+            if found is None:
+                return None
+            items = split_list(found.data)
+            chain = items[-1][1:] if items and items[-1].startswith(">") else ""
+            here = ":".join(i.replace(":", "::") or " " for i in (items[:-1] if chain else items))
+            match = await match_list(here, walk.inside("local_part", local_part))
+            if match is not None or not chain:
+                return match
+            key = chain.strip(" \t")
+        raise ExpansionError(f"loop detected in lookup of local part of address ({self.file})")
+
+
+def _mailbox(text: str) -> Pattern:
+    local, at, domain = text.rpartition("@")
+    if not at:
+        return Mailbox(text, Suffix("*", ""), _domain(text))
+    if ";" in text:  # *@dbm;/file@x is no sensible thing: the first @ divides before a lookup
+        local, _, domain = text.partition("@")
+    return Mailbox(text, _simple(like(local, text)), _domain(like(domain, text)))
+
+
+def _simple(text: str) -> Pattern:
+    if text.startswith("*"):
+        return Suffix(text, text[1:].lower())
+    return Exact(text, text.lower())
+
+
+# --- reading ----------------------------------------------------------------------------
+
+
+def _lookup(text: str) -> Lookup | None:
+    match = LOOKUP.match(text)
+    if match is None:
+        return None
+    return Lookup(LookupType.parse(match[1]), like(match[2], text))
+
+
+def _domain(text: str) -> Pattern:
+    if text == "@":
+        return Primary()
+    if text == "@[]":
+        return LocalLiteral()
+    if text.startswith(("@mx_any", "@mx_primary", "@mx_secondary")):
+        return LocalMx(text)
+    return _common(text) or _simple(text)
+
+
+def _common(text: str) -> Pattern | None:
+    """What every kind of list has."""
+    if text.startswith("+") and len(text) > 1:
+        return Named(text[1:])
+    if text.startswith("^"):
+        compile_regex(text)
+        return Regex(text)
+    if text.startswith("/"):
+        return File(text)
+    return _lookup(text)
+
+
+def _address(text: str) -> Pattern:
+    if not text:
+        return Null()
+    if text == "*":
+        return AnyAddress()
+    if text.startswith("@@"):
+        lookup = _lookup(like(text[2:].lstrip(" \t"), text))
+        if lookup is None:
+            raise ExpansionError(f'unknown lookup type in "{text}"')
+        return LocalPartsOf(lookup.type, lookup.file)
+    return _common(text) or _mailbox(text)
+
+
+def read_pattern(kind: str, text: str) -> Pattern:
+    """Read the pattern of an item.
+
+    :raises ExpansionError: it is not well formed.
+    """
+    if kind in ("host", "ip"):
+        from mailsrv.expansion.hostpatterns import read_host
+
+        return read_host(text, by_address=kind == "ip")
+    if kind == "address":
+        return _address(text)
+    if kind == "domain":
+        return _domain(text)
+    return _common(text) or _simple(text)

@@ -1,0 +1,128 @@
+"""Where a server listens (specification chapter 13): from options to sockets.
+
+:func:`listen_on` is pure; :func:`bind` makes a socket by hand, to be given to
+``reactor.adoptStreamPort``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+
+from mailsrv.errors import ConfigError
+from mailsrv.expansion.lists import split_list
+
+_DEFAULT_INTERFACES = "<; ::0 ; 0.0.0.0"
+_DEFAULT_PORTS = "smtp"
+_BRACKETED = re.compile(r"\[([^\]]*)\](?::([0-9]+))?", re.ASCII)
+_DOTTED_PORT_4 = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)\.([0-9]+)", re.ASCII)
+_DOTTED_PORT_6 = re.compile(r"([0-9A-Fa-f:]*:[0-9A-Fa-f:.]*?)\.([0-9]+)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An address and port to listen on; ``address`` "" never occurs."""
+
+    address: str
+    port: int
+    tls_on_connect: bool = False
+
+    @property
+    def ipv6(self) -> bool:
+        """Tell whether it is an IPv6 address."""
+        return ":" in self.address
+
+
+def port_number(text: str) -> int:
+    """Return the number of a port given by number or service name.
+
+    :raises ConfigError: there is none.
+    """
+    if re.fullmatch(r"[0-9]{1,5}", text) and 0 < int(text) < 65536:
+        return int(text)
+    known = {"smtp": 25, "submission": 587, "smtps": 465, "submissions": 465, "ssmtp": 465}
+    if text in known:
+        return known[text]
+    try:
+        return socket.getservbyname(text, "tcp")
+    except OSError:
+        raise ConfigError(f'TCP port "{text}" not found') from None
+
+
+def ports(text: str) -> list[int]:
+    """Read a list of ports (``daemon_smtp_ports``, ``tls_on_connect_ports``)."""
+    return [port_number(item) for item in split_list(text) if item]
+
+
+def listen_on(
+    interfaces: str | None, daemon_ports: str | None, tls_ports: str | None, *, ipv6: bool = True
+) -> list[Listener]:
+    """Return what to listen on, in order, each once.
+
+    :raises ConfigError: an item is no address or port.
+    """
+    defaults = ports(_DEFAULT_PORTS if daemon_ports is None else daemon_ports)
+    tls = set(ports(tls_ports or ""))
+    found: dict[Listener, None] = {}
+    for item in split_list(_DEFAULT_INTERFACES if interfaces is None else interfaces):
+        if not item:
+            continue
+        address, port = _address(item)
+        if ":" in address and not ipv6:
+            continue
+        for number in defaults if port is None else [port]:
+            found[Listener(address, number, number in tls)] = None
+    return list(found)
+
+
+def _address(item: str) -> tuple[str, int | None]:
+    bracketed = _BRACKETED.fullmatch(item)
+    dotted = _DOTTED_PORT_4.fullmatch(item)
+    if bracketed:
+        address, port = bracketed[1], bracketed[2]
+    elif dotted:
+        address, port = dotted[1], dotted[2]
+    else:
+        address, port = item, None
+        six = _DOTTED_PORT_6.fullmatch(item)
+        if six and not _is_address(item):
+            address, port = six[1], six[2]
+    if not _is_address(address):
+        raise ConfigError(f'"{item}" is not a valid IP address in local_interfaces')
+    return address, None if port is None else port_number(port)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def bind(listener: Listener, *, backlog: int = 20, reuse_port: bool = False) -> socket.socket:
+    """Return a non-blocking socket that listens; ``reuse_port`` lets several processes do so.
+
+    :raises OSError: the address is in use, not ours, or not permitted.
+    """
+    family = socket.AF_INET6 if listener.ipv6 else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if listener.ipv6:
+            # "::0" and "0.0.0.0" are two listeners, as in Exim.
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        where = socket.getaddrinfo(
+            listener.address, listener.port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST
+        )
+        made.bind(where[0][4])
+        made.listen(backlog)
+        made.setblocking(False)
+    except BaseException:
+        made.close()
+        raise
+    return made

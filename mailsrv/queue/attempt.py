@@ -1,0 +1,313 @@
+"""One delivery attempt of one message, from routing to what is written at its end.
+
+A recipient is done when each address that it became is delivered, or failed and
+reported.  Delivered addresses are committed at once, batch by batch; failures
+are committed at the end together with their one bounce, so that a crash between
+the two repeats an attempt and never loses a bounce.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from time import gmtime, strftime
+from typing import Any
+
+from mailsrv.errors import TemporaryFailure
+from mailsrv.interfaces import IClock, IDelivering, IMailLog, IRouting, ISpool, Routed
+from mailsrv.mail.address import split
+from mailsrv.mail.message import Message, Recipient
+from mailsrv.mail.routed import Outcome, Result, RoutedAddress
+from mailsrv.mail.status import Status
+from mailsrv.queue.bouncer import Bouncer, recipients_of
+from mailsrv.queue.schedule import NOT_REACHED, Schedule
+
+AT_A_TIME = 20  # recipients of one message routed at a time
+PROBLEM = 900.0  # seconds to the next attempt after an unexpected error
+GAVE_UP = "retry timeout exceeded"
+
+
+@dataclass(slots=True)
+class Tools:
+    """What every attempt needs."""
+
+    clock: IClock
+    spool: ISpool
+    routing: IRouting
+    delivering: IDelivering
+    schedule: Schedule
+    bouncer: Bouncer
+    log: IMailLog
+    stopping: Callable[[], bool]
+    ignore_bounce_errors_after: float = 70 * 86400.0
+    message_logs: bool = True
+
+
+def part_key(address: RoutedAddress) -> str:
+    """Return what identifies a delivery: transport, address, and a file's or pipe's parent."""
+    key = f"{address.transport}:{address.address}"
+    if address.address[:1] in ("|", "/", ">") and address.parent is not None:
+        key += f":{address.parent.address}"
+    return key
+
+
+class Attempt:
+    """One attempt; ``first`` routes and delivers whatever the retry hints say of addresses."""
+
+    def __init__(self, tools: Tools, message: Message, *, first: bool = False) -> None:
+        self._tools = tools
+        self._message = message
+        self._hurry = first
+        self._recipients = recipients_of(message)
+        self._left: dict[str, set[str]] = {}  # recipient -> keys of addresses not settled
+        self._unrouted = set(self._recipients)
+        self._owners: dict[str, list[str]] = {}  # key -> recipients that became it
+        self._done: set[str] = set()  # recipients that are committed
+        self._failed: list[Outcome] = []
+        self._failed_keys: set[str] = set()
+        self._succeeded: list[Outcome] = []
+        self._deferred: list[tuple[Outcome, float]] = []
+        self._skipped: list[float] = []  # next times of recipients whose time had not come
+        self.removed = False
+
+    async def run(self) -> None:
+        """Make the attempt, and write its end to the spool."""
+        from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+
+        gate, found = DeferredSemaphore(AT_A_TIME), []
+        for recipient in self._recipients.values():
+            waits = 0.0
+            if not self._hurry and self._message.id not in self._tools.schedule.forced:
+                waits = self._tools.schedule.waits_until(self._message, recipient.address)
+            if waits:
+                self._skipped.append(waits)
+                continue
+            found.append(gate.run(lambda r: Deferred.fromCoroutine(self._route(r)), recipient))
+        routed = await gatherResults(found, consumeErrors=True)
+        addresses = [address for addresses in routed for address in addresses]
+        if addresses:
+            try:
+                await self._tools.delivering.deliver(self._message, addresses, self._record)
+            except Exception as error:  # a bug of a transport costs one delivery
+                self._tools.log.panic(f"{self._message.id}: delivery failed", error)
+            await self._record([_problem(a) for a in addresses if self._pending(a)])
+        await self._end()
+
+    # --- routing ---
+
+    async def _route(self, recipient: Recipient) -> list[RoutedAddress]:
+        """Route one recipient; return what of it is to be delivered and nobody else's already."""
+        try:
+            routed = await self._tools.routing.route(self._message, recipient)
+        except Exception as error:  # a bug of a router costs one attempt
+            self._tools.log.panic(f"{self._message.id}: routing failed", error)
+            routed = Routed(status=Status(451, 3, 0, "routing failed"), reason="internal error")
+        self._unrouted.discard(recipient.address)
+        if routed.status is not None:
+            await self._not_routed(recipient, routed)
+            return []
+        keys = self._left[recipient.address] = set()
+        new = []
+        for address in routed.addresses:
+            key = part_key(address)
+            if key in self._message.parts:
+                continue
+            keys.add(key)
+            if key not in self._owners:
+                new.append(address)
+            self._owners.setdefault(key, []).append(recipient.address)
+        if not keys:
+            await self._settle([recipient.address], [])
+        return new
+
+    async def _not_routed(self, recipient: Recipient, routed: Routed) -> None:
+        status = routed.status
+        assert status is not None
+        self._left[recipient.address] = {""}
+        local_part, domain = split(recipient.address)
+        address = RoutedAddress(recipient, recipient.address, local_part, domain.lower())
+        address.router = routed.router
+        result = Result.DEFERRED if status.temporary else Result.FAILED
+        self._owners.setdefault(part_key(address), []).append(recipient.address)
+        outcome = Outcome(address, result, routed.reason or status.text, status, error="lookup")
+        await self._unsuccessful(outcome)
+
+    # --- what became of addresses ---
+
+    def _pending(self, address: RoutedAddress) -> bool:
+        key = part_key(address)
+        settled = [part_key(o.address) for o, _ in self._deferred]
+        return (
+            key not in settled
+            and key not in self._failed_keys
+            and any(key in self._left.get(owner, ()) for owner in self._owners.get(key, ()))
+        )
+
+    async def _record(self, outcomes: Sequence[Outcome]) -> None:
+        """Commit what was delivered, then log it; keep the rest for the end."""
+        delivered = [o for o in outcomes if o.result is Result.DELIVERED]
+        done, parts = [], []
+        for outcome in delivered:
+            key = part_key(outcome.address)
+            parts.append(key)
+            for owner in self._owners.get(key, ()):
+                self._left[owner].discard(key)
+                if not self._left[owner]:
+                    done.append(owner)
+            self._tools.schedule.succeeded(self._message, outcome)
+        self._succeeded += delivered
+        if delivered:
+            await self._settle(done, parts)
+        seen: set[tuple[str, object]] = set()
+        for outcome in delivered:
+            group = (outcome.address.transport, outcome.host)
+            self._tools.log.delivered(self._message, outcome, additional=group in seen)
+            seen.add(group)
+        for outcome in outcomes:
+            if outcome.result is not Result.DELIVERED:
+                await self._unsuccessful(outcome)
+
+    async def _unsuccessful(self, outcome: Outcome) -> None:
+        if outcome.result is Result.DEFERRED:
+            if outcome.error == _BUG:
+                self._deferred.append((outcome, self._tools.clock.seconds() + PROBLEM))
+                return
+            next_try = await self._tools.schedule.deferred(self._message, outcome)
+            if next_try is not None:
+                self._deferred.append((outcome, next_try))
+                return
+            if outcome.error != NOT_REACHED:
+                self._tools.log.deferred(self._message, outcome)
+                why = GAVE_UP
+            else:
+                why = "all hosts have been failing for a long time and were last tried too recently"
+            outcome = replace(
+                outcome, result=Result.FAILED, reason=f"{outcome.reason}: {why}".lstrip(": ")
+            )
+        self._failed.append(outcome)
+        self._failed_keys.add(part_key(outcome.address))
+
+    async def _settle(self, done: Sequence[str], parts: Sequence[str]) -> None:
+        """Commit deliveries; with the last one of a message goes the message itself."""
+        new = [address for address in done if address not in self._done]
+        self._done.update(new)
+        spool, id = self._tools.spool, self._message.id
+        if self._done >= self._recipients.keys():
+            reports = await self._tools.bouncer.successes(self._message, self._succeeded)
+            await self._durably(lambda: spool.remove(id, reports=reports))
+            self.removed = True
+            for report in reports:
+                self._tools.log.received(report, bounce_of=id)
+        else:
+            await self._durably(lambda: spool.settle(id, new, parts=parts))
+
+    async def _durably(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write until it is written: what was delivered must not be forgotten."""
+        from twisted.internet.task import deferLater
+
+        delay = 1.0
+        while True:
+            try:
+                return await write()
+            except TemporaryFailure as failure:
+                self._tools.log.panic(f"{self._message.id}: cannot record deliveries: {failure}")
+                if self._tools.stopping():
+                    raise
+            clock: Any = self._tools.clock
+            await deferLater(clock, delay, lambda: None)
+            delay = min(2 * delay, 30.0)
+
+    # --- the end ---
+
+    async def _end(self) -> None:
+        if self.removed:
+            self._tools.log.completed(self._message)
+            return
+        now = self._tools.clock.seconds()
+        if self._failed and not self._message.sender and not self._ignored(now):
+            await self._freeze(now)
+            return
+        await self._report(now)
+
+    def _ignored(self, now: float) -> bool:
+        """Whether a bounce that cannot be delivered is thrown away (ignore_bounce_errors_after)."""
+        return now - self._message.received_at >= self._tools.ignore_bounce_errors_after
+
+    async def _freeze(self, now: float) -> None:
+        """Keep a message that failed and has no sender to tell (ignore_bounce_errors_after)."""
+        self._message.frozen_at = now
+        history = self._history(now)
+        message, spool = self._message, self._tools.spool
+        await self._durably(lambda: spool.update(message, now))
+        await self._durably(lambda: spool.settle(message.id, (), history=history))
+        self._log_unsuccessful()
+        self._tools.log.main("Frozen (delivery error message)", message.id)
+
+    async def _report(self, now: float) -> None:
+        """Commit failures with their bounce, and the next attempt's time."""
+        message, spool, bouncer = self._message, self._tools.spool, self._tools.bouncer
+        keys = {part_key(o.address) for o in self._failed}
+        for key in keys:
+            for owner in self._owners.get(key, ()):
+                self._left[owner] -= {key, ""}
+        done = [a for a, left in self._left.items() if not left and a not in self._done]
+        reports = await bouncer.failures(message, self._failed)
+        reports += await bouncer.successes(message, self._succeeded)
+        self._done.update(done)
+        times = [time for _, time in self._deferred] + self._skipped
+        if self._done >= self._recipients.keys():
+            await self._durably(lambda: spool.remove(message.id, reports=reports))
+            self.removed = True
+        else:
+            tried = [o for o, _ in self._deferred]
+            warned, warnings = await bouncer.warnings(message, tried, now)
+            reports += warnings
+            next_attempt = max(min(times, default=now + PROBLEM), now + 1)
+            history = self._history(now)
+            await self._durably(
+                lambda: spool.settle(
+                    message.id,
+                    done,
+                    parts=sorted(keys),
+                    next_attempt=next_attempt,
+                    reports=reports,
+                    history=history,
+                )
+            )
+            if warned != message.warned:
+                message.warned = warned
+                await self._durably(lambda: spool.update(message, next_attempt))
+        self._log_unsuccessful()
+        for report in reports:
+            self._tools.log.received(report, bounce_of=message.id)
+        if self.removed:
+            self._tools.log.completed(message)
+
+    def _log_unsuccessful(self) -> None:
+        for outcome, _ in self._deferred:
+            if outcome.error != NOT_REACHED or self._tools.log.selected("retry_defer"):
+                self._tools.log.deferred(self._message, outcome)
+        for outcome in self._failed:
+            self._tools.log.failed(self._message, outcome)
+
+    def _history(self, now: float) -> str:
+        """Return this attempt's lines of the message's own log (specification 53.16)."""
+        if not self._tools.message_logs:
+            return ""
+        stamp = strftime("%Y-%m-%d %H:%M:%S", gmtime(now))
+        flags = {Result.DELIVERED: "=>", Result.DEFERRED: "==", Result.FAILED: "**"}
+        outcomes = [*self._succeeded, *self._failed, *(o for o, _ in self._deferred)]
+        lines = []
+        for o in outcomes:
+            said = f"{o.address.address} R={o.address.router} T={o.address.transport}"
+            text = f"{stamp} {flags[o.result]} {said} {o.reason}".rstrip(" ")
+            lines.append("".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in text) + "\n")
+        return "".join(lines)
+
+
+_BUG = "internal"
+
+
+def _problem(address: RoutedAddress) -> Outcome:
+    """Return the outcome of an address that a delivery forgot or failed at unexpectedly."""
+    return Outcome(address, Result.DEFERRED, "internal error: see the panic log", error=_BUG)

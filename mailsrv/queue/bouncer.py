@@ -1,0 +1,142 @@
+"""Decides which reports a message's outcomes cause, to whom, and builds them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from mailsrv.interfaces import IClock
+from mailsrv.mail.message import Message, Recipient
+from mailsrv.mail.routed import Outcome
+from mailsrv.queue.bounce import Item, Kind, Report, ReportSettings, build, wants
+from mailsrv.queue.warn import warnable, warnings_due
+
+
+async def no_copies(address: str) -> Sequence[str]:
+    """The default of errors_copy."""
+    return ()
+
+
+async def default_condition(message: Message, domain: str) -> bool:
+    """The default of delay_warning_condition."""
+    return warnable(message)
+
+
+@dataclass(slots=True)
+class Bouncer:
+    """Makes reports.
+
+    ``settings`` gives the options anew for each report (dsn_from is expanded
+    every time); ``copies`` is errors_copy; ``may_warn`` is
+    delay_warning_condition for a message and the only domain that is delayed
+    ("" if there are several).
+    """
+
+    clock: IClock
+    next_id: Callable[[], str]
+    settings: Callable[[], ReportSettings]
+    delay_warning: Sequence[float] = (86400.0,)
+    copies: Callable[[str], Awaitable[Sequence[str]]] = no_copies
+    may_warn: Callable[[Message, str], Awaitable[bool]] = default_condition
+
+    async def failures(self, message: Message, outcomes: Sequence[Outcome]) -> list[Message]:
+        """Return the bounces for failed addresses, one for each address that gets any."""
+        wanted = [o for o in outcomes if wants(o.address.recipient, "FAILURE")]
+        return await self._reports(message, wanted, Kind.FAILED)
+
+    async def successes(self, message: Message, outcomes: Sequence[Outcome]) -> list[Message]:
+        """Return the success notices that NOTIFY=SUCCESS asks of us (RFC 3461 5.2.2)."""
+        wanted = [
+            o
+            for o in outcomes
+            if wants(o.address.recipient, "SUCCESS")
+            and (not o.dsn_passed_on or o.address.dsn_lasthop)
+        ]
+        return await self._reports(message, wanted, Kind.DELIVERED)
+
+    async def warnings(
+        self, message: Message, outcomes: Sequence[Outcome], now: float
+    ) -> tuple[int, list[Message]]:
+        """Return how many warnings are counted as sent now, and the warnings to send."""
+        due = warnings_due(self.delay_warning, now - message.received_at)
+        if due <= message.warned or not message.sender:
+            return message.warned, []
+        wanted = [o for o in outcomes if wants(o.address.recipient, "DELAY")]
+        domains = {o.address.domain for o in wanted}
+        if not wanted or not await self.may_warn(
+            message, domains.pop() if len(domains) == 1 else ""
+        ):
+            return due, []
+        return due, await self._reports(message, wanted, Kind.DELAYED, now - message.received_at)
+
+    async def cancelled(self, message: Message, reason: str) -> list[Message]:
+        """Return the bounces for a message that is given up whole (``-Mg``, timeouts)."""
+        if not message.sender:
+            return []
+        groups: dict[str, list[Item]] = {}
+        for recipient in message.recipients:
+            to = message.sender if recipient.errors_to is None else recipient.errors_to
+            if to and wants(recipient, "FAILURE"):
+                item = Item(recipient, recipient.address, Kind.FAILED, reason)
+                groups.setdefault(to, []).append(item)
+        return [await self._report(message, to, items) for to, items in groups.items()]
+
+    async def _reports(
+        self, message: Message, outcomes: Sequence[Outcome], kind: Kind, delay: float = 0.0
+    ) -> list[Message]:
+        if not message.sender:
+            return []
+        groups: dict[str, list[Item]] = {}
+        for outcome in outcomes:
+            to = _errors_to(message, outcome)
+            if to:
+                groups.setdefault(to, []).append(_item(outcome, kind))
+        return [await self._report(message, to, items, delay) for to, items in groups.items()]
+
+    async def _report(
+        self, message: Message, to: str, items: Sequence[Item], delay: float = 0.0
+    ) -> Message:
+        settings = self.settings()
+        failed = items[0].kind is Kind.FAILED
+        copies = await self.copies(to) if failed else ()
+        wanted = settings.bounce_return_size_limit + 1 or 1
+        body = b""
+        if failed and settings.bounce_return_message and settings.bounce_return_body:
+            limited = settings.bounce_return_size_limit > 0
+            async for piece in message.body.chunks():
+                body += piece
+                if limited and len(body) >= wanted:
+                    break
+        now = self.clock.seconds()
+        report = Report(self.next_id(), to, items, now, delay, copies)
+        return build(report, message, body, settings)
+
+
+def _errors_to(message: Message, outcome: Outcome) -> str:
+    """Return where reports about an address go; "" for nowhere."""
+    for chosen in (outcome.address.errors_to, outcome.address.recipient.errors_to):
+        if chosen is not None:
+            return chosen
+    return message.sender
+
+
+def _item(outcome: Outcome, kind: Kind) -> Item:
+    if kind is Kind.DELIVERED and outcome.remote:
+        kind = Kind.RELAYED
+    return Item(
+        outcome.address.recipient,
+        outcome.address.address,
+        kind,
+        "" if kind in (Kind.DELIVERED, Kind.RELAYED) else outcome.reason,
+        outcome.status,
+        outcome.host,
+        outcome.remote,
+    )
+
+
+def recipients_of(message: Message) -> dict[str, Recipient]:
+    """Return the recipients by address; of equal addresses the first."""
+    found: dict[str, Recipient] = {}
+    for recipient in message.recipients:
+        found.setdefault(recipient.address, recipient)
+    return found

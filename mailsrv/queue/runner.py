@@ -1,0 +1,384 @@
+"""The queue runner: which message is attempted when.  Provides ``IQueue``.
+
+There is no periodic queue run: each deferred message has a next attempt's time
+in the spool, and one timer waits for the earliest of them.  Of all that waits,
+only ids of messages under way, and a bounded number of new ones, are in memory.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mailsrv.errors import TemporaryFailure
+from mailsrv.interfaces import IClock, IDelivering, IHints, IMailLog, IRouting, ISpool, QueueEntry
+from mailsrv.mail.header import render
+from mailsrv.mail.message import Message
+from mailsrv.queue.attempt import Attempt, Tools
+from mailsrv.queue.bouncer import Bouncer
+from mailsrv.queue.retry import INTERVAL_MAX
+from mailsrv.queue.rules import RetryRules
+from mailsrv.queue.schedule import Schedule
+
+HOLD = 60.0  # seconds until a message is tried again that could not be loaded or written
+FROZEN_CHECK = 900.0  # seconds between looks at frozen messages, if an option asks for them
+LONGEST_TIMER = 3600.0
+
+
+class Locked(TemporaryFailure):
+    """The message is being delivered now: it cannot be changed ("is locked", Exim's word)."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(reason=f"message {id} is locked")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """Main options of the queue; times in seconds, 0 = not set where Exim says so."""
+
+    max_active: int = 200  # messages being delivered at a time
+    max_waiting: int = 2000  # new messages whose ids are remembered; the spool knows the rest
+    queue_only: bool = False
+    retry_interval_max: float = INTERVAL_MAX
+    ignore_bounce_errors_after: float = 70 * 86400.0
+    timeout_frozen_after: float = 0.0
+    auto_thaw: float = 0.0
+    message_logs: bool = True
+
+
+class QueueRunner:
+    """Delivers the messages of one spool.
+
+    ``schedule`` is its IHostRetry for the transports: build it with
+    :class:`Schedule` and hand the same one to both.
+    """
+
+    def __init__(
+        self,
+        clock: IClock,
+        spool: ISpool,
+        hints: IHints,
+        routing: IRouting,
+        delivering: IDelivering,
+        rules: RetryRules,
+        log: IMailLog,
+        bouncer: Bouncer,
+        settings: QueueSettings = QueueSettings(),
+        schedule: Schedule | None = None,
+    ) -> None:
+        self.schedule = schedule or Schedule(
+            clock, hints, rules, interval_max=settings.retry_interval_max
+        )
+        self._clock = clock
+        self._spool = spool
+        self._log = log
+        self._bouncer = bouncer
+        self._settings = settings
+        self._stopping = False
+        self._tools = Tools(
+            clock,
+            spool,
+            routing,
+            delivering,
+            self.schedule,
+            bouncer,
+            log,
+            lambda: self._stopping,
+            settings.ignore_bounce_errors_after,
+            settings.message_logs,
+        )
+        self._active: set[str] = set()
+        self._new: deque[str] = deque()  # just received
+        self._asked: deque[str] = deque()  # run_now
+        self._thawing: set[str] = set()
+        self._held: dict[str, float] = {}
+        self._timer: Any = None
+        self._frozen_timer: Any = None
+        self._filling = False
+        self._again = False
+        self._idle: list[Any] = []
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Begin with what the spool holds; returns at once."""
+        self._wake()
+        if (
+            self._settings.timeout_frozen_after
+            or self._settings.auto_thaw
+            or (self._settings.ignore_bounce_errors_after)
+        ):
+            self._frozen_timer = self._clock.callLater(FROZEN_CHECK, self._frozen_again)
+
+    async def stop(self, grace: float = 30.0) -> None:
+        """Begin no delivery; wait at most ``grace`` seconds for those under way."""
+        from twisted.internet.defer import CancelledError, Deferred
+
+        self._stopping = True
+        for timer in (self._timer, self._frozen_timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        if self._active:
+            idle: Deferred[None] = Deferred()
+            self._idle.append(idle)
+            timer = self._clock.callLater(grace, idle.cancel)
+            try:
+                await idle
+            except CancelledError:
+                self._log.main("deliveries under way did not end in time")
+            if timer.active():
+                timer.cancel()
+
+    def submit(self, message: Message) -> None:
+        """See :meth:`IQueue.submit`."""
+        if message.frozen_at or message.queue_only or self._settings.queue_only:
+            self._wake()
+        elif len(self._new) < self._settings.max_waiting:
+            self._new.append(message.id)
+            self._wake()
+
+    # --- for the control socket and the commands ---
+
+    def listing(self) -> AsyncIterator[QueueEntry]:
+        """All messages, the oldest first (``-bp``)."""
+        return self._spool.listing()
+
+    async def count(self) -> int:
+        """Number of messages (``-bpc``)."""
+        return await self._spool.count()
+
+    async def headers(self, id: str) -> bytes | None:
+        """The header as it would be sent (``-Mvh``); None: no such message."""
+        message = await self._spool.load(id)
+        return None if message is None else render(message.headers)
+
+    async def body(self, id: str) -> AsyncIterator[bytes] | None:
+        """The body in pieces (``-Mvb``); None: no such message."""
+        message = await self._spool.load(id)
+        return None if message is None else message.body.chunks()
+
+    async def log(self, id: str) -> str | None:
+        """The message's own log (``-Mvl``); None: no such message."""
+        return await self._spool.history(id)
+
+    async def run_now(
+        self, ids: Iterable[str] | None = None, *, force: bool = False, frozen: bool = False
+    ) -> int:
+        """Attempt messages now, all of them if ``ids`` is None; return how many.
+
+        ``-q`` is neither flag: of each address whose retry time has come.
+        ``force`` (``-qf``) tries all addresses, ``frozen`` (``-qff``, ``-M``)
+        thaws frozen messages first.  Messages under way are left alone.
+        """
+        wanted = None if ids is None else frozenset(ids)
+        found = 0
+        async for entry in self._spool.listing():
+            id = entry.id
+            if (wanted is not None and id not in wanted) or id in self._active:
+                continue
+            if entry.frozen and not frozen:
+                continue
+            if entry.frozen:
+                self._thawing.add(id)
+            if force:
+                self.schedule.forced.add(id)
+            self._held.pop(id, None)
+            if id not in self._asked:
+                self._asked.append(id)
+            found += 1
+        self._wake()
+        return found
+
+    async def remove(self, id: str) -> bool:
+        """Forget a message, without a bounce (``-Mrm``); False: no such message.
+
+        :raises Locked: it is being delivered.
+        """
+        message = await self._claimed(id)
+        if message is None:
+            return False
+        try:
+            await self._spool.remove(id)
+            self._log.main("removed by administrator", id)
+            self._log.completed(message)
+        finally:
+            self._release(id)
+        return True
+
+    async def freeze(self, id: str) -> bool:
+        """Stop attempts until it is thawed (``-Mf``).  :raises Locked: as :meth:`remove`."""
+        return await self._set_frozen(id, self._clock.seconds(), "frozen by administrator")
+
+    async def thaw(self, id: str) -> bool:
+        """Let a frozen message be attempted again (``-Mt``).  :raises Locked: as :meth:`remove`."""
+        return await self._set_frozen(id, 0.0, "unfrozen by administrator")
+
+    async def give_up(self, id: str, reason: str = "delivery cancelled by administrator") -> bool:
+        """Bounce a message whole (``-Mg``).  :raises Locked: as :meth:`remove`."""
+        message = await self._claimed(id)
+        if message is None:
+            return False
+        try:
+            reports = await self._bouncer.cancelled(message, reason)
+            await self._spool.remove(id, reports=reports)
+            self._log.main(reason, id)
+            for report in reports:
+                self._log.received(report, bounce_of=id)
+            self._log.completed(message)
+        finally:
+            self._release(id)
+        return True
+
+    async def _set_frozen(self, id: str, at: float, words: str) -> bool:
+        message = await self._claimed(id)
+        if message is None:
+            return False
+        try:
+            message.frozen_at = at
+            await self._spool.update(message, self._clock.seconds())
+            self._log.main(words, id)
+        finally:
+            self._release(id)
+        return True
+
+    async def _claimed(self, id: str) -> Message | None:
+        """Take a message so that no attempt begins; None (and nothing taken) if there is none."""
+        if id in self._active:
+            raise Locked(id)
+        self._active.add(id)
+        try:
+            message = await self._spool.load(id)
+        except BaseException:
+            self._release(id)
+            raise
+        if message is None:
+            self._release(id)
+        return message
+
+    # --- what is attempted next ---
+
+    def _wake(self) -> None:
+        """Fill the free places; at most one filling at a time."""
+        self._again = True
+        if not self._filling and not self._stopping:
+            self._filling = True
+            self._spawn(self._fill())
+
+    async def _fill(self) -> None:
+        try:
+            while self._again and not self._stopping:
+                self._again = False
+                await self._begin()
+        except TemporaryFailure as failure:
+            self._log.panic(f"queue: the spool cannot be read: {failure}")
+            self._arm(self._clock.seconds() + HOLD)
+        finally:
+            self._filling = False
+
+    async def _begin(self) -> None:
+        """Begin attempts while there is room, then set the timer for the next."""
+        now = self._clock.seconds()
+        self._held = {id: until for id, until in self._held.items() if until > now}
+        for queue, first in ((self._asked, False), (self._new, True)):
+            while queue and self._room() > 0:
+                id = queue.popleft()
+                if id not in self._active and id not in self._held:
+                    self._start(id, first=first)
+        if self._room() > 0:
+            skip = frozenset(self._active) | frozenset(self._held)
+            for id in await self._spool.due(now, self._room(), skip):
+                if id not in self._active and self._room() > 0:
+                    self._start(id, first=False)
+        skip = frozenset(self._active) | frozenset(self._held)
+        times = list(self._held.values())
+        if self._room() > 0 and (following := await self._spool.next_due(skip)) is not None:
+            times.append(following)
+        if times:
+            self._arm(min(times))
+
+    def _room(self) -> int:
+        return 0 if self._stopping else self._settings.max_active - len(self._active)
+
+    def _arm(self, when: float) -> None:
+        """Wake at ``when`` (and not before): the one timer."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if not self._stopping:
+            delay = min(max(when - self._clock.seconds(), 0.01), LONGEST_TIMER)
+            self._timer = self._clock.callLater(delay, self._wake)
+
+    # --- attempts ---
+
+    def _start(self, id: str, *, first: bool) -> None:
+        self._active.add(id)
+        self._spawn(self._attempt(id, first))
+
+    async def _attempt(self, id: str, first: bool) -> None:
+        try:
+            message = await self._spool.load(id)
+            if message is None:
+                return
+            if message.frozen_at and id in self._thawing:
+                message.frozen_at = 0.0
+                await self._spool.update(message, self._clock.seconds())
+            if not message.frozen_at:
+                first = first or self._untried(message)
+                await Attempt(self._tools, message, first=first).run()
+        except TemporaryFailure as failure:
+            self._held[id] = self._clock.seconds() + HOLD
+            self._log.panic(f"{id}: the spool cannot be used: {failure}")
+        except Exception as error:  # a bug costs one attempt
+            self._held[id] = self._clock.seconds() + HOLD
+            self._log.panic(f"{id}: delivery attempt failed", error)
+        finally:
+            self._thawing.discard(id)
+            self.schedule.forced.discard(id)
+            self._release(id)
+
+    def _untried(self, message: Message) -> bool:
+        """A message that waited for room, or for a restart, has its first attempt yet to come."""
+        return not message.delivered and self._clock.seconds() - message.received_at < 60
+
+    def _release(self, id: str) -> None:
+        self._active.discard(id)
+        if not self._active:
+            waiting, self._idle = self._idle, []
+            for idle in waiting:
+                if not idle.called:
+                    idle.callback(None)
+        self._wake()
+
+    # --- frozen messages (auto_thaw, timeout_frozen_after, ignore_bounce_errors_after) ---
+
+    def _frozen_again(self) -> None:
+        self._spawn(self._frozen())
+        self._frozen_timer = self._clock.callLater(FROZEN_CHECK, self._frozen_again)
+
+    async def _frozen(self) -> None:
+        """Do with frozen messages what the options ask for after a time."""
+        settings, now = self._settings, self._clock.seconds()
+        async for entry in self._spool.listing():
+            if not entry.frozen or entry.id in self._active or self._stopping:
+                continue
+            age = now - entry.received_at
+            if 0 < settings.timeout_frozen_after <= age:
+                await self.give_up(entry.id, "cancelled by timeout_frozen_after")
+                continue
+            message = await self._spool.load(entry.id)
+            if message is None:
+                continue
+            if message.sender:
+                thaw = 0 < settings.auto_thaw <= now - message.frozen_at
+            else:
+                thaw = age >= settings.ignore_bounce_errors_after
+            if thaw:
+                await self.run_now([entry.id], force=True, frozen=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        from twisted.internet.defer import Deferred
+
+        Deferred.fromCoroutine(work).addErrback(
+            lambda failure: self._log.panic("queue: internal error", failure.value)
+        )

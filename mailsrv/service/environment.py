@@ -1,0 +1,89 @@
+"""What all strings of a configuration share: :class:`~mailsrv.expansion.scope.Services`.
+
+Used by the server and by the commands that expand strings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from mailsrv.config.model import Configuration
+from mailsrv.config.options import OptionSet
+from mailsrv.errors import ConfigError, TemporaryFailure
+from mailsrv.expansion.lists import NamedLists
+from mailsrv.expansion.scope import Scope, Services
+from mailsrv.expansion.template import Template
+from mailsrv.interfaces import IClock, IResolver
+
+
+def settings(main: OptionSet) -> dict[str, str]:
+    """Return main options as strings, by name, for the variables and lists that read them.
+
+    A template is given as its source: of those that are read here, none may
+    refer to a message.
+    """
+    found: dict[str, str] = {}
+    for name, declared in type(main).options().items():
+        value = main.values.get(name, declared.default)
+        if isinstance(value, Template):
+            found[name] = value.source
+        elif isinstance(value, bool):
+            found[name] = "true" if value else "false"
+        elif isinstance(value, str | int | float):
+            found[name] = str(value)
+    found["qualify_domain"] = found.get("qualify_domain") or found.get("primary_hostname", "")
+    found["qualify_recipient"] = found.get("qualify_recipient") or found["qualify_domain"]
+    found["exim_uid"] = str(os.geteuid())
+    found["exim_gid"] = str(os.getegid())
+    return found
+
+
+def named_lists(configuration: Configuration) -> NamedLists:
+    """Return the named lists of a configuration as the list engine takes them."""
+    texts: dict[str, Mapping[str, Template]] = {
+        kind: {name: each.template for name, each in lists.items()}
+        for kind, lists in configuration.named_lists.items()
+    }
+    return NamedLists(
+        domains=texts.get("domain", {}),
+        hosts=texts.get("host", {}),
+        addresses=texts.get("address", {}),
+        local_parts=texts.get("localpart", {}),
+    )
+
+
+def at_start(template: Template | None, services: Services, name: str) -> str:
+    """Expand an option that is used at start, when there is no message yet.
+
+    :raises ConfigError: it cannot be expanded, or its expansion would have to wait.
+    """
+    if template is None:
+        return ""
+    try:
+        return template.value(Scope(services))
+    except (TemporaryFailure, TypeError) as error:
+        raise ConfigError(f"{name} cannot be expanded at start: {error}", template.where) from error
+
+
+def make_services(
+    configuration: Configuration,
+    clock: IClock,
+    lookup: Callable[[str], Any],
+    *,
+    resolver: IResolver | None = None,
+    acl: Callable[..., Awaitable[Any]] | None = None,
+    **more: Any,
+) -> Services:
+    """Return the services for a configuration's strings."""
+    return Services(
+        clock=clock,
+        settings=settings(configuration.main),
+        lookup=lookup,
+        resolver=resolver,
+        lists=named_lists(configuration),
+        acl=acl,
+        pid=os.getpid(),
+        **more,
+    )

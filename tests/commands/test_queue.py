@@ -1,0 +1,216 @@
+"""The queue's commands: Exim's output, several workers, ids and octets that are hostile."""
+
+# ruff: noqa: E501  (a row of a table, or a dialogue, is one line)
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailsrv.commands import queue
+from mailsrv.commands.control import Control, ControlError, NotRunning, worker_folders
+from mailsrv.interfaces import QueueEntry
+from mailsrv.service.requests import pack_entry
+
+ID = "1xVFVf-0005PR-1K"
+OTHER = "1xVFVf-0005PS-1K"
+
+
+def entry(id: str = ID, **values: Any) -> QueueEntry:
+    facts: dict[str, Any] = {
+        "sender": "s@x.example",
+        "size": 720,
+        "received_at": 1000.0,
+        "next_attempt": 0.0,
+        "frozen": False,
+        "recipients": ("a@b.example",),
+        "delivered": (),
+    }
+    return QueueEntry(id, **{**facts, **values})
+
+
+class FakeWorker:
+    """Answers as a server does."""
+
+    def __init__(self, *entries: QueueEntry, texts: dict[str, list[str]] | None = None) -> None:
+        self.entries = list(entries)
+        self.texts = texts or {}
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def ask(self, do: str, **values: Any) -> Any:
+        self.asked.append((do, values))
+        if do == "list":
+            yield {"entries": [pack_entry(one) for one in self.entries]}
+        elif do == "count" or do == "run":
+            yield {"count": len(self.entries)}
+        elif do == "remove":
+            yield {"removed": values["message"] in [one.id for one in self.entries]}
+        else:
+            for text in self.texts.get(values["message"], []):
+                yield {"text": text}
+
+    def close(self) -> None:
+        self.asked.append(("close", {}))
+
+
+class Terminal(io.BytesIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class CommandTests(SynchronousTestCase):
+    def run_command(
+        self, action: str, *arguments: str, workers: list[FakeWorker], out: io.BytesIO | None = None
+    ) -> tuple[int, str]:
+        out = out or io.BytesIO()
+        folders = [str(number) for number in range(len(workers))]
+        configuration = SimpleNamespace(main=SimpleNamespace(spool_directory="/spool"))
+        self.errors = io.StringIO()
+        with (
+            mock.patch.object(queue, "worker_folders", lambda directory: folders),
+            mock.patch.object(queue, "open_worker", lambda folder: workers[int(folder)]),
+            mock.patch("sys.stderr", self.errors),
+        ):
+            status = queue.main(
+                configuration, action, list(arguments), out=out, now=lambda: 1000.0 + 25 * 60
+            )
+        return status, out.getvalue().decode("latin-1")
+
+    def test_listing(self) -> None:
+        """The listing has Exim's columns; workers are merged, the oldest first."""
+        first = FakeWorker(entry(received_at=1500.0, size=2970, frozen=True, sender=""))
+        second = FakeWorker(entry(OTHER, delivered=("d@e.example",)))
+        expected = (
+            f"25m   720 {OTHER} <s@x.example>\n        D d@e.example\n          a@b.example\n\n"
+            f"16m  2.9K {ID} <> *** frozen ***\n          a@b.example\n\n"
+        )
+        self.assertEqual(self.run_command("-bp", workers=[first, second]), (0, expected))
+        self.assertNotIn("D d@e", self.run_command("-bpu", workers=[first, second])[1])
+        self.assertNotIn(ID, self.run_command("-bp", OTHER, workers=[first, second])[1])
+
+    def test_columns(self) -> None:
+        """Ages and sizes keep Exim's widths."""
+        self.assertEqual(
+            [queue.age(s) for s in (0, 90 * 60, 91 * 60, 72 * 3600, 73 * 3600, 9e5)],
+            [" 0m", "90m", " 2h", "72h", " 3d", "10d"],
+        )
+        sizes = [queue.size(s) for s in (0, 1023, 1024, 10240, 1 << 20, 1 << 30)]
+        self.assertEqual(sizes, ["     ", " 1023", " 1.0K", "  10K", " 1.0M", "1024M"])
+
+    def test_count_and_run(self) -> None:
+        """Counts are sums over the workers."""
+        workers = [FakeWorker(entry()), FakeWorker(entry(OTHER), entry(ID))]
+        self.assertEqual(self.run_command("-bpc", workers=workers), (0, "3\n"))
+        self.assertEqual(self.run_command("-qff", workers=workers)[0], 0)
+        self.assertIn(("run", {"messages": [], "force": True, "frozen": True}), workers[0].asked)
+        self.assertEqual(self.run_command("-q", workers=[])[0], 1)
+
+    def test_remove(self) -> None:
+        """Removal says what it did."""
+        workers = [FakeWorker(entry()), FakeWorker(entry(OTHER))]
+        self.assertEqual(
+            self.run_command("-Mrm", OTHER, workers=workers),
+            (0, f"Message {OTHER} has been removed\n"),
+        )
+        status, text = self.run_command("-Mrm", "1aaaaa-bbbbbb-cc", workers=workers)
+        self.assertEqual(
+            (status, text), (1, "Message 1aaaaa-bbbbbb-cc has been removed or did not exist\n")
+        )
+
+    def test_views(self) -> None:
+        """A message is found at any worker; CRLF becomes the system's line end, wherever it is cut."""
+        workers = [FakeWorker(), FakeWorker(texts={ID: [f"{ID}-D\n", "a\r", "\nb\r", "c\r\n"]})]
+        self.assertEqual(self.run_command("-Mvb", ID, workers=workers), (0, f"{ID}-D\na\nb\rc\n"))
+        self.assertEqual(self.run_command("-Mvl", OTHER, workers=workers), (1, ""))
+        self.assertIn("Failed to open msglog file", self.errors.getvalue())
+
+    def test_hostile_octets(self) -> None:
+        """A terminal gets no control sequence, a file the octets as they are."""
+        worker = FakeWorker(entry(sender="a\x1b[2J\n@x"), texts={ID: ["\x1b[2J\xe4\n"]})
+        self.assertIn("<a\\033[2J\\012@x>", self.run_command("-bp", workers=[worker])[1])
+        self.assertEqual(self.run_command("-Mvb", ID, workers=[worker])[1], "\x1b[2J\xe4\n")
+        shown = self.run_command("-Mvb", ID, workers=[worker], out=Terminal())[1]
+        self.assertEqual(shown, "\\033[2J\\344\n")
+
+    def test_bad_ids(self) -> None:
+        """What is no message id is refused before anybody is asked."""
+        for id in ("foo", "../../x", ID + "\n", "", "\x1b[2J"):
+            worker = FakeWorker(entry())
+            self.assertEqual(self.run_command("-Mrm", id, workers=[worker]), (1, ""))
+            self.assertEqual(worker.asked, [])
+            self.assertNotIn("\x1b", self.errors.getvalue())
+        self.assertEqual(self.run_command("-Mvh", workers=[FakeWorker()])[0], 1)
+
+
+class ClientTests(SynchronousTestCase):
+    """The client's side of the socket, with a server thread that says what the test wants."""
+
+    def setUp(self) -> None:
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.path = os.path.join(self.folder, "control")
+
+    def serve(self, *answers: bytes) -> None:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        listener.listen()
+
+        def run() -> None:
+            connection, _ = listener.accept()
+            with connection, listener:
+                self.request = connection.makefile("rb").readline()
+                connection.sendall(b"".join(answers))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        self.addCleanup(thread.join)
+
+    def ask(self) -> list[dict[str, Any]]:
+        control = Control(self.path)
+        self.addCleanup(control.close)
+        return list(control.ask("count"))
+
+    def test_answer(self) -> None:
+        """Pieces up to "done" are the answer."""
+        self.serve(b'{"id":1,"count":2}\n{"id":1,"done":true}\n')
+        self.assertEqual(self.ask(), [{"id": 1, "count": 2}])
+        self.assertEqual(json.loads(self.request), {"id": 1, "do": "count"})
+
+    def test_refusals(self) -> None:
+        """A refusal, a server that goes away and one that talks nonsense are errors."""
+        for answer, words in [
+            (b'{"error":"permission denied"}\n', "permission denied"),
+            (b'{"id":1,"count":2}\n', "closed the connection"),
+            (b'{"id":1,"cou', "closed the connection"),
+            (b'{"id":9,"count":2}\n', "another question"),
+            (b"\xff\n", "control"),
+        ]:
+            self.serve(answer)
+            error = self.assertRaises(ControlError, self.ask)
+            self.assertIn(words, str(error))
+            os.unlink(self.path)
+
+    def test_no_server(self) -> None:
+        """No socket, or one that nobody listens on, means that no server runs."""
+        self.assertRaises(NotRunning, Control, self.path)
+        dead = socket.socket(socket.AF_UNIX)
+        dead.bind(self.path)
+        dead.close()
+        self.assertRaises(NotRunning, Control, self.path)
+
+    def test_worker_folders(self) -> None:
+        """Workers' folders are numbers, in order; anything else is not one."""
+        for name in ("10", "2", "db", "1x"):
+            os.mkdir(os.path.join(self.folder, name))
+        self.assertEqual([os.path.basename(f) for f in worker_folders(self.folder)], ["2", "10"])
+        self.assertEqual(worker_folders(os.path.join(self.folder, "none")), [])

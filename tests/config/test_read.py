@@ -1,0 +1,281 @@
+"""Whole configurations: options, named lists, sections, drivers, all errors in one run."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from mailsrv.config.known import main_options
+from mailsrv.config.main import MainOptions
+from mailsrv.config.options import OptionSet, option
+from mailsrv.config.types import EXPANDED, STRING
+from mailsrv.errors import ConfigError
+from mailsrv.expansion.template import Template
+from tests.config.files import FileTestCase
+
+ROUTER = "begin routers\nr1:\n driver = accept\n transport = t1\n"
+TRANSPORT = "begin transports\nt1:\n driver = lmtp\n socket = /run/lmtp\n"
+
+
+class MainSectionTests(FileTestCase):
+    def test_each_way_to_set_a_boolean(self) -> None:
+        for text, expected in {
+            "queue_only": True,
+            "no_queue_only": False,
+            "not_queue_only": False,
+            "queue_only = yes": True,
+            "queue_only = FALSE": False,
+            "queue_only =": True,
+            "hide queue_only": True,
+        }.items():
+            self.assertIs(self.read(text).main.queue_only, expected, text)
+
+    def test_values_are_typed_and_their_places_known(self) -> None:
+        main = self.read('\nrecipients_max = 2K\nhost_lookup = "<; a ; b"').main
+        self.assertEqual(main.recipients_max, 2048)
+        self.assertEqual(cast(Template, main.host_lookup).source, "<; a ; b")
+        self.assertEqual(main.places["host_lookup"].line, 3)
+
+    def test_other_names_of_an_option(self) -> None:
+        self.assertEqual(self.read("daemon_smtp_port = 25").main.daemon_smtp_ports, "25")
+
+    def test_faulty_settings(self) -> None:
+        for text, problem in {
+            "queue_only = maybe": '"maybe" is not a valid boolean value for queue_only',
+            "no_queue_only = yes": "extra characters follow boolean option no_queue_only",
+            "queue_only yes": "extra characters follow boolean option queue_only",
+            "no_host_lookup": "negation prefix applied to a non-boolean option",
+            "host_lookup": "unexpected end of line (data missing) after host_lookup",
+            "host_lookup a": 'missing "=" after host_lookup',
+            'host_lookup = "a': "missing quote at end of string value for host_lookup",
+            "queue_only\nno_queue_only": '"no_queue_only" option set for the second time',
+            "= x": "option setting expected: = x",
+            "hide": 'the option is missing after "hide"',
+            "recipients_max = x": "integer expected for recipients_max",
+            "exim_user = nosuchuser": "user nosuchuser was not found for exim_user",
+        }.items():
+            errors = self.errors(text)
+            self.assertEqual(len(errors), 1, text)
+            self.assertIn(problem, errors[0])
+            self.assertRegex(errors[0], r"^line \d of exim.conf: ")
+
+    def test_unknown_options(self) -> None:
+        self.assertEqual(
+            self.errors("hosts_lookup = 5\nsystem_filter = /x\nno_mua_wrapper\nxyzzy = 1"),
+            [
+                'line 1 of exim.conf: main option "hosts_lookup" unknown '
+                "(did you mean host_lookup or host_lookup_order?)",
+                'line 2 of exim.conf: main option "system_filter" is known to Exim, not to mailsrv',
+                'line 3 of exim.conf: main option "mua_wrapper" is known to Exim, not to mailsrv',
+                'line 4 of exim.conf: main option "xyzzy" unknown',
+            ],
+        )
+
+    def test_an_option_without_effect_is_a_warning(self) -> None:
+        warnings = self.read("\nsplit_spool_directory").warnings
+        self.assertEqual(len(warnings), 1)
+        self.assertIn("exim.conf: split_spool_directory has no effect here: ", warnings[0])
+        self.assertTrue(warnings[0].startswith("line 2 of "))
+
+    def test_all_errors_come_in_the_order_of_the_file(self) -> None:
+        errors = self.errors(
+            "nonsense\n.endif\nhost_lookup = +nowhere\nrecipients_max = x\nbegin acl\n accept\n"
+            "begin routers\nr1:\n driver = nosuch\nbegin nothing\nxx\nbegin transports\nt1:\n"
+        )
+        self.assertEqual(
+            [error.split(" of ")[0] for error in errors],
+            [f"line {line}" for line in (1, 2, 3, 4, 6, 9, 10, 13)],
+        )
+
+    def test_derived_options(self) -> None:
+        main = self.read("primary_hostname = mx.example").main
+        self.assertEqual((main.qualify_domain, main.qualify_recipient), ("mx.example",) * 2)
+        main = self.read("primary_hostname = mx.example\nqualify_domain = example").main
+        self.assertEqual(main.qualify_recipient, "example")
+        self.assertEqual(main.exim_user.name, "mailsrv")
+        main = self.read("exim_user = 0").main
+        self.assertEqual(main.exim_group.gid, 0)
+
+    def test_a_bad_string_is_a_warning(self) -> None:
+        warnings = self.read("queue_only\nsmtp_banner = ${if").warnings
+        self.assertEqual(len(warnings), 1)
+        self.assertRegex(warnings[0], "^line 2 of .*: smtp_banner: ")
+
+    def test_what_is_declared_is_exims_or_marked_as_ours(self) -> None:
+        for name, declared in MainOptions.options().items():
+            self.assertEqual(name in main_options(), not declared.ours, name)
+            self.assertTrue(declared.help)
+
+    def test_every_default_can_be_printed_and_expanded(self) -> None:
+        for name, declared in MainOptions.options().items():
+            self.assertTrue(declared.type.line(name, declared.default))
+            if isinstance(declared.default, Template) and name != "dkim_verify_signers":
+                self.assertIsNone(declared.default.error, name)
+
+
+class NamedListTests(FileTestCase):
+    def test_definitions(self) -> None:
+        lists = self.read(
+            'domainlist a = x : y\nhostlist_cache a = "1\\t"\nhide addresslist b = z\n'
+            "localpartlist c ="
+        ).named_lists
+        self.assertEqual(lists["domain"]["a"].template.source, "x : y")
+        self.assertEqual(lists["host"]["a"].template.source, "1\t")
+        self.assertEqual((lists["host"]["a"].cached, lists["domain"]["a"].cached), (True, False))
+        self.assertTrue(lists["address"]["b"].hidden)
+        self.assertEqual(lists["localpart"]["c"].where.line, 4)
+
+    def test_faulty_definitions(self) -> None:
+        for text, problem in {
+            "domainlist a = x\ndomainlist a = y": 'duplicate name "a" for a named domain list',
+            "domainlist a+b = x": "missing '=' after \"a\"",
+            "domainlist a": "missing '=' after \"a\"",
+            'domainlist a = "x:y" z': "extra characters follow string value for a",
+        }.items():
+            self.assertIn(problem, self.errors(text)[0])
+
+    def test_an_undefined_name_is_an_error_wherever_the_list_is_constant(self) -> None:
+        main = "domainlist locals = a\nhostlist relays = 10.0.0.0/8\n"
+        for text, problem in {
+            "host_lookup = ! +relay": 'there is no hostlist called "relay" (did you mean relays?)',
+            "host_lookup = +locals": 'there is no hostlist called "locals"',
+            "domainlist x = b : +y": 'there is no domainlist called "y"',
+            f"{ROUTER} domains = +local\n{TRANSPORT}": 'no domainlist called "local"',
+            f"{ROUTER} senders = *@+local : +x\n{TRANSPORT}": 'no domainlist called "local"',
+            "begin acl\nx:\n accept hosts = +local_network": 'no hostlist called "local_network"',
+            "begin acl\nx:\n accept\n  !domains = a : !+b": 'no domainlist called "b"',
+            "begin acl\nx:\n require local_parts = +a": 'no localpartlist called "a"',
+        }.items():
+            errors = self.errors(main + text)
+            self.assertIn(problem, errors[0])
+            self.assertRegex(errors[0], r"^line \d+ of exim.conf: ")
+
+    def test_what_cannot_be_known_or_is_no_name_is_left_alone(self) -> None:
+        self.read(
+            "host_lookup = $x : +nowhere\nhostlist h = 1.2.3.4\n"
+            "helo_verify_hosts = +include_unknown : +ignore_defer : *\n"
+            "hosts_connection_nolog = !+h : <; +x\nhost_reject_connection = <; ; +h"
+        )
+
+
+class SectionTests(FileTestCase):
+    def test_names_are_singular_or_plural_in_any_case(self) -> None:
+        self.read(
+            "begin acls\nBEGIN router\nbegin Transports\nbegin   authenticator\nbegin retry\n"
+        )
+
+    def test_bad_sections(self) -> None:
+        self.assertIn(
+            '"foo" is not a known configuration section name', self.errors("begin foo\nbar")[0]
+        )
+        self.assertEqual(
+            self.errors("begin acl\nbegin acls"),
+            [
+                'line 2 of exim.conf: "acls" section is repeated in the configuration file '
+                "(first in line 1 of exim.conf)"
+            ],
+        )
+        self.assertIn("known to Exim, not to mailsrv", self.errors("begin local_scan\nx = y")[0])
+
+    def test_sections_come_in_any_order(self) -> None:
+        configuration = self.read(TRANSPORT + ROUTER)
+        self.assertEqual([router.name for router in configuration.routers], ["r1"])
+        self.assertEqual(list(configuration.transports), ["t1"])
+
+    def test_macros_between_acls_and_drivers(self) -> None:
+        configuration = self.read(
+            "begin acl\na:\n accept\nXX = /run/x\nb:\n deny\nbegin transports\nYY=XX\n"
+            "t1:\n driver = lmtp\n socket = YY\n"
+        )
+        transport = configuration.transports["t1"]
+        self.assertEqual(transport.values["socket"].source, "/run/x")
+        self.assertEqual(configuration.macros["YY"], "/run/x")
+
+    def test_a_macro_ends_the_acl_or_driver_before_it(self) -> None:
+        self.assertEqual(
+            self.errors("begin acl\na:\n accept\nXX=3\n deny"),
+            ["line 5 of exim.conf: missing or malformed ACL name (a name and a colon)"],
+        )
+        errors = self.errors(f"{ROUTER}XX=5\n unseen\n{TRANSPORT}")
+        self.assertEqual(errors, ["line 6 of exim.conf: router name missing (a name and a colon)"])
+
+    def test_absent_sections_have_empty_tables(self) -> None:
+        configuration = self.read("")
+        self.assertEqual(configuration.routers, [])
+        self.assertEqual(type(configuration.acls), type(self.read("begin acl").acls))
+
+
+class DriverTests(FileTestCase):
+    def test_an_instance(self) -> None:
+        router = self.read(f"{ROUTER} no_more\n unseen\n{TRANSPORT}").routers[0]
+        self.assertEqual((router.name, router.driver, router.kind), ("r1", "accept", "router"))
+        self.assertEqual(router.where and router.where.line, 2)
+
+    def test_the_driver_may_come_after_private_options(self) -> None:
+        self.read('begin transports\nt1:\n socket = /x\n driver = "lmtp"\n')
+
+    def test_options_that_join(self) -> None:
+        router = self.read(
+            f"{ROUTER} condition = a\n condition = b\n headers_add = x: y\n headers_add = z: z\n"
+            f" headers_remove = a\n headers_remove = b\n no_verify\n{TRANSPORT}"
+        ).routers[0]
+        self.assertEqual(router.values["condition"].source, "${if and{{bool_lax{a}}{bool_lax{b}}}}")
+        self.assertEqual(router.values["headers_add"].source, "x: y\nz: z")
+        self.assertEqual(router.values["headers_remove"].source, "a:b")
+        self.assertIs(router.values["verify_sender"], False)
+        self.assertIs(router.values["verify_recipient"], False)
+
+    def test_faults(self) -> None:
+        for text, problem in {
+            "begin routers\nr1:\n transport = t": 'no driver defined for router "r1"',
+            "begin routers\nr1:\n driver = acept": 'cannot find router driver "acept" '
+            "(did you mean accept?)",
+            "begin routers\nr1:\n driver = iplookup": 'router driver "iplookup" is known to Exim, '
+            "not to mailsrv",
+            "begin routers\nr1:\n driver = ../accept": 'cannot find router driver "../accept"',
+            "begin routers\ndriver = accept": "router name missing",
+            "begin routers\n1r:\n": "router name missing",
+            "begin routers\nr1: x\n": "extra characters follow driver name r1",
+            f"{ROUTER} driver = accept\n{TRANSPORT}": '"driver" option set for the second time',
+            f"{ROUTER} trasnport = x\n{TRANSPORT}": 'option "trasnport" unknown '
+            "(did you mean transport",
+            f"{ROUTER}r1:\n driver = accept\n transport = t1\n{TRANSPORT}": "there are two routers "
+            'called "r1"',
+        }.items():
+            self.assertIn(problem, self.errors(text)[0])
+
+    def test_an_instance_that_cannot_work_names_its_line(self) -> None:
+        errors = self.errors("queue_only\nbegin routers\nr1:\n driver = accept\n")
+        self.assertEqual(len(errors), 1)
+        self.assertRegex(errors[0], "^line 3 of exim.conf: .*r1.*")
+
+    def test_a_transport_that_is_not_defined_is_a_warning(self) -> None:
+        """Exim finds it when an address reaches the router."""
+        warnings = self.read(ROUTER).warnings
+        self.assertEqual(len(warnings), 1)
+        self.assertRegex(warnings[0], '^line 4 of .*: router r1: transport "t1" is not defined$')
+
+
+class Sample(OptionSet):
+    """For tests of the declarations themselves."""
+
+    kind = "router"
+    self_ = option(STRING, "freeze", help="x")
+    text = option(EXPANDED, "a$b", help="x")
+    none = option(EXPANDED, help="x")
+
+
+class DeclarationTests(FileTestCase):
+    def test_a_default_text_is_compiled(self) -> None:
+        sample = Sample("s")
+        self.assertEqual(sample.text.source, "a$b")
+        self.assertIs(sample.text, Sample("t").text)
+        self.assertIsNone(sample.none)
+        self.assertEqual(list(Sample.options()), ["none", "self", "text"])
+
+    def test_a_value_of_the_file_comes_first(self) -> None:
+        sample = Sample("s")
+        sample.values["self"] = "pass"
+        self.assertEqual((sample.self_, Sample("t").self_), ("pass", "freeze"))
+
+    def test_errors_have_a_text_for_the_administrator(self) -> None:
+        self.assertEqual(str(ConfigError("bad", None, "hint")), "bad (hint)")

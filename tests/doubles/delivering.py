@@ -1,0 +1,52 @@
+"""Deliveries that end as a table says, at once or when told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from mailsrv.interfaces import IClock, Record
+from mailsrv.mail.message import Message
+from mailsrv.mail.routed import Outcome, Result, RoutedAddress
+
+
+class TableDelivering:
+    """Provides ``IDelivering``.
+
+    ``answers`` by address: fields of the :class:`Outcome` (``result`` is
+    DEFERRED unless given); any other address is delivered.  ``attempts`` has
+    (time, address) in order.  While ``paused``, deliveries wait for ``go``.
+    """
+
+    def __init__(self, clock: IClock) -> None:
+        self.clock = clock
+        self.answers: dict[str, dict[str, Any]] = {}
+        self.attempts: list[tuple[float, str]] = []
+        self.error: Exception | None = None
+        self.paused = False
+        self.waiting: list[Deferred[None]] = []
+
+    async def deliver(
+        self, message: Message, addresses: Sequence[RoutedAddress], record: Record
+    ) -> None:
+        for address in addresses:
+            self.attempts.append((self.clock.seconds(), address.address))
+        if self.paused:
+            self.waiting.append(Deferred())
+            await self.waiting[-1]
+        if self.error is not None:
+            raise self.error
+        for address in addresses:
+            fields = self.answers.get(address.address, {"result": Result.DELIVERED})
+            await record([Outcome(address, **{"result": Result.DEFERRED, **fields})])
+
+    def go(self) -> None:
+        """Let what waits go on."""
+        waiting, self.waiting = self.waiting, []
+        for one in waiting:
+            one.callback(None)
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,381 @@
+"""The queue delivers, retries, bounces and freezes, at the right time and durably."""
+
+from collections.abc import Coroutine
+from dataclasses import replace
+from email import message_from_bytes
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailsrv.errors import Position, TemporaryFailure
+from mailsrv.interfaces import Routed
+from mailsrv.mail.header import Header, render
+from mailsrv.mail.message import InlineBody, Message, Recipient
+from mailsrv.mail.msgid import MessageIds
+from mailsrv.mail.origin import Origin
+from mailsrv.mail.routed import Host, Result
+from mailsrv.mail.status import Status
+from mailsrv.queue.bounce import ReportSettings
+from mailsrv.queue.bouncer import Bouncer
+from mailsrv.queue.rules import RetryRules, parse_rule
+from mailsrv.queue.runner import Locked, QueueRunner, QueueSettings
+from mailsrv.spool.memory import MemoryHints, MemorySpool
+from tests.doubles.delivering import TableDelivering
+from tests.doubles.log import RecordingLog
+from tests.doubles.routing import TableRouting, an_address
+
+T = TypeVar("T")
+DAY = 86400.0
+REFUSED = {"result": Result.FAILED, "reason": "no such user", "status": Status(550, 1, 1, "none")}
+DEFAULT = "* * F,2h,15m; G,16h,1h,1.5; F,4d,6h"
+
+
+class QueueTestCase(SynchronousTestCase):
+    rules = DEFAULT
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_000_000)
+        self.ids = MessageIds(self.clock.seconds, random=lambda n: 0)
+        self.spool, self.hints, self.log = MemorySpool(), MemoryHints(), RecordingLog()
+        self.routing = TableRouting()
+        self.delivering = TableDelivering(self.clock)
+        self.runner = self.make()
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        """Nothing begins after a test."""
+        Deferred.fromCoroutine(self.runner.stop(0)).addErrback(lambda failure: None)
+        self.clock.advance(1)
+
+    def make(self, **settings: Any) -> QueueRunner:
+        rules = [parse_rule(self.rules, Position("f", 1))] if self.rules else []
+        bouncer = Bouncer(self.clock, self.ids, lambda: ReportSettings("mx.example"))
+        return QueueRunner(
+            self.clock, self.spool, self.hints, self.routing, self.delivering,
+            RetryRules(rules), self.log, bouncer, QueueSettings(**settings),
+        )  # fmt: skip
+
+    def done(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.successResultOf(Deferred.fromCoroutine(work))
+
+    def message(self, *recipients: str | Recipient, **fields: Any) -> Message:
+        values: dict[str, Any] = {
+            "id": self.ids(),
+            "sender": "s@example.org",
+            "recipients": tuple(
+                r if isinstance(r, Recipient) else Recipient(r) for r in recipients or ("a@b",)
+            ),
+            "origin": Origin(),
+            "headers": [Header("Subject: x"), Header("Message-ID: <1@x>")],
+            "body": InlineBody(b"hello\r\n"),
+            "received_at": self.clock.seconds(),
+        }
+        return Message(**{**values, **fields})
+
+    def submit(self, *recipients: str | Recipient, **fields: Any) -> Message:
+        message = self.message(*recipients, **fields)
+        self.done(self.spool.store(message, self.clock.seconds()))
+        self.runner.submit(message)
+        return message
+
+    def advance(self, seconds: float, step: float = 60.0) -> None:
+        self.clock.pump([step] * int(seconds / step))
+
+    def sent(self) -> list[str]:
+        return [address for _, address in self.delivering.attempts]
+
+    def events(self, *kinds: str) -> list[tuple[str, str]]:
+        return [event for event in self.log.events if event[0] in kinds]
+
+
+class DeliveryTests(QueueTestCase):
+    def test_delivered_at_once(self) -> None:
+        """A message is delivered when submitted, logged, completed and gone."""
+        message = self.submit("a@b", "c@d")
+        self.assertEqual(self.sent(), ["a@b", "c@d"])
+        self.assertEqual(self.log.events[-1], ("completed", message.id))
+        self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_one_delivery_for_equal_addresses(self) -> None:
+        """Recipients that become the same address get it once; both are done."""
+        to_c = lambda r: Routed((an_address(r, "c@d"),))  # noqa: E731
+        self.routing.answers.update({"a@b": to_c, "b@b": to_c})
+        self.submit("a@b", "b@b")
+        self.assertEqual(self.sent(), ["c@d"])
+        self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_delivered_child_is_not_delivered_again(self) -> None:
+        """Of a recipient that became two addresses, only the deferred one is tried again."""
+        self.routing.answers["list@b"] = lambda r: Routed(
+            (an_address(r, "x@c"), an_address(r, "y@c"))
+        )
+        self.delivering.answers["y@c"] = {"reason": "later"}
+        message = self.submit("list@b")
+        self.assertEqual(self.done(self.spool.load(message.id)).parts, {"t:x@c"})
+        self.delivering.answers.clear()
+        self.advance(900)
+        self.assertEqual(self.sent(), ["x@c", "y@c", "y@c"])
+        self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_retried_at_the_rules_times(self) -> None:
+        """A deferred address is tried again when its rule says, and by one timer."""
+        self.delivering.answers["a@b"] = {"reason": "full"}
+        self.submit()
+        self.advance(7200)
+        times = [time - 1_000_000 for time, _ in self.delivering.attempts]
+        self.assertEqual(times, [900.0 * n for n in range(9)])
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_gives_up_with_one_bounce(self) -> None:
+        """After the last cutoff the message bounces, once."""
+        self.delivering.answers["a@b"] = {"reason": "full"}
+        self.submit()
+        self.advance(5 * DAY, 900)
+        self.assertEqual(self.sent()[-1], "s@example.org")
+        self.assertEqual(self.sent().count("s@example.org"), 4)  # three warnings, one bounce
+        self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_dead_host_costs_one_attempt_a_retry_time(self) -> None:
+        """may_try says no until the host's time has come, for every message."""
+        host = Host("mx.b", "192.0.2.9", 25)
+        self.delivering.answers["a@b"] = {
+            "host_error": True, "host": host, "error": "refused", "remote": True,
+        }  # fmt: skip
+        message = self.submit()
+        self.assertFalse(self.runner.schedule.may_try(message, host, "b"))
+        self.clock.advance(900)
+        self.assertEqual(len(self.delivering.attempts), 2)
+        self.delivering.answers.clear()
+        self.clock.advance(900)
+        self.assertTrue(self.runner.schedule.may_try(message, host, "b"))
+
+    def test_unexpected_exceptions_defer(self) -> None:
+        """A bug of a router or transport defers the message and is in the panic log."""
+        self.routing.answers["a@b"] = ValueError("bug")
+        self.delivering.error = KeyError("bug")
+        message = self.submit("a@b", "c@d")
+        self.assertEqual(len(self.log.failures), 2)
+        self.assertEqual(len(self.done(self.spool.load(message.id)).recipients), 2)
+        self.delivering.error = None
+        self.routing.answers.clear()
+        self.advance(1800)
+        self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_outcome_is_recorded_in_the_end(self) -> None:
+        """While the spool cannot be written, a delivery waits and is not repeated."""
+        message = self.message()
+        self.done(self.spool.store(message, self.clock.seconds()))
+        self.spool.failure = TemporaryFailure()
+        self.runner.submit(message)
+        self.advance(5, 1)
+        self.assertEqual(self.events("completed"), [])
+        self.spool.failure = None
+        self.advance(60, 1)
+        self.assertEqual(self.events("completed"), [("completed", message.id)])
+        self.assertEqual(self.sent(), ["a@b"])
+
+    def test_no_more_than_allowed_at_a_time(self) -> None:
+        self.runner = self.make(max_active=3, max_waiting=2)
+        self.delivering.paused = True
+        for _ in range(20):
+            self.submit()
+        self.assertEqual(len(self.delivering.waiting), 3)
+        self.delivering.paused = False
+        self.delivering.go()
+        self.advance(60, 1)
+        self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_many_at_the_start(self) -> None:
+        """A start with a long queue takes messages a few at a time, all in the end."""
+        for _ in range(2000):
+            self.done(self.spool.store(self.message(), self.clock.seconds()))
+        self.delivering.paused = True
+        self.runner = self.make(max_active=50)
+        self.runner.start()
+        self.assertEqual(len(self.delivering.waiting), 50)
+        self.delivering.paused = False
+        self.delivering.go()
+        self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_stop_lets_deliveries_end(self) -> None:
+        """stop waits for what is under way, which is recorded; nothing new begins."""
+        self.delivering.paused = True
+        self.submit()
+        stopped = Deferred.fromCoroutine(self.runner.stop())
+        self.assertNoResult(stopped)
+        self.submit("c@d")
+        self.delivering.go()
+        self.successResultOf(stopped)
+        self.assertEqual(self.sent(), ["a@b"])
+        self.assertEqual(self.done(self.spool.count()), 1)
+
+
+class WithoutRulesTests(QueueTestCase):
+    rules = ""
+
+    def test_temporary_errors_are_permanent(self) -> None:
+        """Without a retry rule the first temporary failure bounces."""
+        self.delivering.answers["a@b"] = {"reason": "full"}
+        self.submit()
+        self.assertEqual(self.events("failed")[0][1], "a@b full: retry timeout exceeded")
+        self.clock.advance(1)
+        self.assertEqual(self.sent(), ["a@b", "s@example.org"])
+
+
+class BounceTests(QueueTestCase):
+    def bounce(self) -> Any:
+        """The only message in the spool, parsed."""
+
+        async def find() -> Message:
+            ids = [entry.id async for entry in self.spool.listing()]
+            self.assertEqual(len(ids), 1)
+            message = await self.spool.load(ids[0])
+            assert message is not None
+            return message
+
+        self.found = self.done(find())
+        assert self.found.body.inline is not None
+        return message_from_bytes(render(self.found.headers) + b"\r\n" + self.found.body.inline)
+
+    def fail(self, recipient: Recipient, **fields: Any) -> None:  # type: ignore[override]
+        self.runner = self.make(max_active=1)
+        self.delivering.answers[recipient.address] = {**REFUSED, **fields.pop("outcome", {})}
+        self.delivering.answers["s@example.org"] = {"reason": "later"}
+        self.submit(recipient, **fields)
+
+    def test_form(self) -> None:
+        """RFC 3464: text, delivery-status, the message; from the null sender to the sender."""
+        self.fail(Recipient("a@b", orcpt="rfc822;A@b"), envid="E1")
+        mail = self.bounce()
+        self.assertEqual(self.found.sender, "")
+        self.assertEqual([r.address for r in self.found.recipients], ["s@example.org"])
+        self.assertEqual(mail.get_content_type(), "multipart/report")
+        types = [part.get_content_type() for part in mail.get_payload()]
+        self.assertEqual(types, ["text/plain", "message/delivery-status", "message/rfc822"])
+        head, item = mail.get_payload()[1].get_payload()
+        self.assertEqual(head["Original-Envelope-Id"], "E1")
+        self.assertEqual(item["Final-Recipient"], "rfc822; a@b")
+        self.assertEqual((item["Action"], item["Status"]), ("failed", "5.1.1"))
+        self.assertEqual(mail["X-Failed-Recipients"], "a@b")
+        self.assertIn("no such user", mail.get_payload()[0].get_payload())
+
+    def test_ret_hdrs(self) -> None:
+        self.fail(Recipient("a@b"), ret="HDRS")
+        self.assertEqual(self.bounce().get_payload()[2].get_content_type(), "text/rfc822-headers")
+
+    def test_hostile_answer(self) -> None:
+        """What a next hop says cannot add a field, a part or an octet that is no ASCII."""
+        text = "no\r\nAction: delivered\n\n--x\r\n\0\xff\x1b["
+        outcome = {"status": Status(550, 1, 1, text), "reason": text, "remote": True}
+        self.fail(Recipient("a@b"), outcome={**outcome, "host": Host("h\r\nX: y", "::1")})
+        mail = self.bounce()
+        item = mail.get_payload()[1].get_payload()[1]
+        self.assertEqual(item.get_all("Action"), ["failed"])
+        self.assertIsNone(item["X"])
+        self.assertIn("\\x00\\xff\\x1b[", item["Diagnostic-Code"])
+        self.assertEqual(len(mail.get_payload()), 3)
+
+    def test_notify(self) -> None:
+        """No bounce for NOTIFY=NEVER or without FAILURE."""
+        for words in ({"NEVER"}, {"SUCCESS"}, {"DELAY"}):
+            self.fail(Recipient("a@b", frozenset(words)))
+            self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_success_notice(self) -> None:
+        """NOTIFY=SUCCESS gives a notice unless the next hop took it over."""
+        for passed_on, count in ((True, 0), (False, 1)):
+            self.delivering.answers["a@b"] = {
+                "result": Result.DELIVERED, "remote": True, "dsn_passed_on": passed_on,
+            }  # fmt: skip
+            self.delivering.answers["s@example.org"] = {"reason": "later"}
+            self.submit(Recipient("a@b", frozenset({"SUCCESS"})))
+            self.assertEqual(self.done(self.spool.count()), count)
+        self.assertEqual(self.bounce().get_payload()[1].get_payload()[1]["Action"], "relayed")
+
+    def test_errors_to(self) -> None:
+        """errors_to receives the bounce; an empty one stops it."""
+        self.delivering.answers["e@f"] = {"reason": "later"}
+        self.fail(Recipient("a@b", errors_to="e@f"))
+        self.bounce()
+        self.assertEqual([r.address for r in self.found.recipients], ["e@f"])
+        self.fail(Recipient("a@b", errors_to=""))
+        self.assertEqual(self.done(self.spool.count()), 1)
+
+    def test_failed_bounce_is_frozen_then_discarded(self) -> None:
+        """A bounce that fails is frozen, never bounced; ignore_bounce_errors_after discards it."""
+        self.runner = self.make(ignore_bounce_errors_after=3600.0)
+        self.runner.start()
+        self.delivering.answers["a@b"] = REFUSED
+        self.submit(sender="")
+        self.assertEqual(self.done(self.spool.count()), 1)
+        self.advance(3000)
+        self.assertEqual(self.sent(), ["a@b"])
+        self.advance(3000)
+        self.assertEqual(self.sent(), ["a@b", "a@b"])
+        self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_bounce_and_removal_are_one_write(self) -> None:
+        """While the spool cannot be written, neither the bounce nor the removal happens."""
+        self.delivering.paused = True
+        self.delivering.answers["a@b"] = REFUSED
+        message = self.submit()
+        self.spool.failure = TemporaryFailure()
+        self.delivering.go()
+        self.assertEqual(self.done(self.spool.count()), 1)
+        self.assertIsNotNone(self.done(self.spool.load(message.id)))
+
+
+class CommandTests(QueueTestCase):
+    def test_locked_while_active(self) -> None:
+        self.delivering.paused = True
+        message = self.submit()
+        removal = Deferred.fromCoroutine(self.runner.remove(message.id))
+        self.failureResultOf(removal, Locked)
+
+    def test_freeze_thaw_remove(self) -> None:
+        self.delivering.answers["a@b"] = {"reason": "later"}
+        message = self.submit()
+        self.assertTrue(self.done(self.runner.freeze(message.id)))
+        self.advance(1800)
+        self.assertEqual(len(self.sent()), 1)
+        self.assertTrue(self.done(self.runner.thaw(message.id)))
+        self.advance(1800)
+        self.assertGreater(len(self.sent()), 1)
+        self.assertTrue(self.done(self.runner.remove(message.id)))
+        self.assertFalse(self.done(self.runner.remove(message.id)))
+
+    def test_run_now(self) -> None:
+        """-q respects retry times, -qf does not, -qff takes frozen messages too."""
+        self.delivering.answers["a@b"] = {"reason": "later"}
+        message = self.submit()
+        self.clock.advance(100)
+        for force, frozen, attempts in ((False, False, 1), (True, False, 2), (True, True, 4)):
+            self.done(self.runner.run_now(force=force, frozen=frozen))
+            if not frozen:
+                self.assertEqual(len(self.sent()), attempts)
+        self.done(self.runner.freeze(message.id))
+        self.done(self.runner.run_now(force=True))
+        self.assertEqual(len(self.sent()), 3)
+        self.done(self.runner.run_now([message.id], force=True, frozen=True))
+        self.assertEqual(len(self.sent()), 4)
+        self.assertIn("later", self.done(self.runner.log(message.id)))
+
+    def test_give_up(self) -> None:
+        """-Mg bounces the message."""
+        self.delivering.answers["a@b"] = {"reason": "later"}
+        self.delivering.answers["s@example.org"] = {"reason": "later"}
+        message = self.submit()
+        self.done(self.runner.give_up(message.id))
+        self.assertEqual(self.sent(), ["a@b", "s@example.org"])
+
+    def test_queue_only(self) -> None:
+        """A message that is only queued waits for its next attempt's time."""
+        message = replace(self.message(), queue_only=True)
+        self.done(self.spool.store(message, self.clock.seconds() + 600))
+        self.runner.submit(message)
+        self.assertEqual(self.sent(), [])
+        self.advance(600)
+        self.assertEqual(self.sent(), ["a@b"])

@@ -1,0 +1,224 @@
+"""The smtp transport: hosts in order, what is tried again elsewhere, and what is settled."""
+
+from __future__ import annotations
+
+import pytest
+
+from mailsrv.errors import ConfigError
+from mailsrv.mail.routed import Host, Result
+from mailsrv.transport.connection import HopFailure
+from mailsrv.transport.transports.smtp import Smtp
+from tests.doubles.nexthop import CLOSE, HANG, NextHop
+from tests.transport.helpers import World, make, message, routed
+
+A, B = Host("a.example", "192.0.2.1"), Host("b.example", "192.0.2.2")
+
+
+def world(hop: NextHop | None = None, **options: str) -> World:
+    return World(make(Smtp, **options), hop=hop or NextHop())
+
+
+def test_several_recipients_in_one_transaction() -> None:
+    w = world()
+    outcomes = w.deliver(message(), routed("a@e", hosts=(A,)), routed("b@f", hosts=(A,)))
+    assert [o.result for o in outcomes] == [Result.DELIVERED] * 2
+    assert len(w.hop.messages) == 1
+    assert outcomes[0].host == A
+    assert outcomes[0].confirmation == "250 OK id=1"
+    assert outcomes[0].pipelined and outcomes[0].remote
+
+
+def test_domains_apart_without_multi_domain() -> None:
+    w = world(multi_domain="false")
+    w.deliver(message(), routed("a@e", hosts=(A,)), routed("b@f", hosts=(A,)))
+    assert len(w.hop.messages) == 2
+
+
+def test_max_rcpt() -> None:
+    w = world(max_rcpt="2")
+    w.deliver(message(), *(routed(f"u{i}@e", hosts=(A,)) for i in range(5)))
+    assert sorted(len(m.recipients) for m in w.hop.messages) == [1, 2, 2]
+
+
+def test_next_host_when_the_first_cannot_be_reached() -> None:
+    w = world()
+    w.hop.refuse["192.0.2.1"] = HopFailure("Connection refused", "refused")
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=(A, B)))
+    assert outcome.result is Result.DELIVERED
+    assert outcome.host is not None and outcome.host.name == "b.example"
+    assert [(f.host.name, f.error) for f in outcome.host_failures] == [("a.example", "refused")]
+
+
+def test_all_hosts_failing_is_a_host_error() -> None:
+    w = world()
+    for address in ("192.0.2.1", "192.0.2.2"):
+        w.hop.refuse[address] = HopFailure("Connection timed out", "timeout_connect")
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=(A, B)))
+    assert (outcome.result, outcome.error) == (Result.DEFERRED, "timeout_connect")
+    assert outcome.host_error and len(outcome.host_failures) == 2
+
+
+def test_host_whose_time_has_not_come_is_not_tried() -> None:
+    w = world()
+    w.retry.not_due |= {"192.0.2.1", "192.0.2.2"}
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=(A, B)))
+    assert outcome.result is Result.DEFERRED
+    assert outcome.reason == "retry time not reached for any host for 'e'"
+    assert not w.hop.connections
+
+
+def test_only_what_was_deferred_goes_to_the_next_host() -> None:
+    def rcpt(recipient: str) -> bytes:
+        return b"450 later\r\n" if recipient == "a@e" else b"250 ok\r\n"
+
+    w = world(NextHop(rcpt=rcpt))
+    outcomes = w.deliver(message(), routed("a@e", hosts=(A, B)), routed("b@e", hosts=(A, B)))
+    found = {o.address.address: o for o in outcomes}
+    assert found["b@e"].result is Result.DELIVERED
+    assert (found["a@e"].result, found["a@e"].error, found["a@e"].more_errno) == (
+        Result.DEFERRED,
+        "rcpt_4xx",
+        "450",
+    )
+    assert not found["a@e"].host_error
+    assert [c.target.address for c in w.hop.connections] == ["192.0.2.1", "192.0.2.2"]
+    assert found["a@e"].reason == (
+        "SMTP error from remote mail server after RCPT TO:<a@e>: 450 later"
+    )
+
+
+def test_hosts_max_try() -> None:
+    hosts = tuple(Host(f"h{i}", f"192.0.2.{i}") for i in range(1, 9))
+    w = world(hosts_max_try="2")
+    for host in hosts:
+        w.hop.refuse[host.address] = HopFailure("Connection refused", "refused")
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=hosts))
+    assert len(outcome.host_failures) == 2
+
+
+POINTS = ["greeting", "hello", "mail", "rcpt", "data", "final"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("answer", [b"450 no\r\n", CLOSE, b"999 x\r\n"])
+def test_trouble_at_any_point(point: str, answer: bytes | str) -> None:
+    w = world(NextHop(**{point: answer}))
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=(A,)))
+    assert outcome.result is Result.DEFERRED
+    blamed = answer != b"450 no\r\n" or point in ("greeting", "hello")
+    assert outcome.host_error == (blamed and point != "final")
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_hanging(point: str) -> None:
+    """A timeout after MAIL, RCPT or the end of data is not held against the host (49.2)."""
+    w = world(NextHop(**{point: HANG}))
+    w.start(message(), routed("a@e", hosts=(A,)))
+    limit = 600 if point == "final" else 300
+    w.clock.advance(limit - 1)
+    assert not w.outcomes
+    w.clock.advance(1)
+    assert w.outcomes[0].result is Result.DEFERRED
+    assert w.outcomes[0].host_error == (point not in ("mail", "rcpt", "final"))
+    assert not w.clock.getDelayedCalls()
+
+
+def test_connection_max_messages() -> None:
+    w = world(connection_max_messages="2")
+    for _ in range(3):
+        w.deliver(message(), routed("a@e", hosts=(A,)))
+    assert len(w.hop.connections) == 2
+
+
+def test_lmtp_over_tcp_has_port_24() -> None:
+    w = world(NextHop(lmtp=True), protocol="lmtp")
+    w.deliver(message(), routed("a@e", hosts=(A,)))
+    assert w.hop.connections[0].target.port == 24
+    assert w.hop.connections[0].commands[0].startswith("LHLO")
+
+
+def test_dots_and_odd_line_ends_leave_as_they_must() -> None:
+    w = world()
+    w.deliver(message(b".first\r\nx\n.\nMAIL FROM:<x@y>\r\n.\r\nend"), routed("a@e", hosts=(A,)))
+    assert len(w.hop.messages) == 1
+    assert w.hop.messages[0].data.endswith(
+        b"\r\n\r\n.first\r\nx\r\n.\r\nMAIL FROM:<x@y>\r\n.\r\nend\r\n"
+    )
+
+
+def test_utf8_address_fails_where_smtputf8_is_not_offered() -> None:
+    w = world()
+    (outcome,) = w.deliver(message(smtputf8=True), routed("\xc3\xa9@e", hosts=(A,)))
+    assert outcome.result is Result.FAILED
+    assert outcome.status is not None and outcome.status.enhanced == "5.6.7"
+
+
+def test_ascii_message_that_declared_smtputf8_goes_anywhere() -> None:
+    w = world()
+    assert w.results(message(smtputf8=True), routed("a@e", hosts=(A,))) == [Result.DELIVERED]
+
+
+def test_address_that_would_inject_fails_and_the_others_go() -> None:
+    w = world()
+    outcomes = w.deliver(message(), routed("a b@e", hosts=(A,)), routed("ok@e", hosts=(A,)))
+    assert {o.address.address: o.result for o in outcomes} == {
+        "a b@e": Result.FAILED,
+        "ok@e": Result.DELIVERED,
+    }
+
+
+def test_dsn_is_passed_on_but_not_at_the_last_hop() -> None:
+    hop = NextHop(extensions=("PIPELINING", "DSN"))
+    w = world(hop)
+    mail = message(ret="HDRS", envid="abc")
+    first = w.deliver(mail, routed("a@e", hosts=(A,)))
+    second = w.deliver(mail, routed("a@e", hosts=(A,), dsn_lasthop=True))
+    assert first[0].dsn_passed_on and not second[0].dsn_passed_on
+    mails = [c for c in hop.connections[0].commands if c.startswith("MAIL")]
+    assert ["ENVID=abc" in c for c in mails] == [True, False]
+
+
+def test_message_size_limit_fails() -> None:
+    w = world(message_size_limit="10")
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=(A,)))
+    assert outcome.result is Result.FAILED
+    assert outcome.reason == "message is too big (transport limit = 10)"
+
+
+def test_headers_are_added_and_left_out() -> None:
+    w = world(
+        return_path_add="true",
+        envelope_to_add="true",
+        headers_add="X-One: $return_path\nX-Two: 2",
+        headers_remove="x-secret* : to",
+        return_path="bounce@example.org",
+    )
+    mail = message(b"x\r\n", "To: a", "X-Secret-Name: 1", "Subject: s\n folded")
+    w.deliver(mail, routed("a@e", hosts=(A,), headers_add=["X-R: r"], headers_remove=["nope"]))
+    assert w.hop.messages[0].sender == "bounce@example.org"
+    assert w.hop.messages[0].data == (
+        b"Return-path: <bounce@example.org>\r\nEnvelope-to: a@e\r\nSubject: s\r\n folded\r\n"
+        b"X-R: r\r\nX-One: bounce@example.org\r\nX-Two: 2\r\n\r\nx\r\n"
+    )
+
+
+def test_host_is_taken_as_hosts_with_a_warning() -> None:
+    transport = make(Smtp, host="192.0.2.9")
+    assert transport.notes()
+    w = World(transport)
+    assert w.results(message(), routed("a@e")) == [Result.DELIVERED]
+    assert w.hop.connections[0].target.address == "192.0.2.9"
+
+
+def test_hosts_with_ports() -> None:
+    w = world(hosts="[192.0.2.9]::2525 : 192.0.2.8")
+    w.hop.refuse["192.0.2.9"] = HopFailure("Connection refused", "refused")
+    (outcome,) = w.deliver(message(), routed("a@e"))
+    assert outcome.host_failures[0].host.port == 2525
+    assert w.hop.connections[0].target.address == "192.0.2.8"
+
+
+@pytest.mark.parametrize("options", [{"protocol": "smtps"}, {"protocol": "x"}])
+def test_bad_options(options: dict[str, str]) -> None:
+    with pytest.raises(ConfigError):
+        make(Smtp, **options)
