@@ -10,7 +10,6 @@ from typing import TextIO
 from mailsrv.commands.terminal import say
 from mailsrv.config.model import Configuration
 from mailsrv.errors import TemporaryFailure
-from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import compile_string
 from mailsrv.expansion.tree import drive
@@ -36,8 +35,6 @@ def expand_line(text: str, scope: Scope) -> tuple[str, bool]:
     """Expand one string; returns what to print, and whether it is a result."""
     try:
         return drive(compile_string(text).expand(scope)), True
-    except ForcedFailure as error:
-        return f"Failed: {error.reason}\nForced failure", False
     except TemporaryFailure as error:
         return f"Failed: {error.reason}", False
     except TypeError as error:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from twisted.internet.defer import CancelledError
+
 from mailsrv.connection import envelope, login, wording
 from mailsrv.connection.parts import IChannel, Parts
 from mailsrv.connection.reception import Reception
@@ -43,6 +45,7 @@ class Dialogue:
         self.connection = connection
         self.channel = channel
         self.finished = False  # a last reply was given
+        self.gone = False  # the connection was lost
         self.storing = False  # a message is being made durable: not to be cancelled
         self.reception: Reception | None = None
         self.exchange: IAuthExchange | None = None
@@ -81,12 +84,12 @@ class Dialogue:
         if await self.parts.listed(settings.host_lookup, connection):
             await self._look_up_host()
         if await self.parts.listed(settings.host_reject_connection, connection):
-            self.parts.log.main(
-                f"refused connection from {self.host} (host_reject_connection)"
-            )
+            self.parts.log.main(f"refused connection from {self.host} (host_reject_connection)")
             self.end(reply(554, "SMTP service not available"), "connection-reject")
             return
-        self.message_size_limit = await self._number(settings.message_size_limit, "message_size_limit")
+        self.message_size_limit = await self._number(
+            settings.message_size_limit, "message_size_limit"
+        )
         self.messages_max = await self._number(
             settings.smtp_accept_max_per_connection, "smtp_accept_max_per_connection"
         )
@@ -152,9 +155,7 @@ class Dialogue:
             raise TemporaryFailure(reason=f'bad value of {name}: "{text}"') from None
 
     async def _timeout(self) -> float:
-        text = await self.parts.expand(
-            self.parts.settings.smtp_receive_timeout, self.connection
-        )
+        text = await self.parts.expand(self.parts.settings.smtp_receive_timeout, self.connection)
         try:
             return float(wording.seconds(text)) if text else 300.0
         except ValueError:
@@ -245,6 +246,11 @@ class Dialogue:
                 await login.proceed(self, event.line)
             else:
                 await self._command(event)
+        except CancelledError as error:
+            if self.gone:
+                raise
+            self.parts.log.panic(f"cancelled in SMTP session with {self.host}", error)
+            self._give_up_command(reply(LOCAL_PROBLEM.code, LOCAL_PROBLEM.text))
         except MailFailure as failure:
             self.parts.log.main(f"{self.host}: {failure.reason}")
             self._give_up_command(reply(failure.status.code, failure.status.text))
@@ -260,6 +266,8 @@ class Dialogue:
             return
         if self.exchange is not None:
             self.stop_exchange()
+        if self.connection.command == "MAIL":
+            self.drop_message()  # it was not accepted
         self.channel.write(octets)
 
     async def _long_line(self) -> None:
@@ -280,6 +288,8 @@ class Dialogue:
         connection = self.connection
         connection.command = command.verb or command.line.partition(" ")[0][:64]
         connection.argument = command.argument
+        if command.verb == "AUTH":  # no response of it reaches an ACL or a log
+            connection.argument = command.argument.partition(" ")[0]
         self._history.append(command.verb or "???")
         del self._history[:-20]
         if not self._in_step(command):
@@ -613,9 +623,7 @@ class Dialogue:
         if not command.argument:
             self.say(501, "missing argument")
             return
-        verdict = await self.parts.policy.check(
-            AclPhase.ETRN, self.connection, command.argument
-        )
+        verdict = await self.parts.policy.check(AclPhase.ETRN, self.connection, command.argument)
         if not self.refused(verdict, f"ETRN {command.argument[:256]}"):
             # Each deferred delivery has its own time: there is no queue run to start.
             self.say(458, "Unable to queue messages for this node")
@@ -721,8 +729,7 @@ class Dialogue:
         if self.channel.input.in_message:
             sender = transaction.sender if transaction else ""
             self.parts.log.main(
-                "SMTP data timeout (message abandoned) on connection from "
-                f"{self.host} F=<{sender}>"
+                f"SMTP data timeout (message abandoned) on connection from {self.host} F=<{sender}>"
             )
             self.drop_message()
             self.end(reply(421, "SMTP incoming data timeout"), "data-timeout")
@@ -730,7 +737,9 @@ class Dialogue:
         secure = " TLS" if self.connection.origin.tls_cipher else ""
         self.parts.log.main(f"SMTP command timeout on{secure} connection from {self.host}")
         name = self.connection.active_hostname or self.parts.settings.primary_hostname
-        self.end(reply(421, f"{name}: SMTP command timeout - closing connection"), "command-timeout")
+        self.end(
+            reply(421, f"{name}: SMTP command timeout - closing connection"), "command-timeout"
+        )
 
     def shut_down(self) -> None:
         """The server stops: tell a client that is between messages."""

@@ -49,9 +49,6 @@ async def mail(session: Dialogue, command: Command) -> None:
         session.drop_message()
         session.protocol_error(problem.code, problem.text, syntax=True)
         return
-    except BaseException:
-        session.drop_message()
-        raise
     size = transaction.declared_size
     if session.message_size_limit and size > session.message_size_limit:
         parts.log.rejected(
@@ -208,9 +205,7 @@ def _remember(session: Dialogue, transaction: Transaction, octets: bytes) -> Non
         session.refused_rcpt = None
 
 
-async def _recipient(
-    session: Dialogue, command: Command, transaction: Transaction
-) -> Recipient:
+async def _recipient(session: Dialogue, command: Command, transaction: Transaction) -> Recipient:
     path = wire.parse_path(command.argument)
     address = path.address
     if not address:

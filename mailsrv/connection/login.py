@@ -64,7 +64,6 @@ async def begin(session: Dialogue, command: Command) -> None:
             exchange.cancel()
             session.protocol_error(501, "Invalid base64 data", syntax=True)
             return
-    connection.argument = name  # nothing of the response reaches an ACL or a log
     session.exchange = exchange
     session.login_steps = 0
     await _step(session, exchange, response)

@@ -107,6 +107,7 @@ class SmtpProtocol(ESMTP):
         self.factory.connections.discard(self)
         dialogue, pending = self.dialogue, self._pending
         if dialogue is not None:
+            dialogue.gone = True
             if pending is not None and not dialogue.storing:
                 pending.cancel()
             done = Deferred.fromCoroutine(dialogue.lost("connection-lost"))
@@ -191,9 +192,7 @@ class SmtpProtocol(ESMTP):
         except CancelledError:
             raise
         except MailFailure as failure:
-            self.parts.log.main(
-                f"connection from {self.dialogue.host} refused: {failure.reason}"
-            )
+            self.parts.log.main(f"connection from {self.dialogue.host} refused: {failure.reason}")
             self.dialogue.end(reply(451, LOCAL_PROBLEM.text), "local-error")
         except Exception as error:
             self._unexpected(Failure(error))
@@ -264,9 +263,7 @@ class SmtpProtocol(ESMTP):
     def _unexpected(self, failure: Failure) -> None:
         if failure.check(CancelledError) and self._lost:
             return
-        self.parts.log.panic(
-            f"unexpected error in SMTP session: {failure.value!r}", failure.value
-        )
+        self.parts.log.panic(f"unexpected error in SMTP session: {failure.value!r}", failure.value)
 
     def _flush(self) -> None:
         if self._replies and not self._lost:

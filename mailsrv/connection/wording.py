@@ -18,7 +18,11 @@ def host(origin: Origin) -> str:
     helo = origin.helo_name
     literal = helo.strip("[]").lower().removeprefix("ipv6:")
     address = f"[{origin.host_address}]"
-    if not helo or literal == origin.host_address.lower() or helo.lower() == origin.host_name.lower():
+    if (
+        not helo
+        or literal == origin.host_address.lower()
+        or helo.lower() == origin.host_name.lower()
+    ):
         return f"{origin.host_name} {address}".lstrip(" ")
     return f"{origin.host_name} ({helo}) {address}".lstrip(" ")
 

@@ -21,7 +21,7 @@ from mailsrv.expansion.paths import as_path
 from mailsrv.expansion.regex import compile_regex, groups
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import split_list
-from mailsrv.expansion.tree import Condition, Text, Verdict, any_waits, evaluate
+from mailsrv.expansion.tree import Condition, Node, Text, Verdict, any_waits, evaluate
 from mailsrv.expansion.variables import variable
 from mailsrv.mail.message import Message
 from mailsrv.mail.taint import like
@@ -80,11 +80,25 @@ def reads(*names: str) -> Callable[[Reader], Reader]:
     return register
 
 
+def _strings(parser: Parser, count: int, name: str) -> list[Node]:
+    """Read the strings of a condition, without its end."""
+    found: list[Node] = []
+    while len(found) < count:
+        parser.skip_space()
+        if parser.peek() != "{":
+            if not found:
+                raise ExpansionError(f'missing {{ after "{name}"')
+            raise ExpansionError(f'missing 2nd string in {{}} after "{name}"')
+        found.append(parser.braced())
+    parser.skip_space()
+    return found
+
+
 def eager(name: str, count: int, function: Callable[..., bool]) -> None:
     """Register a pure function of ``count`` strings."""
 
     def read(parser: Parser, name: str) -> Condition:
-        nodes = parser.arguments(count, count, name, end=False)
+        nodes = _strings(parser, count, name)
 
         async def test(scope: Scope) -> Verdict:
             return function(*[await evaluate(node, scope) for node in nodes]), scope
@@ -177,7 +191,7 @@ def _flag(test: Callable[[Scope], bool]) -> Reader:
 
 CONDITIONS["queue_running"] = _flag(lambda scope: scope.services.queue_running)
 CONDITIONS["first_delivery"] = _flag(
-    lambda scope: not isinstance(scope.message, Message) or not scope.message.delivered
+    lambda scope: isinstance(scope.message, Message) and not scope.message.delivered
 )
 
 
@@ -196,8 +210,8 @@ def _def(parser: Parser, name: str) -> Condition:
             return bool(find(scope, field)), scope
 
         return Condition(exists, waits=False)
-    if name in ("acl_c", "acl_m") or not name:
-        raise ExpansionError('variable name expected after "def:"' if not name else name)
+    if not name:
+        raise ExpansionError('variable name omitted after "def:"')
     node = variable(name, f'unknown variable "{name}" after "def:"')
 
     async def test(scope: Scope) -> Verdict:
@@ -247,9 +261,9 @@ def _combined(parser: Parser, name: str) -> Condition:
 
 @reads("forall", "forany", "forall_json", "forany_json", "forall_jsons", "forany_jsons")
 def _for(parser: Parser, name: str) -> Condition:
-    (source,) = parser.arguments(1, 1, name, end=False)
+    (source,) = _strings(parser, 1, name)
     if not parser.take("{"):
-        raise parser.curly()
+        raise ExpansionError(f'missing {{ after "{name}"')
     condition = parser.condition()
     parser.skip_space()
     if not parser.take("}"):
@@ -257,12 +271,14 @@ def _for(parser: Parser, name: str) -> Condition:
 
     async def test(scope: Scope) -> Verdict:
         text = await evaluate(source, scope)
-        wanted = name.startswith("forany")
+        wanted, some = name.startswith("forany"), False
         for one in _elements(name, text):
-            true, _ = await condition.test(scope.within({"item": like(one, text)}))
+            true, after = await condition.test(scope.within({"item": like(one, text)}))
+            scope = scope.within({}, after.numbers)  # $1 … outlive the loop, $item does not
             if true == wanted:
                 return wanted, scope
-        return not wanted, scope
+            some = True
+        return not wanted and some, scope  # an empty list makes neither true
 
     return Condition(test, waits=any_waits(source, condition))
 
@@ -279,7 +295,7 @@ def _elements(name: str, text: str) -> list[str]:
 
 @reads("match")
 def _match(parser: Parser, name: str) -> Condition:
-    subject, pattern = parser.arguments(2, 2, name, end=False)
+    subject, pattern = _strings(parser, 2, name)
     if isinstance(pattern, Text):
         compile_regex(pattern.text)  # a fault is seen now, not at delivery
 
@@ -296,7 +312,7 @@ def _match(parser: Parser, name: str) -> Condition:
 
 @reads("inlist", "inlisti")
 def _inlist(parser: Parser, name: str) -> Condition:
-    subject, source = parser.arguments(2, 2, name, end=False)
+    subject, source = _strings(parser, 2, name)
 
     async def test(scope: Scope) -> Verdict:
         wanted = await evaluate(subject, scope)
@@ -314,9 +330,9 @@ def _match_list(parser: Parser, name: str) -> Condition:
     from mailsrv.expansion import lists
 
     kind = name.removeprefix("match_")
-    parser.skip_space()
-    subject = parser.braced()
-    parser.skip_space()
+    (subject,) = _strings(parser, 1, name)
+    if parser.peek() != "{":
+        raise ExpansionError(f'missing 2nd string in {{}} after "{name}"')
     source = parser.braced(dollars=False)  # not expanded (11.7)
     assert isinstance(source, Text)
 
@@ -337,7 +353,7 @@ def _match_list(parser: Parser, name: str) -> Condition:
 
 @reads("crypteq")
 def _crypteq(parser: Parser, name: str) -> Condition:
-    given, stored = parser.arguments(2, 2, name, end=False)
+    given, stored = _strings(parser, 2, name)
 
     async def test(scope: Scope) -> Verdict:
         password = await evaluate(given, scope)
@@ -349,7 +365,7 @@ def _crypteq(parser: Parser, name: str) -> Condition:
 
 @reads("exists")
 def _exists(parser: Parser, name: str) -> Condition:
-    (file,) = parser.arguments(1, 1, name, end=False)
+    (file,) = _strings(parser, 1, name)
 
     async def test(scope: Scope) -> Verdict:
         path = as_path(await evaluate(file, scope), "exists")

@@ -10,8 +10,6 @@ from mailsrv.expansion.operators import op
 
 def parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """An IP address, as Exim takes one; None if ``text`` is none."""
-    if "%" in text:
-        return None
     try:
         return ipaddress.ip_address(text)
     except ValueError:

@@ -71,7 +71,9 @@ class Regex:
         found = compile_regex(self.text, caseless=caseless).search(walk.text)
         if found is None:
             return None
-        return Match(self.text, tuple(like(group, walk.subject) for group in groups(found)))
+        # $0 is the whole subject here, whatever part of it the expression matched (as Exim does)
+        numbers = (walk.text, *groups(found)[1:])
+        return Match(self.text, tuple(like(number, walk.subject) for number in numbers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+from mailsrv.expansion.errors import ExpansionError
+
 _SPACE = " \t\n\r\v\f"
 _ESCAPED = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
 _LETTERS = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "v": "\v"}
@@ -113,5 +115,10 @@ def json_member(key: str, text: str, *, unquote: bool) -> str | None:
 
 
 def json_unquoted(value: str) -> str:
-    """A JSON string without its quotes, as written inside; other values as they are."""
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    """A JSON string without its quotes, as written inside.
+
+    :raises ExpansionError: it is no string.
+    """
+    if len(value) < 2 or value[0] != '"':
+        raise ExpansionError("missing '\"' wrapping string result for extract jsons")
+    return value[1:-1]

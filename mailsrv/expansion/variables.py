@@ -485,7 +485,7 @@ def _routing_variable(scope: Scope, name: str) -> str:
 
 def _acl_variable(name: str, unknown: str) -> Node:
     rest = name[5:]
-    if name.startswith(("acl_c", "acl_m")) and rest[:1] in tuple("0123456789_"):
+    if name.startswith(("acl_c", "acl_m")) and rest[:1] in tuple("0123456789_") + ("",):
         key = name[4:]
         where = name[4]
         return Variable(name, lambda scope: _acl_value(scope, where, key))

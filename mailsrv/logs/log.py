@@ -111,7 +111,9 @@ class MailLog:
     def delivered(self, message: Message, outcome: Outcome, *, additional: bool = False) -> None:
         """Log a delivered address (``=>``, ``->``)."""
         now = self._clock.seconds()
-        local = not outcome.remote and outcome.address.router in self._settings.log_as_local
+        over_network = outcome.host is not None and not outcome.host.address.startswith("/")
+        local = outcome.address.router in self._settings.log_as_local
+        local = local and not (outcome.remote or over_network)
         self._event(
             message.id,
             lines.delivered(

@@ -106,10 +106,13 @@ def with_added(headers: Sequence[Header], texts: Iterable[str]) -> list[Header]:
 
 def _end_of(headers: Sequence[Header], prefixes: tuple[str, ...]) -> int:
     """The place after the first block of fields whose names begin with one of ``prefixes``."""
+    inside = False
     for place, header in enumerate(headers):
-        if not header.name.lower().startswith(prefixes):
+        if header.name.lower().startswith(prefixes):
+            inside = True
+        elif inside:
             return place
-    return len(headers)
+    return len(headers) if inside else 0
 
 
 def without(headers: Iterable[Header], items: Iterable[str]) -> list[Header]:

@@ -30,6 +30,8 @@ async def connect(
     waiting coroutine gives the attempt up.
     """
     from twisted.internet import endpoints
+    from twisted.internet.defer import CancelledError
+    from twisted.internet.error import ConnectingCancelledError
 
     if target.startswith("/"):
         unix: Any = endpoints.UNIXClientEndpoint
@@ -40,4 +42,7 @@ async def connect(
             kind = endpoints.TCP6ClientEndpoint
         local = (bind, 0) if bind else None
         endpoint = kind(reactor, target, port, timeout=timeout, bindAddress=local)
-    return await endpoint.connect(factory)
+    try:
+        return await endpoint.connect(factory)
+    except ConnectingCancelledError:
+        raise CancelledError from None

@@ -68,3 +68,14 @@ def split_hosts(text: str, *, randomize: bool = False) -> list[HostItem]:
     if randomize:
         groups = [random.sample(group, len(group)) for group in groups]
     return [item for group in groups for item in group]
+
+
+def is_own_address(address: str) -> bool:
+    """Tell whether an IP address is one of this machine's: only such a one can be bound."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except (OSError, ValueError):
+        return False
+    return address not in ("0.0.0.0", "::")  # noqa: S104  (the wildcards, which can be bound)

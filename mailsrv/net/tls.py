@@ -220,7 +220,9 @@ class ServerTls:
             context.load_verify_locations(os.fsencode(wanted.authorities))
         must = bool(wanted.verify & SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
 
-        def judge(connection: SSL.Connection, _cert: Any, _error: int, _depth: int, ok: int) -> bool:
+        def judge(
+            connection: SSL.Connection, _cert: Any, _error: int, _depth: int, ok: int
+        ) -> bool:
             if not ok:
                 start = connection.get_app_data()
                 if isinstance(start, ServerStart):
@@ -265,9 +267,7 @@ def _set_ciphers(context: SSL.Context, ciphers: str) -> None:
 class ServerStart:
     """The TLS of one connection, as ``startTLS`` takes it."""
 
-    def __init__(
-        self, tls: ServerTls, scope: Scope, wanted: _Wanted, context: SSL.Context
-    ) -> None:
+    def __init__(self, tls: ServerTls, scope: Scope, wanted: _Wanted, context: SSL.Context) -> None:
         self._tls = tls
         self._scope = scope
         self._wanted = wanted

@@ -1,0 +1,1 @@
+"""When a queued message is attempted, and what is reported of it."""

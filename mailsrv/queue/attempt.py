@@ -68,6 +68,7 @@ class Attempt:
         self._succeeded: list[Outcome] = []
         self._deferred: list[tuple[Outcome, float]] = []
         self._skipped: list[float] = []  # next times of recipients whose time had not come
+        self._freezing = False  # a router asked for it (:freeze:, self = freeze)
         self.removed = False
 
     async def run(self) -> None:
@@ -103,6 +104,10 @@ class Attempt:
             self._tools.log.panic(f"{self._message.id}: routing failed", error)
             routed = Routed(status=Status(451, 3, 0, "routing failed"), reason="internal error")
         self._unrouted.discard(recipient.address)
+        if routed.frozen:
+            self._freezing = True
+            words = routed.reason or "frozen by a router"
+            routed = replace(routed, status=Status(451, 3, 0, words), addresses=())
         if routed.status is not None:
             await self._not_routed(recipient, routed)
             return []
@@ -129,7 +134,13 @@ class Attempt:
         address.router = routed.router
         result = Result.DEFERRED if status.temporary else Result.FAILED
         self._owners.setdefault(part_key(address), []).append(recipient.address)
-        outcome = Outcome(address, result, routed.reason or status.text, status, error="lookup")
+        outcome = Outcome(
+            address,
+            result,
+            routed.reason or status.text,
+            status,
+            error=_BUG if routed.frozen else "lookup",
+        )
         await self._unsuccessful(outcome)
 
     # --- what became of addresses ---
@@ -228,6 +239,10 @@ class Attempt:
             await self._freeze(now)
             return
         await self._report(now)
+        if self._freezing and not self.removed:
+            self._message.frozen_at = now
+            await self._durably(lambda: self._tools.spool.update(self._message, now))
+            self._tools.log.main("Frozen", self._message.id)
 
     def _ignored(self, now: float) -> bool:
         """Whether a bounce that cannot be delivered is thrown away (ignore_bounce_errors_after)."""
@@ -305,7 +320,7 @@ class Attempt:
         return "".join(lines)
 
 
-_BUG = "internal"
+_BUG = "internal"  # no rule applies: tried again after PROBLEM seconds
 
 
 def _problem(address: RoutedAddress) -> Outcome:

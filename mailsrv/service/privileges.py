@@ -39,9 +39,9 @@ def account(uid: int | None, gid: int | None, wanted: str) -> Account:
     except KeyError:
         if uid is None or gid is None:
             raise ConfigError(
-                f"mailsrv was started by root and would run as the user {wanted or uid!r}, who does not exist",
-                hint=f"make it with: adduser --system --group --no-create-home {wanted or 'mailsrv'}"
-                " - or name another with exim_user",
+                f"started by root, mailsrv runs as the user {wanted or uid}, who does not exist",
+                hint="make it with: adduser --system --group --no-create-home"
+                f" {wanted or 'mailsrv'} - or name another with exim_user",
             ) from None
         found = Account(uid, gid)
     else:

@@ -1,0 +1,1 @@
+"""What survives a restart: messages, large bodies, retry hints."""

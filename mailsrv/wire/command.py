@@ -272,4 +272,7 @@ def helo_is_valid(name: str, allowed: str = "") -> bool:
 
 
 def _is_literal(name: str) -> bool:
-    return re.fullmatch(r"\[(?:[0-9.]+|[Ii][Pp][Vv]6:[0-9A-Fa-f:.]+|[0-9A-Fa-f:.]+)\]", name) is not None
+    return (
+        re.fullmatch(r"\[(?:[0-9.]+|[Ii][Pp][Vv]6:[0-9A-Fa-f:.]+|[0-9A-Fa-f:.]+)\]", name)
+        is not None
+    )

@@ -82,7 +82,9 @@ class DialogueTests(SynchronousTestCase):
         self.assertTrue(texts[0].startswith("Received: from x; "))
         self.assertEqual(texts[1:], ["Subject: x\n y"])
         self.assertEqual(message.body.inline, b".body\r\n")
-        self.assertEqual((message.sender, message.ret, message.envid), ("a@c.example", "HDRS", "e1"))
+        self.assertEqual(
+            (message.sender, message.ret, message.envid), ("a@c.example", "HDRS", "e1")
+        )
         self.assertEqual(message.recipients[0].orcpt, "rfc822;z@d.example")
         self.assertEqual(server.queue.ids, [message.id])
         self.assertEqual(server.spool.open, 0)
@@ -121,7 +123,8 @@ class DialogueTests(SynchronousTestCase):
         client.say("EHLO c.example")
         server.policy.waits = {AclPhase.MAIL, AclPhase.RCPT}
         self.assertEqual(
-            client.raw(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx: y\r\n\r\n.\r\nNOOP\r\n"), b""
+            client.raw(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx: y\r\n\r\n.\r\nNOOP\r\n"),
+            b"",
         )
         server.policy.waiting.pop().callback(None)
         self.assertEqual(client.read(), b"250 OK\r\n")
@@ -130,7 +133,7 @@ class DialogueTests(SynchronousTestCase):
         self.assertEqual(codes, [b"250", b"354", b"250", b"250"])
 
     def test_reading_stops_while_a_command_waits(self) -> None:
-        server = Server(smtp_enforce_sync=False)
+        server = Server(smtp_enforce_sync=False, smtp_accept_max_nonmail=100000)
         client = server.connect()
         client.say("EHLO c.example")
         server.policy.waits = {AclPhase.MAIL}
@@ -352,7 +355,10 @@ class LimitTests(SynchronousTestCase):
         server = Server(header_maxsize=200, received_headers_max=2)
         client = server.connect()
         for text, reply in (
-            (b"A: " + b"x" * 300 + b"\r\n\r\n.\r\n", b"552 Message header is ridiculously long\r\n"),
+            (
+                b"A: " + b"x" * 300 + b"\r\n\r\n.\r\n",
+                b"552 Message header is ridiculously long\r\n",
+            ),
             (b"A: " + b"x" * 300 + b"\r\n.\r\n", b"552 Message header is ridiculously long\r\n"),
             (
                 b"Received: x\r\n" * 3 + b"\r\n.\r\n",
@@ -369,7 +375,8 @@ class LimitTests(SynchronousTestCase):
         client = Server().connect()
         client.read()
         self.assertEqual(
-            client.raw(b"EHLO c.example\r\nMAIL FROM:<a@b>\r\n"), b"554 SMTP synchronization error\r\n"
+            client.raw(b"EHLO c.example\r\nMAIL FROM:<a@b>\r\n"),
+            b"554 SMTP synchronization error\r\n",
         )
         self.assertTrue(client.closed)
 

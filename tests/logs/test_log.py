@@ -15,7 +15,7 @@ from mailsrv.errors import ConfigError
 from mailsrv.logs.log import LogSettings, MailLog
 from mailsrv.mail.header import Header
 from mailsrv.mail.routed import Result
-from tests.logs.messages import ID, RECEIVED, a_connection, a_message, an_outcome
+from tests.logs.messages import ID, MX, RECEIVED, a_connection, a_message, an_outcome
 
 STAMP = "2001-09-09 01:46:40"
 
@@ -88,6 +88,8 @@ class MailLogTests(SynchronousTestCase):
         log.delivered(a_message(), an_outcome(remote=True))
         self.assertIn("=> to <to@example.org> ", self.lines()[0])
         self.assertIn("=> to@example.org ", self.lines()[1])
+        log.delivered(a_message(), an_outcome(host=MX))
+        self.assertIn("=> to@example.org ", self.lines()[2])
 
     def test_refusal_goes_to_main_and_reject_log_the_header_to_the_latter(self) -> None:
         log = self.make()

@@ -363,6 +363,15 @@ class CommandTests(QueueTestCase):
         self.assertEqual(len(self.sent()), 4)
         self.assertIn("later", self.done(self.runner.log(message.id)))
 
+    def test_frozen_by_a_router(self) -> None:
+        """A recipient that a router freezes freezes the message; others are delivered."""
+        self.routing.answers["a@b"] = Routed(frozen=True, reason="wait")
+        message = self.submit("a@b", "c@d")
+        left = self.done(self.spool.load(message.id))
+        self.assertEqual([r.address for r in left.recipients], ["a@b"])
+        self.assertTrue(left.frozen_at)
+        self.assertEqual(self.sent(), ["c@d"])
+
     def test_give_up(self) -> None:
         """-Mg bounces the message."""
         self.delivering.answers["a@b"] = {"reason": "later"}

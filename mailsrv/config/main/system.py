@@ -108,5 +108,5 @@ class SystemOptions(OptionSet):
         GROUP_LIST, help="groups whose members may set a sender", no_effect=NO_LOCAL_INPUT
     )
     trusted_users = option(USER_LIST, help="users that may set a sender", no_effect=NO_LOCAL_INPUT)
-    workers = option(INTEGER, 0, help="processes that serve; 0 is one for each core", ours=True)
+    workers = option(INTEGER, 1, help="processes that serve", ours=True)
     write_rejectlog = option(BOOLEAN, True, help="write the reject log")

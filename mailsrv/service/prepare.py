@@ -1,0 +1,128 @@
+"""What is done before root is dropped: limits, private keys, folders, ports."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+
+from mailsrv.config.main import DEFAULT_USER, MainOptions
+from mailsrv.config.model import Configuration
+from mailsrv.errors import ConfigError
+from mailsrv.expansion.scope import Services
+from mailsrv.lookup import registry
+from mailsrv.net.listen import Listener, bind, listen_on
+from mailsrv.net.tls import KeyStore
+from mailsrv.service.environment import at_start, make_services
+from mailsrv.service.preload import preload
+from mailsrv.service.privileges import Account, account, make_folder, raise_file_limit
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What root made ready: ``account`` is None for a server that root did not start."""
+
+    listening: list[tuple[Listener, socket.socket]]
+    keys: KeyStore
+    file_limit: int
+    account: Account | None
+    spool_directory: str
+    log_file_path: str
+
+
+class _Now:
+    """The clock of strings that are expanded at start."""
+
+    def seconds(self) -> float:
+        import time
+
+        return time.time()
+
+    def callLater(self, delay: float, callable: object, *args: object, **kw: object) -> None:
+        raise TypeError("nothing waits at start")
+
+
+def prepare(configuration: Configuration) -> Prepared:
+    """Do it; the ports are bound when this returns.
+
+    :raises ConfigError: something in the configuration cannot be.
+    :raises OSError: a port or folder is not to be had; the text names it.
+    """
+    main = configuration.main
+    services = make_services(configuration, _Now(), registry())
+    _refuse_what_is_not_there(main)
+    become = serving_account(main) if os.geteuid() == 0 else None
+    spool_directory = at_start(main.spool_directory, services, "spool_directory")
+    log_file_path = at_start(main.log_file_path, services, "log_file_path")
+    keys = KeyStore()
+    keys.preload_templates(main.tls_certificate, main.tls_privatekey)
+    for path in (spool_directory, *_log_folders(log_file_path)):
+        make_folder(path, 0o750, become)
+    listening = _listen(main, services)
+    if become is not None:
+        preload()
+    return Prepared(
+        listening, keys, raise_file_limit(), become, spool_directory, log_file_path
+    )
+
+
+def serving_account(main: MainOptions) -> Account:
+    """Return the account that a server started by root runs as.
+
+    :raises ConfigError: there is none.
+    """
+    user, group = main.exim_user, main.exim_group
+    wanted = user.name if user is not None else DEFAULT_USER
+    uid = None if user is None else user.uid
+    return account(uid, None if group is None else group.gid, wanted)
+
+
+def _refuse_what_is_not_there(main: MainOptions) -> None:
+    if main.workers > 1:
+        raise ConfigError(
+            "more than one worker process is not available",
+            main.places.get("workers"),
+            "set workers = 1, or leave it out",
+        )
+
+
+def _log_folders(log_file_path: str) -> list[str]:
+    """The folders of the log files; a template's ``%D`` may only be in the file's name."""
+    items = [item.strip(" ") for item in log_file_path.split(":")]
+    return [os.path.dirname(item) for item in items if item.startswith("/")]
+
+
+def _listen(main: MainOptions, services: Services) -> list[tuple[Listener, socket.socket]]:
+    def text(name: str) -> str | None:
+        value = getattr(main, name)
+        if value is None or isinstance(value, str):
+            return value
+        return at_start(value, services, name)
+
+    interfaces = ":".join(filter(None, (text("local_interfaces"), text("extra_local_interfaces"))))
+    wanted = listen_on(
+        interfaces or None,
+        text("daemon_smtp_ports"),
+        text("tls_on_connect_ports"),
+        ipv6=not main.disable_ipv6 and socket.has_ipv6,
+    )
+    given = main.local_interfaces is not None and "local_interfaces" in main.values
+    made: list[tuple[Listener, socket.socket]] = []
+    try:
+        for listener in wanted:
+            try:
+                made.append((listener, bind(listener, backlog=main.smtp_connect_backlog)))
+            except OSError as error:
+                if listener.ipv6 and not given:
+                    continue  # a machine without IPv6, and nobody asked for it by name
+                raise OSError(
+                    error.errno,
+                    f"cannot listen on [{listener.address}]:{listener.port}: {error.strerror}",
+                ) from error
+        if not made:
+            raise ConfigError("there is no address to listen on")
+    except BaseException:
+        for _, each in made:
+            each.close()
+        raise
+    return made

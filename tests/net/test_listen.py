@@ -1,0 +1,46 @@
+"""Tests of mailsrv.net.listen."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailsrv.errors import ConfigError
+from mailsrv.net.listen import Listener, bind, listen_on
+
+
+class ListenTests(SynchronousTestCase):
+    def test_defaults(self) -> None:
+        self.assertEqual(
+            listen_on(None, None, None), [Listener("::0", 25), Listener("0.0.0.0", 25)]
+        )
+
+    def test_forms(self) -> None:
+        """Ports stand after a dot or, with brackets, after a colon; others get the default ones."""
+        found = listen_on(
+            "<; 192.0.2.1.1234 ; [192.0.2.2]:26 ; ::1 ; 3ffe::1.99 ; [3ffe::2]:465",
+            "smtp : 587",
+            "465",
+        )
+        self.assertEqual(
+            found,
+            [
+                Listener("192.0.2.1", 1234),
+                Listener("192.0.2.2", 26),
+                Listener("::1", 25),
+                Listener("::1", 587),
+                Listener("3ffe::1", 99),
+                Listener("3ffe::2", 465, True),
+            ],
+        )
+
+    def test_without_ipv6(self) -> None:
+        self.assertEqual(listen_on(None, "25", None, ipv6=False), [Listener("0.0.0.0", 25)])
+
+    def test_bad(self) -> None:
+        for interfaces, ports in (("foo", "25"), ("1.2.3.4.99999", "25"), ("1.2.3.4", "nosuch")):
+            self.assertRaises(ConfigError, listen_on, interfaces, ports, None)
+
+    def test_bind_shared(self) -> None:
+        """Two sockets share a port with reuse_port."""
+        first = bind(Listener("127.0.0.1", 0), reuse_port=True)
+        self.addCleanup(first.close)
+        second = bind(Listener("127.0.0.1", first.getsockname()[1]), reuse_port=True)
+        self.addCleanup(second.close)
