@@ -13,7 +13,7 @@ from mailsrv.acl.evaluation import Evaluation
 from mailsrv.acl.model import MESSAGE_PHASES, PHASE_NAMES, Acl, AclTable, Undecided
 from mailsrv.acl.parse import parse_text
 from mailsrv.errors import ConfigError, MailFailure
-from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import (
@@ -109,7 +109,7 @@ class Acls:
             address=_routed(address) if address else None,
         )
         run = Evaluation(self, phase, connection, transaction, scope)
-        variables = connection.variables
+        variables, connection.acl_phase = connection.variables, phase.value
         try:
             action = await self._run(run, option)
         except Undecided as undecided:
@@ -128,6 +128,32 @@ class Acls:
             connection.variables = variables
             connection.acl_verify_message = ""
         return self._verdict(run, action)
+
+    async def call(
+        self, name: str, arguments: tuple[str, ...], scope: Scope
+    ) -> tuple[bool | None, str]:
+        """Run an ACL for ``${acl{…}}`` (11.5) or the condition ``acl`` (11.7).
+
+        Returns whether it accepted (None: it deferred), and its message.
+
+        :raises ExpansionError: there is no connection, or no such ACL.
+        """
+        connection = scope.connection
+        if connection is None:
+            raise ExpansionError(f'acl "{name}" cannot be called here')
+        transaction = connection.transaction or Transaction()
+        phase = AclPhase(connection.acl_phase or AclPhase.CONNECT.value)
+        run = Evaluation(self, phase, connection, transaction, scope.within({}))
+        before, connection.acl_args = connection.acl_args, arguments
+        try:
+            action = await run.obey(await self.find(name, run))
+        except Undecided as undecided:
+            return None, undecided.text
+        finally:
+            connection.acl_args = before
+        if action is Action.DEFER:
+            return None, run.text
+        return action in (Action.ACCEPT, Action.DISCARD), run.text
 
     # --- finding an ACL (44.12) ----------------------------------------------
 

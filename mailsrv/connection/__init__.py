@@ -1,0 +1,1 @@
+"""The SMTP server: connections, and the reception of messages."""

@@ -1,4 +1,4 @@
-"""One SMTP session: what is answered to each line, in Exim's words (RFC 5321; chapter 45 of the specification).
+"""One SMTP session: what is answered to each line, in Exim's words (RFC 5321).
 
 A :class:`Dialogue` takes the events of ``wire/session.py`` one at a time.  Its
 coroutines wait for nothing but policy, authentication and spool, so that most
@@ -22,7 +22,6 @@ from mailsrv.interfaces import AclPhase, Action, IAuthExchange, Verdict
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Transaction
 from mailsrv.mail.status import LOCAL_PROBLEM
-from mailsrv.mail.taint import Tainted
 from mailsrv.wire.command import Command, SyntaxProblem, helo_is_valid, parse_bdat, parse_command
 from mailsrv.wire.reply import from_status, reply
 from mailsrv.wire.session import MAX_COMMAND, Event, Line, LongLine, Piece

@@ -20,7 +20,7 @@ class SmtpFactory(SMTPFactory):
     """
 
     noisy = False
-    protocol = SmtpProtocol
+    protocol = SmtpProtocol  # type: ignore[assignment]  # Twisted's class says SMTP itself
 
     def __init__(self, parts: Parts, tls_on_connect_ports: Iterable[int] = ()) -> None:
         # Twisted's own __init__ only takes a portal, which is ours to ask.
@@ -32,7 +32,7 @@ class SmtpFactory(SMTPFactory):
         self.draining = False
         self._empty: list[Deferred[None]] = []
 
-    def buildProtocol(self, addr: Any) -> SmtpProtocol | None:
+    def buildProtocol(self, addr: Any) -> Any:
         """Make the protocol of a new connection; none while the server stops."""
         if self.draining:
             return None

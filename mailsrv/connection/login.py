@@ -1,4 +1,4 @@
-"""AUTH (RFC 4954; specification chapter 33): base64 on the wire, the exchange behind an interface."""
+"""AUTH (RFC 4954; specification chapter 33): the wire's side of an exchange."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class IServerTls(Protocol):
     async def context(self, scope: Scope) -> Any:
         """Return an ``OpenSSL.SSL.Context`` for a connection.
 
-        :raises TemporaryFailure: no key, no certificate, bad ciphers ...; the reason is for the log.
+        :raises TemporaryFailure: no key, no certificate, bad ciphers; the reason is for the log.
         """
 
 

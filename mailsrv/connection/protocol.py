@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.mail.smtp import ESMTP
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -36,11 +36,12 @@ CLOSE_GRACE = 10.0  # seconds that a closing peer may take before the connection
 PROGRESS = 65536  # octets of a message that must come in each smtp_receive_timeout
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class SmtpProtocol(ESMTP):
     """One connection of a client."""
 
     factory: SmtpFactory
+    transport: Any  # TCP, Unix socket or TLS above them: each offers what is used here
     parts: Parts  # those in force when the connection was made
     # Set by Twisted's base class from its own line reader, which is not used.
     noisy = False
@@ -141,7 +142,7 @@ class SmtpProtocol(ESMTP):
         try:
             tls_facts(self.transport, connection.origin)
         except Exception as error:
-            self._unexpected(Failure(error))
+            self._unexpected(_failure(error))
         if connection.tls_on_connect and not connection.active_hostname:
             self.dialogue.name_protocol()
             self._drive(self._greet())
@@ -195,7 +196,7 @@ class SmtpProtocol(ESMTP):
             self.parts.log.main(f"connection from {self.dialogue.host} refused: {failure.reason}")
             self.dialogue.end(reply(451, LOCAL_PROBLEM.text), "local-error")
         except Exception as error:
-            self._unexpected(Failure(error))
+            self._unexpected(_failure(error))
             self.dialogue.end(reply(451, LOCAL_PROBLEM.text), "local-error")
 
     async def _tls_on_connect(self) -> None:
@@ -246,8 +247,8 @@ class SmtpProtocol(ESMTP):
             work.send(None)
         except StopIteration:
             return
-        except Exception:
-            self._unexpected(Failure())
+        except Exception as error:
+            self._unexpected(_failure(error))
             return
         # Sent to once more, a waiting coroutine asks its Deferred again, which is as before.
         deferred: Deferred[None] = Deferred.fromCoroutine(work)
@@ -261,7 +262,7 @@ class SmtpProtocol(ESMTP):
         self._pump()
 
     def _unexpected(self, failure: Failure) -> None:
-        if failure.check(CancelledError) and self._lost:
+        if isinstance(failure.value, CancelledError) and self._lost:
             return
         self.parts.log.panic(f"unexpected error in SMTP session: {failure.value!r}", failure.value)
 
@@ -394,6 +395,10 @@ class SmtpProtocol(ESMTP):
             origin.interface_address = _plain(here.host)
             origin.interface_port = int(getattr(here, "port", 0))
         return origin
+
+
+def _failure(error: BaseException) -> Failure:
+    return Failure(error)  # type: ignore[no-untyped-call]
 
 
 def _plain(address: str) -> str:

@@ -1,4 +1,4 @@
-"""How the lines of a connection name its host (as ``$sender_fullhost``), and what is an option's number."""
+"""How log lines name a client (as ``$sender_fullhost``), and how expanded numbers are read."""
 
 from __future__ import annotations
 

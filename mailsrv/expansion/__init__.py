@@ -1,0 +1,1 @@
+"""Exim's string expansion language (specification chapters 10 and 11), compiled."""

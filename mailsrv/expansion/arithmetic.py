@@ -46,7 +46,7 @@ class Evaluator:
         {"^": lambda a, b: a ^ b},
         {"&": lambda a, b: a & b},
         {"<<": lambda a, b: wrap(a << (b & 63)), ">>": lambda a, b: a >> (b & 63)},
-        {"+": lambda a, b: wrap(a + b), "-": lambda a, b: wrap(a - b)},
+        {"+": lambda a, b: a + b, "-": lambda a, b: a - b},
         {"*": lambda a, b: wrap(a * b), "/": lambda a, b: 0, "%": lambda a, b: 0},
     )
 
@@ -88,7 +88,12 @@ class Evaluator:
                 return left
             self.position += len(sign)
             right = self._level(level + 1)
-            left = self._divide(sign, left, right) if sign in "/%" else operators[sign](left, right)
+            if sign in "/%":
+                left = self._divide(sign, left, right)
+            else:
+                left = operators[sign](left, right)
+                if sign in "+-" and left != wrap(left):
+                    raise ExpansionError("overflow in sum")
 
     def _divide(self, sign: str, left: int, right: int) -> int:
         if right == 0:
@@ -96,7 +101,7 @@ class Evaluator:
         quotient = abs(left) // abs(right)  # C truncates towards zero
         if (left < 0) != (right < 0):
             quotient = -quotient
-        return wrap(quotient) if sign == "/" else left - quotient * right
+        return min(quotient, _HIGHEST) if sign == "/" else left - quotient * right
 
     def _unary(self) -> int:
         self._skip()

@@ -245,8 +245,9 @@ def _combined(parser: Parser, name: str) -> Condition:
             raise ExpansionError(f'missing }} at end of condition inside "{name}" group')
     if not parser.take("}"):
         if parser.peek():
-            raise ExpansionError(f'each subcondition inside an "{name}{{...}}" condition must '
-                                 "be in its own {}")
+            raise ExpansionError(
+                f'each subcondition inside an "{name}{{...}}" condition must be in its own {{}}'
+            )
         raise parser.curly()
 
     async def test(scope: Scope) -> Verdict:

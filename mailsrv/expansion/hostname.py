@@ -90,8 +90,10 @@ async def sender_host_name(scope: Scope) -> str:
 def _helo_matters(origin: Origin) -> bool:
     """Whether HELO adds something to the name and address."""
     helo = origin.helo_name.lower()
-    return bool(helo) and helo != origin.host_name.lower() and helo.strip("[]") != (
-        origin.host_address.lower()
+    return (
+        bool(helo)
+        and helo != origin.host_name.lower()
+        and helo.strip("[]") != (origin.host_address.lower())
     )
 
 

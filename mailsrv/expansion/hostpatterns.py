@@ -33,7 +33,8 @@ class AnyHost:
     """``*``: every host, and local submission."""
 
     async def match(self, walk: Walk) -> Match | None:
-        return Match("*")
+        """Match the subject of the walk."""
+        return Match()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,13 @@ class InNetwork:
     network: Network
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         address = parse_ip(walk.subject)
         if address is None:
             return None
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        return Match(self.text) if address in self.network else None
+        return Match() if address in self.network else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,10 @@ class OwnAddress:
     """``@[]``: one of this host's own addresses."""
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         if not walk.subject:
             return None
-        return Match("@[]") if is_local_address(walk.subject) else None
+        return Match() if is_local_address(walk.subject) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class HostName:
     name: str
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         if not walk.subject:
             return None
         name = self.name
@@ -79,7 +83,7 @@ class HostName:
         if not found:
             raise UnknownHost(name)
         if any(same_address(walk.subject, one) for one in found):
-            return Match(self.name)
+            return Match()
         return None
 
 
@@ -90,6 +94,7 @@ class ByName:
     pattern: Pattern
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         origin = walk.origin
         if origin is None or not walk.subject:
             return None
@@ -101,7 +106,10 @@ class ByName:
         name = await lookup_host_name(origin, connection, scope.services.resolver)
         if not name:
             raise UnknownHost(walk.subject)
-        return await self.pattern.match(walk.inside("domain", name))
+        found = await self.pattern.match(walk.inside("domain", name))
+        if found is None or isinstance(self.pattern, Lookup):
+            return found
+        return Match(numbers=found.numbers)  # only a lookup sets $host_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,7 @@ class ByAddress:
     bits: int | None
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         address = parse_ip(walk.subject)
         if address is None:
             return None

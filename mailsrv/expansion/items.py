@@ -103,7 +103,7 @@ def _tr(subject: str, characters: str, replacements: str) -> str:
 @eager("hmac", 3, clean=True)
 def _hmac(name: str, secret: str, text: str) -> str:
     if name not in ("md5", "sha1"):
-        raise ExpansionError(f'hmac algorithm "{name}" is not recognised (must be "md5" or "sha1")')
+        raise ExpansionError(f'hmac algorithm "{name}" is not recognised')
     digest = {"md5": hashlib.md5, "sha1": hashlib.sha1}[name]
     return hmac_module.new(secret.encode("latin-1"), text.encode("latin-1"), digest).hexdigest()
 

@@ -133,7 +133,9 @@ def _extract_split(
     numbered = re.fullmatch(r"-?[0-9]+", key, re.ASCII) is not None and not variant
     count = 3 if numbered else 2
     rest = list(strings[count:])
-    if len(strings) < count or len(rest) > (1 if fail else 2) or (fail and not rest):
+    if len(strings) < count:
+        raise ExpansionError(f"missing '{{' for arg {len(strings) + 1} of extract")
+    if len(rest) > (1 if fail else 2) or (fail and not rest):
         raise ExpansionError("missing or misplaced { or }")
     yes = rest[0] if rest else None
     no = rest[1] if len(rest) > 1 else None
@@ -150,7 +152,7 @@ def _listextract(parser: Parser) -> Node:
         if not key:
             raise ExpansionError('first argument of "listextract" must not be empty')
         if not re.fullmatch(r"-?[0-9]{1,9}", key, re.ASCII):
-            raise ExpansionError('first argument of "listextract" must be a number')
+            raise ExpansionError('first argument of "listextract" must be numeric')
         source = await evaluate(text, scope)
         items = split_list(source)
         index = int(key)
@@ -186,7 +188,7 @@ def _read(path: str) -> str:
         with open(path, "rb") as file:
             return file.read().decode("latin-1")
     except OSError as error:
-        raise ExpansionError(f'failed to open "{path}": {error.strerror}') from None
+        raise ExpansionError(f"failed to open {path}: {error.strerror}") from None
 
 
 @item("readfile")

@@ -34,7 +34,10 @@ def _filter(parser: Parser) -> Node:
     (source,) = parser.arguments(1, 1, "filter", end=False)
     if not parser.take("{"):
         raise parser.curly()
-    condition = parser.condition()
+    try:
+        condition = parser.condition()
+    except ExpansionError as error:
+        raise ExpansionError(f'{error.reason} inside "filter" item') from None
     parser.close("filter")
     parser.close("filter")
 
@@ -74,7 +77,7 @@ def _sort(parser: Parser) -> Node:
         name = await evaluate(comparator, scope)
         before = COMPARISONS.get(name)
         if before is None or name in ("=", "==", "eq", "eqi"):
-            raise ExpansionError(f'unsupported comparator for sort: "{name}"')
+            raise ExpansionError(f'comparator not handled for sort: "{name}"')
         keys = [
             (await evaluate(extractor, scope.within({"item": like(one, text)})), one)
             for one in split_list(text)

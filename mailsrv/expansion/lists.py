@@ -42,9 +42,7 @@ class Match:
 
     data: str = ""
     numbers: tuple[str, ...] = ()
-
-
-REFUSED = Match("!")  # by identity: a file's line "!item" ends the list without a match
+    refused: bool = False  # within lists: a file's line "!item" ends the list without a match
 
 
 class UnknownHost(Exception):
@@ -90,7 +88,7 @@ class Pattern(Protocol):
     """What an item of a list matches."""
 
     async def match(self, walk: Walk) -> Match | None:
-        """Return the match, None for no match, or REFUSED."""
+        """Return the match, None for no match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +154,10 @@ async def walk_items(items: tuple[Item, ...], walk: Walk) -> Match | None:
             if walk.defer == "ignore":
                 continue
             match = Match()
-        if match is REFUSED:
-            return Match() if item.negated else None
         if match is not None:
-            return None if item.negated else match
+            if item.negated != match.refused:
+                return None
+            return replace(match, refused=False) if match.refused else match
     return Match() if negated else None
 
 
@@ -222,7 +220,8 @@ class NamedLists:
         kinds = [letters[kind]] if kind in letters else list(letters.values())
         for one in kinds:
             if name in self._lists[one]:
-                return join_list(self._items_of(one, name, 0), ":")
+                source = self._lists[one][name].source
+                return join_list(self._items_of(one, name, 0), ":") if "+" in source else source
         return None
 
     def _items_of(self, kind: str, name: str, depth: int) -> list[str]:

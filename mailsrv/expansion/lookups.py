@@ -26,7 +26,7 @@ UNBUILT = frozenset(
     + ("nisplus", "oracle", "pgsql", "redis", "spf", "sqlite", "testdb", "whoson")
 )
 _FORM = re.compile(
-    r"(?:(?P<partial>partial)(?P<least>[0-9]*)(?:\((?P<affix>[^)]*)\))?-)?"
+    r"(?:(?P<partial>partial)(?P<least>[0-9]*)(?:\((?P<affix>[^)]*)\)|-))?"
     r"(?P<name>[A-Za-z0-9_]+)(?P<star>\*@?)?(?:,(?P<options>.*))?\Z",
     re.ASCII | re.DOTALL,
 )

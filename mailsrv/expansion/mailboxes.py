@@ -12,7 +12,8 @@ _TOKEN = re.compile(
     r"|(?P<space>[ \t\r\n]+)|(?P<atom>[^<>,;:@()\\\[\]\" \t\r\n]+)|(?P<other>.)",
     re.DOTALL,
 )
-_ATOMS = re.compile(r"[^\x00-\x20()<>@,;:\\\".\[\]\x7f]+(?:\.[^\x00-\x20()<>@,;:\\\".\[\]\x7f]+)*")
+# Dots may stand anywhere, as in addresses that some systems give out (and as Exim takes them).
+_ATOMS = re.compile(r"[^\x00-\x20()<>@,;:\\\"\[\]\x7f]+")
 _DOMAIN = re.compile(r"[A-Za-z0-9_\x80-\xff-]+(?:\.[A-Za-z0-9_\x80-\xff-]+)*")
 _LITERAL = re.compile(r"\[[0-9A-Za-z:.]+\]")
 

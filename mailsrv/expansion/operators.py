@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mailsrv.expansion import arithmetic, mailboxes, rfc2047, textual, times
-from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.lookups import QUERY_STYLE, SINGLE_KEY
 from mailsrv.expansion.lookups import UNBUILT as UNBUILT_LOOKUPS
 from mailsrv.expansion.parse import NOT_BUILT, Parser
@@ -73,6 +73,8 @@ def operator(name: str, parser: Parser) -> Node:
     if name == "listnamed" or name.startswith("listnamed_"):
         return _listnamed(sub, name[10:])
     found = OPERATORS.get(name)
+    if found is None and name.startswith("quote_"):
+        raise ExpansionError(f'unknown lookup type "{name[6:]}"')
     argument = None
     if found is None:
         base, underscore, argument = name.partition("_")
@@ -93,7 +95,12 @@ def _expand(sub: Node) -> Node:
         text = await evaluate(sub, scope)
         if isinstance(text, Tainted):
             raise ExpansionError(f"attempt to expand tainted string '{text}'")
-        return await compile_again(text).expand(scope)
+        try:
+            return await compile_again(text).expand(scope)
+        except ForcedFailure:
+            raise
+        except ExpansionError as error:
+            raise ExpansionError(f'internal expansion of "{text}" failed: {error.reason}') from None
 
     return Lazy(run, waits=True)
 
@@ -138,11 +145,11 @@ def _values(name: str, argument: str | None) -> tuple[int, int | None]:
     """The numbers that stand after the operator's underscore."""
     if argument is None:
         raise ExpansionError(f"missing values after {name}")
-    match = re.fullmatch(r"(-?)([0-9]{0,9})(?:_([0-9]{0,9}))?", argument)
+    match = re.fullmatch(r"(-?)([0-9]{0,9})(?:_([0-9]{1,9}))?", argument)
     if not match or (match[1] and name[0] != "s"):
         raise ExpansionError(f'non-digit after underscore in "{name}"')
     first = int(match[1] + (match[2] or "0"))
-    return first, int(match[3] or "0") if match[3] is not None else None
+    return first, int(match[3]) if match[3] is not None else None
 
 
 @op("substr", "s", argument=True)
@@ -188,15 +195,19 @@ def _randint(text: str) -> str:
 def _time_eval(text: str) -> str:
     seconds = times.interval(text)
     if seconds is None:
-        raise ExpansionError(f'string "{text}" is not an Exim time interval in "time_eval" operator')
+        raise ExpansionError(
+            f'string "{text}" is not an Exim time interval in "time_eval" operator'
+        )
     return str(seconds)
 
 
 @op("time_interval", clean=True)
 def _time_interval(text: str) -> str:
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise ExpansionError(f'string "{text}" is not a positive number in "time_interval" operator')
-    return times.show_interval(int(text))
+    if not re.fullmatch(r"[0-9]{0,18}", text):
+        raise ExpansionError(
+            f'string "{text}" is not a positive number in "time_interval" operator'
+        )
+    return times.show_interval(int(text or "0"))
 
 
 @op("listcount", clean=True)
@@ -224,9 +235,8 @@ def _addresses(text: str) -> str:
 
 @op("local_part")
 def _local_part(text: str) -> str:
-    return (mailboxes.address_of(text) or "").rpartition("@")[0] or (
-        "" if "@" in (mailboxes.address_of(text) or "") else mailboxes.address_of(text) or ""
-    )
+    address = mailboxes.address_of(text) or ""
+    return address.rpartition("@")[0] if "@" in address else address
 
 
 @op("domain")
@@ -245,7 +255,7 @@ def _quote(text: str) -> str:
 
 @op("quote_local_part")
 def _quote_local_part(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", text):
+    if re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+", text) and text.strip(".") == text:
         return text
     body = ""
     for character in text:
@@ -282,19 +292,19 @@ for _name in UNBUILT_LOOKUPS:
 _LDAP_FILTER = frozenset("*()\\\0")
 
 
-def _ldap_special(text: str, escaped: str) -> str:
-    """Percent-encode what a URL cannot hold, after ``escaped`` characters got their backslash."""
-    plain = re.compile(r"[A-Za-z0-9!$'\-._()*+]")
-    return "".join(c if plain.match(c) else f"%{ord(c):02X}" for c in text)
+_URL_PLAIN = re.compile(r"[A-Za-z0-9!$'._+-]")
+
+
+def _ldap_character(character: str) -> str:
+    if character in _LDAP_FILTER:
+        return f"%5C{ord(character):02X}"
+    return character if _URL_PLAIN.match(character) else f"%{ord(character):02X}"
 
 
 @op("quote_ldap")
 def _quote_ldap(text: str) -> str:
     """For a filter in an LDAP URL (9.16): RFC 4515's ``\\2A``, then the URL's percent signs."""
-    result = "".join(
-        f"%5C{ord(c):02X}" if c in _LDAP_FILTER else _ldap_special(c, "") for c in text
-    )
-    return result
+    return "".join(map(_ldap_character, text))
 
 
 @op("rfc2047")

@@ -13,7 +13,7 @@ from mailsrv.expansion.operators import op
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\v": "\\v", "\f": "\\f"}
+_SHORT = {"\n": "\\n", "\r": "\\r", "\b": "\\b", "\v": "\\v", "\f": "\\f"}
 
 
 def _octal(character: str) -> str:
@@ -22,14 +22,12 @@ def _octal(character: str) -> str:
 
 @op("escape")
 def _escape(text: str) -> str:
-    return re.sub(r"[^ -~]", lambda match: _octal(match[0]), text)
+    return re.sub(r"[^\t -~]", lambda match: _octal(match[0]), text)
 
 
 @op("escape8bit")
 def _escape8bit(text: str) -> str:
-    return re.sub(r"[\x80-\xff\x7f\\]", lambda match: f"\\{ord(match[0]):03o}", text).replace(
-        "\\134", "\\\\"
-    )
+    return re.sub(r"[\x80-\xff\x7f\\]", lambda match: f"\\{ord(match[0]):03o}", text)
 
 
 @op("hexquote")
@@ -55,7 +53,7 @@ def _base64d(text: str) -> str:
 def _hex2b64(text: str) -> str:
     for character in text:
         if character not in "0123456789abcdefABCDEF":
-            raise ExpansionError(f'"{text}" contains a non-hex character')
+            raise ExpansionError(f'"{text}" is not a hex string')
     if len(text) % 2:
         raise ExpansionError(f'"{text}" contains an odd number of characters')
     return base64.b64encode(bytes.fromhex(text)).decode("ascii")
@@ -107,7 +105,7 @@ def _base62d(text: str) -> str:
     return str(_digits(text, "base62d", "base 62", _BASE62))
 
 
-def _digest(new: Callable[..., "hashlib._Hash"], text: str) -> str:
+def _digest(new: Callable[..., hashlib._Hash], text: str) -> str:
     return new(text.encode("latin-1")).hexdigest()
 
 
@@ -139,7 +137,7 @@ _SHA3 = {
 def _sha2(text: str, name: str, argument: str | None) -> str:
     new = _SHA2.get(argument or "256")
     if new is None:
-        raise ExpansionError(f"bad variant for {name}")
+        raise ExpansionError("unrecognised sha2 variant")
     return _digest(new, text).upper()
 
 
@@ -147,7 +145,7 @@ def _sha2(text: str, name: str, argument: str | None) -> str:
 def _sha3(text: str, name: str, argument: str | None) -> str:
     new = _SHA3.get(argument or "256")
     if new is None:
-        raise ExpansionError(f"bad variant for {name}")
+        raise ExpansionError("unrecognised sha3 variant")
     return _digest(new, text).upper()
 
 
@@ -159,7 +157,8 @@ def _from_utf8(text: str) -> str:
 
 @op("utf8clean")
 def _utf8clean(text: str) -> str:
-    raw = text.encode("latin-1")
+    # a surrogate's three octets are one wrong sequence, not three
+    raw = re.sub(rb"\xed[\xa0-\xbf][\x80-\xbf]", b"?", text.encode("latin-1"))
     return raw.decode("utf-8", "replace").replace("\ufffd", "?").encode("utf-8").decode("latin-1")
 
 

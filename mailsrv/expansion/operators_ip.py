@@ -16,10 +16,10 @@ def parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _six(text: str, name: str) -> ipaddress.IPv6Address:
+def _six(text: str) -> ipaddress.IPv6Address:
     address = parse_ip(text)
     if address is None:
-        raise ExpansionError(f"{name}: not an IP address: '{text}'")
+        raise ExpansionError(f'"{text}" is not an IP address')
     if isinstance(address, ipaddress.IPv4Address):
         return ipaddress.IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
     return address
@@ -37,19 +37,19 @@ def _plain(address: ipaddress.IPv6Address) -> str:
         if end - start > length:
             best, length = start, end - start
         start = end + 1
-    if length < 2:
+    if not length:
         return ":".join(groups)
     return ":".join(groups[:best]) + "::" + ":".join(groups[best + length :])
 
 
 @op("ipv6norm")
 def _ipv6norm(text: str) -> str:
-    return _plain(_six(text, "ipv6norm"))
+    return _plain(_six(text))
 
 
 @op("ipv6denorm")
 def _ipv6denorm(text: str) -> str:
-    return _six(text, "ipv6denorm").exploded
+    return _six(text).exploded
 
 
 def mask_text(text: str, *, normal: bool = False) -> str:
@@ -59,9 +59,11 @@ def mask_text(text: str, *, normal: bool = False) -> str:
     """
     address_text, slash, bits = text.partition("/")
     address = parse_ip(address_text)
-    if address is None or not slash:
+    if not slash:
+        raise ExpansionError(f'missing mask value in "{text}"')
+    if address is None or not (bits.isascii() and bits.isdecimal()):
         raise ExpansionError(f'"{text}" is not an IP address')
-    if not (bits.isascii() and bits.isdecimal()) or int(bits[:4]) > address.max_prefixlen:
+    if int(bits[:4]) > address.max_prefixlen:
         raise ExpansionError(f'mask value too big in "{text}"')
     network = ipaddress.ip_network(f"{address_text}/{int(bits)}", strict=False)
     first = network.network_address
@@ -80,7 +82,7 @@ def _mask(text: str, name: str, argument: str | None) -> str:
 def _reverse_ip(text: str) -> str:
     address = parse_ip(text)
     if address is None:
-        raise ExpansionError(f'operator "reverse_ip" could not parse "{text}" as an IP address')
+        raise ExpansionError(f"reverse_ip() not given an IP address [{text}]")
     if isinstance(address, ipaddress.IPv4Address):
         return ".".join(reversed(text.split(".")))
     return ".".join(reversed(address.exploded.replace(":", "")))

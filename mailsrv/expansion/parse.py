@@ -234,9 +234,7 @@ class Parser:
             found.append(self.braced())
             self.skip_space()
         if len(found) < least:
-            raise ExpansionError(
-                f"Not enough arguments for '{name}' (min is {least})"
-            ) if found or self.peek() == "}" else self.curly()
+            raise ExpansionError(f"Not enough arguments for '{name}' (min is {least})")
         if end and not self.take("}"):
             if self.peek() == "{":
                 raise ExpansionError(f"Too many arguments for '{name}' (max is {most})")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailsrv.expansion.errors import ExpansionError, LookupDeferred
 from mailsrv.expansion.lists import (
-    REFUSED,
     Match,
     Pattern,
     Walk,
@@ -26,7 +25,7 @@ from mailsrv.mail.taint import like
 
 _TYPES = "|".join(sorted(SINGLE_KEY | QUERY_STYLE | UNBUILT, key=len, reverse=True))
 LOOKUP = re.compile(
-    rf"((?:partial[0-9]*(?:\([^)]*\))?-)?(?:{_TYPES})(?:\*@?)?(?:,[^;]*)?)[ \t]*;[ \t]*(.*)\Z",
+    rf"((?:partial[0-9]*(?:\([^)]*\)|-))?(?:{_TYPES})(?:\*@?)?(?:,[^;]*)?)[ \t]*;[ \t]*(.*)\Z",
     re.DOTALL,
 )
 
@@ -39,6 +38,7 @@ class Exact:
     lowered: str
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         if walk.caseful and walk.kind != "domain":
             return Match(self.text) if walk.subject == self.text else None
         return Match(self.text) if walk.subject.lower() == self.lowered else None
@@ -52,6 +52,7 @@ class Suffix:
     lowered: str
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         subject = walk.text
         end = self.text[1:] if walk.caseful and walk.kind != "domain" else self.lowered
         if not subject.endswith(end):
@@ -67,10 +68,13 @@ class Regex:
     text: str
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         caseless = walk.kind == "domain" or not walk.caseful
         found = compile_regex(self.text, caseless=caseless).search(walk.text)
         if found is None:
             return None
+        if walk.kind == "address":
+            return Match(self.text)
         # $0 is the whole subject here, whatever part of it the expression matched (as Exim does)
         numbers = (walk.text, *groups(found)[1:])
         return Match(self.text, tuple(like(number, walk.subject) for number in numbers))
@@ -84,6 +88,7 @@ class Lookup:
     file: str
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         if walk.kind == "address" and not walk.subject and not self.type.query:
             return None
         found = await search(self.type, self.file, walk.text, walk.scope)
@@ -97,6 +102,7 @@ class Named:
     name: str
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         return await match_named(self.name, walk)
 
 
@@ -107,6 +113,7 @@ class File:
     path: str
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         path = as_path(self.path, "list")
         text = await walk.scope.services.in_thread(_read, path)
         comment = r"(?:^|[ \t])#.*" if walk.kind in ("address", "local_part") else r"#.*"
@@ -118,7 +125,7 @@ class File:
         for one in items:
             found = await one.pattern.match(walk) if one.pattern is not None else None
             if found is not None:
-                return REFUSED if one.negated else found
+                return replace(found, refused=one.negated != found.refused)
         return None
 
 
@@ -135,6 +142,7 @@ class Primary:
     """``@``: the primary host name."""
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         name = walk.scope.services.settings.get("primary_hostname", "")
         return Match(name) if walk.text == name.lower() else None
 
@@ -164,6 +172,7 @@ class LocalLiteral:
     """``@[]``: a domain literal of one of the host's own addresses."""
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         domain = walk.text
         if domain[:1] != "[" or domain[-1:] != "]":
             return None
@@ -178,6 +187,7 @@ class LocalMx:
     text: str
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         which, _, option = self.text[4:].partition("/")
         ignored = split_list(option.removeprefix("ignore=")) if option else []
         resolver = walk.scope.services.resolver
@@ -210,6 +220,7 @@ class Null:
     """An empty item: the null sender, or the host of a local submission."""
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         return None if walk.subject else Match()
 
 
@@ -222,22 +233,17 @@ class Mailbox:
     domain: Pattern
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         if not walk.subject:
             return None
         local_part, domain = split(walk.subject)
-        if await self.domain.match(walk.inside("domain", domain)) is None:
+        host = await self.domain.match(walk.inside("domain", domain))
+        if host is None:
             return None
         if await self.local.match(walk.inside("local_part", local_part)) is None:
             return None
-        return Match(self.text)
-
-
-@dataclass(frozen=True, slots=True)
-class AnyAddress:
-    """``*``: every address, the null sender too."""
-
-    async def match(self, walk: Walk) -> Match | None:
-        return Match("*")
+        local, at, _ = self.text.partition("@")
+        return Match(like(f"{local}@{host.data}", self.text) if at else host.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +254,7 @@ class LocalPartsOf:
     file: str
 
     async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
         if not walk.subject:
             return None
         local_part, key = split(walk.subject)
@@ -316,8 +323,6 @@ def _common(text: str) -> Pattern | None:
 def _address(text: str) -> Pattern:
     if not text:
         return Null()
-    if text == "*":
-        return AnyAddress()
     if text.startswith("@@"):
         lookup = _lookup(like(text[2:].lstrip(" \t"), text))
         if lookup is None:

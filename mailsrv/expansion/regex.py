@@ -97,7 +97,7 @@ def compile_regex(pattern: str, *, caseless: bool = False) -> re.Pattern[str]:
     try:
         return re.compile(text, flags)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ExpansionError(f"regular expression error in \"{pattern}\": {error}") from None
+        raise ExpansionError(f'regular expression error in "{pattern}": {error}') from None
 
 
 def groups(match: re.Match[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import re
 _WORD = re.compile(r"=\?([^?\s]{1,40})\?([bBqQ])\?([^?\s]*)\?=", re.ASCII)
 _BETWEEN = re.compile(r"[ \t\r\n]+\Z")
 _LONGEST_WORD = 75
-_PLAIN = re.compile(r"[!-~]*\Z")
+_PLAIN = re.compile(r"[ -~]*\Z")
 _SPECIAL = frozenset('?=()<>@,;:\\".[]_')
 
 

@@ -29,7 +29,9 @@ class Services:
     """What all strings of one configuration share; made once by ``service/build.py``."""
 
     clock: IClock
-    settings: Mapping[str, str]  # main options that are variables: primary_hostname, qualify_domain ...
+    settings: Mapping[
+        str, str
+    ]  # main options that are variables: primary_hostname, qualify_domain ...
     lookup: Callable[[str], ILookup | None]  # by type name
     resolver: IResolver | None = None
     lists: NamedLists | None = None

@@ -73,13 +73,18 @@ def _skip(text: str, position: int) -> int:
 def json_elements(text: str) -> list[tuple[str, str]]:
     """The members of an object or the elements ("" as name) of an array, as they are written.
 
-    What is not well formed ends the list.
+    What is not well formed within ends the list.
+
+    :raises ExpansionError: the last bracket is missing.
     """
     text = text.strip(_SPACE)
     closing = {"{": "}", "[": "]"}.get(text[:1])
     found: list[tuple[str, str]] = []
     if closing is None:
         return found
+    if not text.endswith(closing):
+        what = "object" if closing == "}" else "array"
+        raise ExpansionError(f"missing '{closing}' wrapping {what} for extract json")
     position = _skip(text, 1)
     while position < len(text) and text[position] != closing:
         name = ""
@@ -106,9 +111,9 @@ def json_member(key: str, text: str, *, unquote: bool) -> str | None:
     value: str | None = None
     if re.fullmatch(r"-?[0-9]+", key, re.ASCII):
         number = int(key[:9])
-        if number == 0 or abs(number) > len(elements):
-            return None
-        value = elements[number - 1 if number > 0 else number][1]
+        if number <= 0:
+            raise ExpansionError('first argument of "extract" must be greater than zero')
+        value = elements[number - 1][1] if number <= len(elements) else None
     else:
         value = next((value for name, value in elements if name == key), None)
     return json_unquoted(value) if unquote and value is not None else value

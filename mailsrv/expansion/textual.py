@@ -30,7 +30,7 @@ def hashed(length: int, codes: int | None, subject: str) -> str:
     """The textual hash of ``length`` characters out of the first ``codes`` of Exim's alphabet."""
     modulus = 26 if codes is None else codes
     if modulus > len(_CODES):
-        raise ExpansionError(f'hash value "{modulus}" too big')
+        raise ExpansionError(f'hash count "{modulus}" too big')
     if length >= len(subject):
         return subject
     if length < 1 or modulus < 1:

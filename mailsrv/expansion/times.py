@@ -17,15 +17,12 @@ _PART = re.compile(r"([0-9]+)([wdhms])", re.ASCII)
 
 
 def interval(text: str) -> int | None:
-    """Seconds of an interval such as ``1d12h``; None if it is none.  A last bare number is seconds."""
+    """Seconds of an interval such as ``1d12h``; None if it is none."""
     position, total = 0, 0
     while match := _PART.match(text, position):
         total += int(match[1]) * _UNITS[match[2]]
         position = match.end()
-    rest = text[position:]
-    if re.fullmatch(r"[0-9]+", rest):
-        return total + int(rest)
-    return total if position and not rest else None
+    return total if position and position == len(text) else None
 
 
 def show_interval(seconds: int) -> str:

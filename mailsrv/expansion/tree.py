@@ -87,9 +87,11 @@ class Text:
         self.text = text
 
     def value(self, scope: Scope) -> str:
+        """Evaluate without waiting."""
         return self.text
 
     async def expand(self, scope: Scope) -> str:
+        """Evaluate."""
         return self.text
 
 
@@ -103,9 +105,11 @@ class Concatenation:
         self.waits = any(part.waits for part in parts)
 
     def value(self, scope: Scope) -> str:
+        """Evaluate without waiting."""
         return join([part.value(scope) for part in self.parts])
 
     async def expand(self, scope: Scope) -> str:
+        """Evaluate."""
         return join([await evaluate(part, scope) for part in self.parts])
 
 
@@ -119,9 +123,11 @@ class Number:
         self.number = number
 
     def value(self, scope: Scope) -> str:
+        """Evaluate without waiting."""
         return scope.numbers[self.number] if self.number < len(scope.numbers) else ""
 
     async def expand(self, scope: Scope) -> str:
+        """Evaluate."""
         return self.value(scope)
 
 
@@ -136,10 +142,12 @@ class Variable:
         self.function = function
 
     def value(self, scope: Scope) -> str:
+        """Evaluate without waiting."""
         local = scope.values.get(self.name)
         return self.function(scope) if local is None else local
 
     async def expand(self, scope: Scope) -> str:
+        """Evaluate."""
         return self.value(scope)
 
 
@@ -154,9 +162,11 @@ class WaitingVariable:
         self.function = function
 
     def value(self, scope: Scope) -> str:
+        """Evaluate without waiting."""
         raise TypeError(f"${self.name} waits")
 
     async def expand(self, scope: Scope) -> str:
+        """Evaluate."""
         local = scope.values.get(self.name)
         return await self.function(scope) if local is None else local
 
@@ -183,9 +193,11 @@ class Eager:
         return str(result) if self.clean else like(result, *values)
 
     def value(self, scope: Scope) -> str:
+        """Evaluate without waiting."""
         return self._apply([argument.value(scope) for argument in self.arguments])
 
     async def expand(self, scope: Scope) -> str:
+        """Evaluate."""
         return self._apply([await evaluate(argument, scope) for argument in self.arguments])
 
 
@@ -201,9 +213,11 @@ class Lazy:
         self.waits = waits
 
     def value(self, scope: Scope) -> str:
+        """Evaluate without waiting."""
         return drive(self.function(scope))
 
     async def expand(self, scope: Scope) -> str:
+        """Evaluate."""
         return await self.function(scope)
 
 
@@ -222,6 +236,7 @@ class Condition:
         self.waits = waits
 
     async def test(self, scope: Scope) -> Verdict:
+        """Return whether it is true, and the scope after it."""
         return await self.function(scope)
 
 

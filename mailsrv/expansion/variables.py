@@ -68,8 +68,6 @@ def _port(name: str, unknown: str = "0") -> Function:
 def _connection(name: str, *, peer: bool = True) -> Function:
     def function(scope: Scope) -> str:
         value = getattr(scope.connection, name) if scope.connection is not None else ""
-        if isinstance(value, bool):
-            return "1" if value else "0"
         return _mark(str(value)) if peer else str(value)
 
     return function
@@ -114,6 +112,10 @@ def _failed(scope: Scope) -> str:
 
 def _deferred(scope: Scope) -> str:
     return "1" if scope.connection is not None and scope.connection.host_lookup_deferred else "0"
+
+
+def _authentication_failed(scope: Scope) -> str:
+    return "1" if scope.connection is not None and scope.connection.authentication_failed else "0"
 
 
 def _narg(scope: Scope) -> str:
@@ -265,7 +267,7 @@ def _host(name: str) -> Function:
     def function(scope: Scope) -> str:
         if scope.address is None or not scope.address.hosts:
             return ""
-        return str(getattr(scope.address.hosts[0], name) or "")
+        return str(getattr(scope.address.hosts[0], name) or "")  # a port of 0 is not known
 
     return function
 
@@ -309,7 +311,7 @@ def _build() -> None:
         "address_data": _address("address_data", peer=False),
         "authenticated_id": _origin("authenticated_id"),
         "authenticated_sender": _authenticated_sender,
-        "authentication_failed": _connection("authentication_failed"),
+        "authentication_failed": _authentication_failed,
         "body_linecount": _body_lines,
         "body_zerocount": bodies.zero_count,
         "domain": _address("domain", peer=True),
@@ -317,11 +319,11 @@ def _build() -> None:
         "home": _home,
         "host": _host("name"),
         "host_address": _host("address"),
-        "host_port": _host("port"),
+        "host_port": lambda scope: _host("port")(scope) or "0",
         "host_lookup_deferred": _deferred,
         "host_lookup_failed": _failed,
         "interface_address": _origin("interface_address", peer=False),
-        "interface_port": _port("interface_port", ""),
+        "interface_port": _port("interface_port", "-1"),
         "load_average": _load,
         "local_part": _address("local_part", peer=True),
         "local_part_data": _address("local_part_data", peer=False),
@@ -352,7 +354,7 @@ def _build() -> None:
         "rcpt_fail_count": _transaction("recipients_refused"),
         "received_count": _received_count,
         "received_ip_address": _origin("interface_address", peer=False),
-        "received_port": _port("interface_port", ""),
+        "received_port": _port("interface_port", "-1"),
         "received_protocol": _protocol,
         "received_time": _received_time,
         "recipients": _recipients,
@@ -385,7 +387,6 @@ def _build() -> None:
         "originator_uid": lambda scope: str(os.getuid()),
         "originator_gid": lambda scope: str(os.getgid()),
         "callout_address": _empty,
-        "message_body_missing": _empty,
     }
     for name in (
         "compile_date", "compile_number", "config_dir", "config_file", "exim_path",
@@ -421,15 +422,15 @@ def _build() -> None:
         "sender_rate_limit", "sender_rate_period", "sender_verify_failure",
         "recipient_verify_failure", "recipient_data", "sender_helo_dnssec", "sender_host_dnssec",
         "smtp_command_history", "smtp_count_at_connection_start", "mailstore_basename",
-        "warn_message_delay", "warn_message_recipients", "warnmsg_delay", "warnmsg_recipients",
+        "warn_message_recipients", "warnmsg_delay", "warnmsg_recipients",
         "regex_match_string", "verify_mode", "event_name", "event_data", "event_defer_errno",
-        "lookup_dnssec_authenticated", "message_body_encoding", "initial_cwd", "srs_recipient",
-        "sender_domain_data", "headers_charset", "inode", "spam_score", "prdr_requested",
+        "lookup_dnssec_authenticated", "initial_cwd",
+        "prdr_requested",
         "proxy_external_address", "proxy_external_port", "proxy_local_address",
-        "proxy_local_port", "proxy_session", "atrn_host", "connection_id", "queue_size",
-        "host_lookup", "max_received_linelength", "sender_address_data_", "tls_in_resumption",
+        "proxy_local_port", "proxy_session", "queue_size",
+        "max_received_linelength", "tls_in_resumption",
         "tls_out_resumption", "tls_in_ocsp", "tls_out_ocsp", "spool_inodes", "log_inodes",
-        "rcpt_domain",
+
     ):  # fmt: skip
         table.setdefault(name, _empty)
     for index in range(10):

@@ -42,9 +42,9 @@ def _format(path: str) -> str:
     if head == SQLITE_MAGIC:
         return "sqlite"
     for order in ("little", "big"):
-        if int.from_bytes(head[12:16], order) in _BERKELEY:  # type: ignore[arg-type]
+        if int.from_bytes(head[12:16], order) in _BERKELEY:
             return "berkeley"
-        if int.from_bytes(head[:4], order) in _GDBM:  # type: ignore[arg-type]
+        if int.from_bytes(head[:4], order) in _GDBM:
             return "gdbm"
     return "unknown"
 

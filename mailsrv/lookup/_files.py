@@ -62,7 +62,7 @@ class FileCache(Generic[T]):
         """
         if not path.startswith("/"):
             raise TemporaryFailure(
-                reason=f'failed to open {path} for {self._what}: not an absolute path'
+                reason=f"failed to open {path} for {self._what}: not an absolute path"
             )
         try:
             status = os.stat(path)

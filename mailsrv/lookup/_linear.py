@@ -15,7 +15,6 @@ _KEY = re.compile(r"[^: \t\r\v\f]*")
 _COLON = re.compile(r"[ \t\r\v\f]*:?[ \t\r\v\f]*")
 
 
-
 def entries(text: str) -> Iterator[tuple[str, str]]:
     """Keys and data of a file: ``key: data``, continued on lines that begin with white space.
 

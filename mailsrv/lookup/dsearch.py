@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from mailsrv.errors import TemporaryFailure
 from mailsrv.lookup._files import Threads, in_thread, unusable
 
 _FILTERS = {
@@ -14,7 +15,11 @@ _FILTERS = {
 
 
 def _search(folder: str, key: str, options: frozenset[str]) -> str | None:
-    if "/" in key or key in ("", ".", "..") and "filter=subdir" in options or "\0" in key:
+    if "/" in key:
+        raise TemporaryFailure(
+            reason=f'lookup of "{key}" gave DEFER: key for dsearch lookup contains a slash: {key}'
+        )
+    if not key or "\0" in key or (key in (".", "..") and "filter=subdir" in options):
         return None
     try:
         os.stat(folder)

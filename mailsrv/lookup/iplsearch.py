@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 
-from mailsrv.expansion.errors import ExpansionError
+from mailsrv.errors import TemporaryFailure
 from mailsrv.lookup._files import FileCache, Threads
 from mailsrv.lookup._linear import WHAT, entries, returned
-
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -41,8 +40,10 @@ class Lookup:
             try:
                 address = ipaddress.ip_address(key)
             except ValueError:
-                raise ExpansionError(
-                    f'"{key}" is not an IP address: iplsearch needs one as its key'
+                raise TemporaryFailure(
+                    reason=f'lookup of "{key}" gave DEFER: "{key}" is not a valid iplsearch key '
+                    "(an IP address, with optional CIDR mask, is wanted): in a host list, use "
+                    "net-iplsearch as the search type"
                 ) from None
         for network, text, data in await self._files.get(file):
             if network == address if network is None else address in network:

@@ -1,6 +1,7 @@
 """``passwd``: the system's users (specification 9.4).
 
-The data are the fields of the password file but the name, separated by colons.
+The data are the fields of the password file after the name, separated by colons; a star
+stands for the password.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def _search(name: str) -> str | None:
         return None
     except OSError as error:
         raise TemporaryFailure(reason=f"passwd lookup of {name}: {error.strerror}") from None
-    fields = (entry.pw_passwd, entry.pw_uid, entry.pw_gid, entry.pw_gecos, entry.pw_dir)
+    fields = ("*", entry.pw_uid, entry.pw_gid, entry.pw_gecos, entry.pw_dir)
     return ":".join(str(field) for field in (*fields, entry.pw_shell))
 
 

@@ -38,6 +38,7 @@ class Connection:
     one_line_replies: bool = False  # control = no_multiline_responses
     notquit_reason: str = ""  # $smtp_notquit_reason
     # set while one ACL runs, for expansion
+    acl_phase: str = ""  # value of the AclPhase
     acl_args: tuple[str, ...] = ()  # $acl_arg1..9
     acl_verify_message: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)  # further values, by variable name

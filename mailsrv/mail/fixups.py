@@ -1,4 +1,4 @@
-"""What a received header is changed by (specification chapter 48, and 44.24, 44.25): pure functions.
+"""How a received header is changed (specification chapter 48, 44.24, 44.25): pure functions.
 
 The header is a list of :class:`Header`; each function returns a new list.  The
 ``Received:`` line itself is expanded elsewhere and put on top by
@@ -137,7 +137,7 @@ def submission_address(submission: Submission, authenticated_id: str, qualify_do
 
 
 def address_of(value: str) -> str:
-    """The address in a field with one address, without name and comments; "" if there are several."""
+    """The one address of a field, without name and comments; "" if there are several."""
     text = value.replace("\n", "")
     found = _BRACKETED.search(text)
     if found:

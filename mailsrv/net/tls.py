@@ -215,9 +215,9 @@ class ServerTls:
         if wanted.authorities in _SYSTEM:
             context.set_default_verify_paths()
         elif os.path.isdir(wanted.authorities):
-            context.load_verify_locations(None, os.fsencode(wanted.authorities))
+            context.load_verify_locations(None, wanted.authorities)
         else:
-            context.load_verify_locations(os.fsencode(wanted.authorities))
+            context.load_verify_locations(wanted.authorities)
         must = bool(wanted.verify & SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
 
         def judge(

@@ -6,9 +6,15 @@ here decides anything about mail.
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import Any
 
+from twisted.internet.defer import maybeDeferred
+
+from mailsrv import __version__
 from mailsrv.acl.run import Acls
+from mailsrv.auth.authenticator import Authenticator
 from mailsrv.auth.sasl import Authentication
 from mailsrv.config.main import FIXED_NEVER_USERS
 from mailsrv.config.model import Configuration
@@ -28,14 +34,20 @@ from mailsrv.queue.bouncer import Bouncer
 from mailsrv.queue.runner import QueueRunner, QueueSettings
 from mailsrv.queue.schedule import Schedule
 from mailsrv.routing.route import Routing
+from mailsrv.routing.router import Router
 from mailsrv.routing.verify import Verifier
+from mailsrv.service.control import ControlFactory, listen
 from mailsrv.service.environment import make_services
+from mailsrv.service.observer import PanicObserver
 from mailsrv.service.prepare import Prepared
 from mailsrv.service.reports import report_options
+from mailsrv.service.requests import SOCKET
 from mailsrv.spool.hints import SqliteHints
 from mailsrv.spool.sqlite import SqliteSpool
 from mailsrv.transport.deliver import Delivering
+from mailsrv.transport.transport import Transport
 
+GRACE = 20.0  # seconds that sessions, and then deliveries, have to end
 WORKER = 0  # the number of the only worker: its ids, its folder in the spool directory
 
 
@@ -50,6 +62,11 @@ class Core:
     def __init__(self, configuration: Configuration, prepared: Prepared, reactor: Any) -> None:
         main = configuration.main
         self.configuration = configuration
+        self.transports = {
+            name: each
+            for name, each in configuration.transports.items()
+            if isinstance(each, Transport)
+        }
         self.reactor = reactor
         self.log = MailLog(log_settings(configuration, prepared), reactor)
         self.pools = {
@@ -77,7 +94,10 @@ class Core:
         self.delivering = self._delivering()
         self.queue = self._queue()
         self.authentication = Authentication(
-            reactor, configuration.authenticators, self.services, self.log
+            reactor,
+            [each for each in configuration.authenticators if isinstance(each, Authenticator)],
+            self.services,
+            self.log,
         )
         self.factory = self._factory(prepared)
 
@@ -98,15 +118,14 @@ class Core:
 
     def _policy(self) -> Acls:
         main = self.configuration.main
-        transports = self.configuration.transports
         self.routing = Routing(
-            self.configuration.routers,
+            routers_of(self.configuration),
             self.services,
             self.log,
             self.resolver,
             self.pools["users"],
             self.reactor,
-            local_transports={name: each.local for name, each in transports.items()},
+            local_transports={name: each.local for name, each in self.transports.items()},
             is_local=is_own_address,
         )
         return Acls(
@@ -123,7 +142,7 @@ class Core:
         main = self.configuration.main
         never = {user.uid for user in main.never_users or () if user.uid is not None}
         return Delivering(
-            self.configuration.transports,
+            self.transports,
             self.services,
             self.log,
             self.resolver,
@@ -184,6 +203,11 @@ class Core:
         )
 
 
+def routers_of(configuration: Configuration) -> list[Router]:
+    """Return the routers of a configuration, in their order."""
+    return [each for each in configuration.routers if isinstance(each, Router)]
+
+
 def log_settings(configuration: Configuration, prepared: Prepared) -> LogSettings:
     """Return what the logs want to know of the main options."""
     main = configuration.main
@@ -197,3 +221,59 @@ def log_settings(configuration: Configuration, prepared: Prepared) -> LogSetting
         log_file_path=prepared.log_file_path,
     )
     return LogSettings(**taken)
+
+
+class Server:
+    """A running server: ports, sessions, queue and control socket of one process."""
+
+    def __init__(self, core: Core, prepared: Prepared) -> None:
+        self._core = core
+        self._prepared = prepared
+        self._ports: list[Any] = []
+        self._control: Any = None
+        self._observer = PanicObserver(core.log)
+
+    def start(self) -> None:
+        """Accept connections, and deliver what the spool holds."""
+        core = self._core
+        self._observer.start()
+        self._control = listen(
+            core.reactor,
+            f"{core.folder}/{SOCKET}",
+            ControlFactory(core.spool, core.queue, clock=core.reactor, log=core.log),
+        )
+        for listener, bound in self._prepared.listening:
+            family = socket.AF_INET6 if listener.ipv6 else socket.AF_INET
+            self._ports.append(core.reactor.adoptStreamPort(bound.fileno(), family, core.factory))
+            bound.close()
+        core.queue.start()
+        core.log.main(self._started())
+
+    async def stop(self) -> None:
+        """End gracefully: what is not finished in time is kept in the spool for the next start."""
+        core = self._core
+        for port in self._ports:
+            await maybeDeferred(port.stopListening)
+        await core.factory.drain(GRACE)
+        await core.queue.stop(GRACE)
+        if self._control is not None:
+            await maybeDeferred(self._control.stopListening)
+        await core.delivering.close()
+        core.authentication.close()
+        await core.spool.close()
+        await core.hints.close()
+        for pool in core.pools.values():
+            await pool.stop(1.0)
+        core.log.main(f"mailsrv {__version__} ended: pid={os.getpid()}")
+        self._observer.stop()
+
+    def _started(self) -> str:
+        places: dict[tuple[int, bool], list[str]] = {}
+        for listener, _ in self._prepared.listening:
+            kind = (listener.port, listener.tls_on_connect)
+            places.setdefault(kind, []).append(f"[{listener.address}]")
+        where = " and for ".join(
+            f"{'SMTPS' if tls else 'SMTP'} on port {port} of {', '.join(addresses)}"
+            for (port, tls), addresses in places.items()
+        )
+        return f"mailsrv {__version__} daemon started: pid={os.getpid()}, listening for {where}"

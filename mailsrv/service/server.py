@@ -17,7 +17,12 @@ from twisted.internet.defer import Deferred
 
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, ConfigErrors
-from mailsrv.service.build import Server, build, prepare
+from mailsrv.routing.route import check as check_routers
+from mailsrv.service.build import Core, Server, routers_of
+from mailsrv.service.prepare import Prepared, prepare
+from mailsrv.service.privileges import drop
+from mailsrv.spool.files import SpoolError
+from mailsrv.transport.users import problems
 
 UMASK = 0o027
 
@@ -38,7 +43,7 @@ class MailService(service.Service):
         self._foreground = foreground
         self._given_reactor = reactor
         self._server: Server | None = None
-        self._prepared: Any = None
+        self._prepared: Prepared | None = None
 
     @property
     def _reactor(self) -> Any:
@@ -66,15 +71,30 @@ class MailService(service.Service):
         return Deferred.fromCoroutine(server.stop())
 
     def _start(self) -> None:
+        prepared = self._prepared
+        assert prepared is not None, "privilegedStartService comes first"
         os.umask(UMASK)
-        self._server = build(self._configuration, self._prepared, self._reactor)
+        if prepared.account is not None:
+            drop(prepared.account)
+        self._refuse_what_cannot_be()
+        self._server = Server(Core(self._configuration, prepared, self._reactor), prepared)
         self._server.start()
+
+    def _refuse_what_cannot_be(self) -> None:
+        """Refuse what only now can be told, knowing whom the server runs as."""
+        configuration = self._configuration
+        errors = check_routers(routers_of(configuration))
+        if not configuration.main.deliver_drop_privilege:
+            drivers = [*configuration.routers, *configuration.transports.values()]
+            errors += problems(drivers, os.geteuid())
+        if errors:
+            raise ConfigErrors(errors)
 
     def _or_exit(self, step: Callable[[], Any]) -> Any:
         """Do a step; what an administrator can mend ends the start with one clear line."""
         try:
             return step()
-        except (ConfigError, ConfigErrors, OSError) as error:
+        except (ConfigError, ConfigErrors, SpoolError, OSError) as error:
             if not self._foreground:
                 raise RuntimeError(f"mailsrv: {error}") from error  # told by twistd's parent
             print(f"mailsrv: {error}", file=sys.stderr)

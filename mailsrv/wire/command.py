@@ -48,7 +48,7 @@ class SyntaxProblem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command line: ``verb`` is "" for an unknown one; ``argument`` lacks the blanks around it."""
+    """A command line: ``verb`` is "" for an unknown one; ``argument`` has no outer blanks."""
 
     verb: str
     argument: Tainted
@@ -65,7 +65,7 @@ class Path:
 
 
 def parse_command(line: bytes) -> Command:
-    """Name a command, which stands in any case; "MAIL FROM:" and "RCPT TO:" are the verbs MAIL, RCPT."""
+    """Name a command, in any case; "MAIL FROM:" and "RCPT TO:" are the verbs MAIL, RCPT."""
     if line[:10].upper() == b"MAIL FROM:":
         return Command("MAIL", tainted(line[10:].strip(b" \t")), tainted(line))
     if line[:8].upper() == b"RCPT TO:":
@@ -218,7 +218,7 @@ def _is_utf8_xtext(text: str) -> bool:
 
 
 def is_xtext(text: str) -> bool:
-    """Tell whether a text is xtext (RFC 3461 4) whose octets all print (no end of line hides in it)."""
+    """Tell whether a text is xtext (RFC 3461 4) and all its octets print: no CR LF hides in it."""
     if _XTEXT.fullmatch(text) is None:
         return False
     return all(" " <= octet <= "~" for octet in decode_xtext(text))

@@ -9,7 +9,7 @@ from mailsrv.mail.connection import Connection
 
 
 class FakePolicy:
-    """Provides ``IPolicy``; ``verdicts`` by (phase, address) or phase; ``waits`` makes a check wait."""
+    """Provides ``IPolicy``; ``verdicts`` by (phase, address) or phase; ``waits`` holds back."""
 
     def __init__(self) -> None:
         self.verdicts: dict[object, Verdict] = {}

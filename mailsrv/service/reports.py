@@ -1,0 +1,109 @@
+"""What the main options say of bounces and warnings, as the queue's ``Bouncer`` takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypedDict
+
+from mailsrv.config.main import MainOptions
+from mailsrv.errors import TemporaryFailure
+from mailsrv.expansion.lists import match_address, split_list
+from mailsrv.expansion.scope import Scope, Services
+from mailsrv.expansion.template import Template, compile_string
+from mailsrv.interfaces import IMailLog
+from mailsrv.mail.message import Message
+from mailsrv.queue.bounce import ReportSettings
+
+_FALSE = ("", "0", "no", "false")
+
+
+class ReportOptions(TypedDict):
+    """Arguments of :class:`~mailsrv.queue.bouncer.Bouncer`."""
+
+    settings: Callable[[], ReportSettings]
+    delay_warning: Sequence[float]
+    copies: Callable[[str], Awaitable[Sequence[str]]]
+    may_warn: Callable[[Message, str], Awaitable[bool]]
+
+
+def report_options(main: MainOptions, services: Services, log: IMailLog) -> ReportOptions:
+    """Return them for a configuration."""
+
+    def settings() -> ReportSettings:
+        return ReportSettings(
+            primary_hostname=main.primary_hostname or "",
+            qualify_domain=main.qualify_domain or "",
+            dsn_from=_now(main.dsn_from, services, log),
+            errors_reply_to=main.errors_reply_to or "",
+            bounce_message_text=main.bounce_message_text or "",
+            bounce_return_message=main.bounce_return_message,
+            bounce_return_body=main.bounce_return_body,
+            bounce_return_size_limit=main.bounce_return_size_limit,
+            bounce_return_linesize_limit=main.bounce_return_linesize_limit,
+            bounce_sender_authentication=main.bounce_sender_authentication or "",
+        )
+
+    async def may_warn(message: Message, domain: str) -> bool:
+        return await _wanted(main.delay_warning_condition, message, domain, services, log)
+
+    copies = errors_copies(main.errors_copy, services, log)
+    return {
+        "settings": settings,
+        "delay_warning": main.delay_warning,
+        "copies": copies,
+        "may_warn": may_warn,
+    }
+
+
+def _now(template: Template | None, services: Services, log: IMailLog) -> str:
+    """Expand a text of the report itself; one that fails is left out, with a line in the log."""
+    if template is None:
+        return ""
+    try:
+        return template.value(Scope(services))
+    except (TemporaryFailure, TypeError) as error:
+        log.panic(f"failed to expand dsn_from {template.source!r}: {error}")
+        return ""
+
+
+async def _wanted(
+    condition: Template | None, message: Message, domain: str, services: Services, log: IMailLog
+) -> bool:
+    """Expand ``delay_warning_condition`` (specification 14.23); a failure sends the warning."""
+    if condition is None:
+        return True
+    scope = Scope(services, message=message, origin=message.origin, values={"domain": domain})
+    try:
+        return (await condition.expand(scope)).lower() not in _FALSE
+    except TemporaryFailure as error:
+        log.panic(f"failed to expand delay_warning_condition: {error.reason}")
+        return True
+
+
+def errors_copies(
+    option: Template | None, services: Services, log: IMailLog
+) -> Callable[[str], Awaitable[Sequence[str]]]:
+    """Return what gives, for the address that a bounce goes to, who gets copies.
+
+    ``errors_copy`` is a list of items, each a pattern and the addresses for
+    bounces to what matches it; the first match decides (specification 14.23).
+    """
+    items = []
+    for item in split_list(option.source) if option is not None else ():
+        pattern, _, addresses = item.strip(" \t\n").partition(" ")
+        where = option.where if option is not None else None
+        items.append((compile_string(pattern, where), compile_string(addresses.strip(" "), where)))
+
+    async def copies(address: str) -> Sequence[str]:
+        scope = Scope(services)
+        for pattern, addresses in items:
+            try:
+                found = await match_address(pattern, address, scope)
+                if found is not None:
+                    text = await addresses.expand(scope.within({}, found.numbers))
+                    return [each.strip(" ") for each in text.split(",") if each.strip(" ")]
+            except TemporaryFailure as error:
+                log.panic(f"errors_copy: {error.reason}")
+        return ()
+
+    return copies
