@@ -521,7 +521,7 @@ class Dialogue:
         return lines
 
     def name_protocol(self) -> None:
-        """Set ``$received_protocol`` (specification 11.9): smtp, esmtp, with s for TLS, a for AUTH."""
+        """Set ``$received_protocol`` (specification 11.9): esmtp, s for TLS, a for AUTH."""
         origin = self.connection.origin
         name = "esmtp" if self.connection.esmtp else "smtp"
         secure = "s" if origin.tls_cipher else ""

@@ -237,7 +237,7 @@ async def _qualified(session: Dialogue, path: Path) -> Tainted:
 
 
 def has_room(settings: ServerSettings, size: int) -> bool:
-    """Tell whether the spool's disk has what check_spool_space and _inodes ask for, and ``size``."""
+    """Tell whether the spool's disk has the room that check_spool_space asks for, and ``size``."""
     if not settings.spool_directory or not (
         settings.check_spool_space or settings.check_spool_inodes
     ):

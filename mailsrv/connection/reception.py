@@ -166,7 +166,7 @@ class Reception:
         return rest
 
     def _split(self, head: bytes, body: bytes | None) -> bytes:
-        """Keep the fields of the header; lines from the first on that is none belong to the body."""
+        """Keep the header fields; from the first line that is none on, it is body."""
         self._header_size = len(head)
         self._headers, rest = fixups.split_header(_text(head))
         longest = self._settings.header_line_maxsize

@@ -73,11 +73,17 @@ class ServerSettings:
     check_spool_inodes: int = 100
 
     @classmethod
-    def from_options(cls, main: Any) -> ServerSettings:
-        """Take the values of ``configuration.main``; an option that it lacks keeps its default."""
+    def from_options(cls, main: Any, **computed: Any) -> ServerSettings:
+        """Take the values of ``configuration.main``; an option that it lacks keeps its default.
+
+        ``computed`` are values that are known only at start and go before the
+        options: ``primary_hostname``, ``spool_directory`` expanded ...
+        """
         settings = cls()
         for name in cls.__slots__:
-            value = getattr(main, name, None)
+            value = computed.get(name, getattr(main, name, None))
+            if isinstance(value, Template) and isinstance(getattr(settings, name), str):
+                value = value.constant  # this server does not expand it; build does if it must
             if value is not None:
                 setattr(settings, name, value)
         if settings.smtp_banner is None:

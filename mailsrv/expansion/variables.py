@@ -191,6 +191,11 @@ def _recipients_count(scope: Scope) -> str:
     return _number(len(scope.message.recipients) if scope.message is not None else 0)
 
 
+def _received_for(scope: Scope) -> str:
+    recipients = scope.message.recipients if scope.message is not None else ()
+    return _mark(recipients[0].address) if len(recipients) == 1 else ""
+
+
 def _headers(scope: Scope) -> str:
     from mailsrv.expansion.rfc2047 import decode
 
@@ -353,6 +358,7 @@ def _build() -> None:
         "rcpt_defer_count": _transaction("recipients_deferred"),
         "rcpt_fail_count": _transaction("recipients_refused"),
         "received_count": _received_count,
+        "received_for": _received_for,
         "received_ip_address": _origin("interface_address", peer=False),
         "received_port": _port("interface_port", "-1"),
         "received_protocol": _protocol,

@@ -33,7 +33,7 @@ class DialogueTests(SynchronousTestCase):
             ("DATA", "503 valid RCPT command must precede DATA"),
             ("MAIL", "500 unrecognized command"),
             ("MAIL FROM:", "501 MAIL must have an address operand"),
-            ("MAIL FROM:<a@b> SIZE=1", "501 <a@b> SIZE=1: malformed address: SIZE=1 may not follow <a@b>"),
+            ("MAIL FROM:<a@b> SIZE=1", "501 <a@b> SIZE=1: malformed address: SIZE=1 may not follow <a@b>"),  # noqa: E501
             ("STARTTLS", "503 STARTTLS command used when not advertised"),
             ("AUTH PLAIN", "503 AUTH command used when not advertised"),
             ("DATA foo", "501 unexpected argument data"),
@@ -103,8 +103,8 @@ class DialogueTests(SynchronousTestCase):
     def test_cut_at_every_byte(self) -> None:
         """A session gives the same replies and message wherever its octets are cut."""
         octets = (
-            b"EHLO c.example\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nA: b\r\n\r\n..x\r\n.\r\n"
-            b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 9\r\nA: b\r\n\r\n.BDAT 4 LAST\r\nab\r\nQUIT\r\n"
+            b"EHLO c.example\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nA: b\r\n\r\n..x\r\n.\r\n"  # noqa: E501
+            b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 9\r\nA: b\r\n\r\n.BDAT 4 LAST\r\nab\r\nQUIT\r\n"  # noqa: E501
         )
         results = []
         for cut in range(0, len(octets), 1):
