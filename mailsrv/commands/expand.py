@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from mailsrv.commands.terminal import say
@@ -14,21 +13,7 @@ from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import compile_string
 from mailsrv.expansion.tree import drive
 from mailsrv.lookup import registry
-from mailsrv.service.environment import make_services
-
-
-class WallClock:
-    """The time of day; nothing is ever called later in a command."""
-
-    def seconds(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
-
-    def callLater(
-        self, delay: float, callable: Callable[..., object], *args: object, **kw: object
-    ) -> None:
-        """Refuse: a command does not wait."""
-        raise NotImplementedError("a command has no timers")
+from mailsrv.service.environment import WallClock, make_services
 
 
 def expand_line(text: str, scope: Scope) -> tuple[str, bool]:
@@ -62,7 +47,7 @@ def _lines(stream: TextIO) -> Iterator[str]:
 
 
 def main(configuration: Configuration, arguments: Iterable[str]) -> int:
-    """Print the expansion of each string; failures are printed, too, and are no error; returns 0."""
+    """Print the expansion of each string, or how it fails; returns 0."""
     scope = Scope(make_services(configuration, WallClock(), registry()))
     given = list(arguments)
     for text in given or _lines(sys.stdin):

@@ -57,7 +57,7 @@ def _key(user: str) -> bytes:
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Keep other calls from changing the same file; its folder is locked, for the file is replaced."""
+    """Keep other calls from changing the file; its folder is locked, for the file is replaced."""
     descriptor = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -22,7 +22,10 @@ from mailsrv.commands.control import (
     socket_path,
     worker_folders,
 )
+from mailsrv.config.model import Configuration
+from mailsrv.errors import ConfigError
 from mailsrv.interfaces import QueueEntry
+from mailsrv.service.environment import spool_directory
 from mailsrv.service.requests import (
     Answer,
     BadRequest,
@@ -122,22 +125,32 @@ def run_reactor(work: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
         raise failures[0]
 
 
-def main(
-    configuration: Any,
+def main(configuration: Configuration, action: str, arguments: list[str]) -> int:
+    """Carry out a command and return its exit status; see :func:`carry_out`."""
+    try:
+        folder = spool_directory(configuration)
+    except ConfigError as error:
+        _complain(f"mailsrv: {error}")
+        return 1
+    return carry_out(folder, action, arguments)
+
+
+def carry_out(
+    folder: str,
     action: str,
     arguments: list[str],
     *,
     out: BinaryIO | None = None,
     now: Callable[[], float] = time.time,
 ) -> int:
-    """Carry out a command and return its exit status.
+    """Carry out a command on the spools of the workers in ``folder``; return its exit status.
 
     ``action`` is the option as given, such as ``-bp`` or ``-Mrm``; ``arguments``
     are message ids.
     """
     command = _Command(action, out or sys.stdout.buffer, now)
     try:
-        return command.run(configuration.main.spool_directory, arguments)
+        return command.run(folder, arguments)
     except (ControlError, BadRequest) as error:
         _complain(f"mailsrv: {error}")
         return 1

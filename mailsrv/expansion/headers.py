@@ -10,8 +10,20 @@ from mailsrv.mail.taint import Tainted
 
 # Exim joins these with a comma: they hold lists of addresses.
 _ADDRESS_FIELDS = frozenset(
-    ("bcc", "cc", "from", "reply-to", "sender", "to")
-    + ("resent-bcc", "resent-cc", "resent-from", "resent-reply-to", "resent-sender", "resent-to")
+    {
+        "bcc",
+        "cc",
+        "from",
+        "reply-to",
+        "sender",
+        "to",
+        "resent-bcc",
+        "resent-cc",
+        "resent-from",
+        "resent-reply-to",
+        "resent-sender",
+        "resent-to",
+    }
 )
 _LONGEST = 64 * 1024
 _SPACE = " \t\n\r\v\f"

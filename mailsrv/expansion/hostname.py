@@ -1,4 +1,4 @@
-"""The name of the sending host: looked up, and verified forward (specification 13.1, 14 host_lookup).
+"""The name of the sending host: looked up, and verified forward (``host_lookup``).
 
 A PTR's name counts only if one of its own addresses is the host's.  The result
 is kept in the Origin; failure and deferral in the Connection.

@@ -30,8 +30,16 @@ Reader = Callable[[Parser], Node]
 ITEMS: dict[str, Reader] = {}
 
 UNBUILT_ITEMS = frozenset(
-    ("authresults", "certextract", "dlfunc", "imapfolder", "perl", "readsocket", "run")
-    + ("srs_encode",)
+    {
+        "authresults",
+        "certextract",
+        "dlfunc",
+        "imapfolder",
+        "perl",
+        "readsocket",
+        "run",
+        "srs_encode",
+    }
 )
 
 

@@ -1,4 +1,4 @@
-"""Items with ``{yes}{no}`` branches, files and ACLs: if, lookup, extract, env, readfile, acl, sg."""
+"""Items with branches, of files and of ACLs: if, lookup, extract, env, readfile, acl, sg."""
 
 from __future__ import annotations
 

@@ -38,7 +38,10 @@ _DEEPEST = 50
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A subject was in a list; ``data`` is $domain_data / $local_part_data (untainted), ``numbers`` $1…"""
+    """A subject was in a list.
+
+    ``data`` is $domain_data or $local_part_data (not marked); ``numbers`` are $0, $1 …
+    """
 
     data: str = ""
     numbers: tuple[str, ...] = ()

@@ -22,8 +22,26 @@ SINGLE_KEY = {"cdb", "dbm", "dbmjz", "dbmnz", "dsearch", "iplsearch", "lsearch"}
 }
 QUERY_STYLE = {"passwd"}
 UNBUILT = frozenset(
-    ("dnsdb", "ibase", "json", "ldap", "ldapdn", "ldapm", "lmdb", "mysql", "nis", "nis0")
-    + ("nisplus", "oracle", "pgsql", "redis", "spf", "sqlite", "testdb", "whoson")
+    {
+        "dnsdb",
+        "ibase",
+        "json",
+        "ldap",
+        "ldapdn",
+        "ldapm",
+        "lmdb",
+        "mysql",
+        "nis",
+        "nis0",
+        "nisplus",
+        "oracle",
+        "pgsql",
+        "redis",
+        "spf",
+        "sqlite",
+        "testdb",
+        "whoson",
+    }
 )
 _FORM = re.compile(
     r"(?:(?P<partial>partial)(?P<least>[0-9]*)(?:\((?P<affix>[^)]*)\)|-))?"

@@ -75,7 +75,7 @@ def _mailbox(tokens: list[Token]) -> str | None:
     start = tokens.index(("special", "<"))
     if tokens[-1] != ("special", ">"):
         return None
-    if any(kind == "special" and token != "@" for kind, token in tokens[:start]):
+    if any(one[0] == "special" and one[1] != "@" for one in tokens[:start]):
         return None
     inner = tokens[start + 1 : -1]
     if inner and inner[0] == ("special", "@") and ("special", ":") in inner:

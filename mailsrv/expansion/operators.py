@@ -41,8 +41,13 @@ class Operator:
 OPERATORS: dict[str, Operator] = {}
 
 UNBUILT = frozenset(
-    ("stat", "utf8_domain_from_alabel", "utf8_domain_to_alabel", "utf8_localpart_from_alabel")
-    + ("utf8_localpart_to_alabel",)
+    {
+        "stat",
+        "utf8_domain_from_alabel",
+        "utf8_domain_to_alabel",
+        "utf8_localpart_from_alabel",
+        "utf8_localpart_to_alabel",
+    }
 )
 
 
@@ -241,7 +246,7 @@ def _local_part(text: str) -> str:
 
 @op("domain")
 def _domain(text: str) -> str:
-    local_part, at, domain = (mailboxes.address_of(text) or "").rpartition("@")
+    _, at, domain = (mailboxes.address_of(text) or "").rpartition("@")
     return domain if at else ""
 
 

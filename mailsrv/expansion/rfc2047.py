@@ -1,4 +1,4 @@
-"""Encoded words of header lines (RFC 2047), with Exim's limits (``rfc2047``, ``rfc2047d``, ``$h_``).
+"""Encoded words of header lines (RFC 2047), with Exim's limits (``rfc2047d``, ``$h_``).
 
 Text is an octet string; ``utf-8`` as a target gives the octets of UTF-8.
 Decoding is linear in the length of the text.

@@ -479,7 +479,7 @@ def variable(name: str, unknown: str) -> Node:
 
 
 def _carried(scope: Scope, name: str) -> str:
-    """What the connection carries under the name of a variable, as ACL conditions leave it there."""
+    """What the connection carries under a variable's name, as ACL conditions leave it there."""
     if scope.connection is not None and scope.connection.variables:
         return scope.connection.variables.get(name, "")
     return ""
@@ -492,7 +492,7 @@ def _routing_variable(scope: Scope, name: str) -> str:
 
 def _acl_variable(name: str, unknown: str) -> Node:
     rest = name[5:]
-    if name.startswith(("acl_c", "acl_m")) and rest[:1] in tuple("0123456789_") + ("",):
+    if name.startswith(("acl_c", "acl_m")) and (not rest or rest[0] in "0123456789_"):
         key = name[4:]
         where = name[4]
         return Variable(name, lambda scope: _acl_value(scope, where, key))

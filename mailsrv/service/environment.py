@@ -6,6 +6,7 @@ Used by the server and by the commands that expand strings.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,23 @@ from mailsrv.expansion.lists import NamedLists
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import IClock, IResolver
+
+
+class WallClock:
+    """The time of day, for strings that are expanded where nothing waits: at start, in commands."""
+
+    def seconds(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def callLater(
+        self, delay: float, callable: Callable[..., object], *args: object, **kw: object
+    ) -> None:
+        """Refuse.
+
+        :raises TypeError: always.
+        """
+        raise TypeError("nothing waits here")
 
 
 def settings(main: OptionSet) -> dict[str, str]:
@@ -65,6 +83,15 @@ def at_start(template: Template | None, services: Services, name: str) -> str:
         return template.value(Scope(services))
     except (TemporaryFailure, TypeError) as error:
         raise ConfigError(f"{name} cannot be expanded at start: {error}", template.where) from error
+
+
+def spool_directory(configuration: Configuration) -> str:
+    """Return the spool directory of a configuration.
+
+    :raises ConfigError: its expansion fails.
+    """
+    services = make_services(configuration, WallClock(), lambda name: None)
+    return at_start(configuration.main.spool_directory, services, "spool_directory")
 
 
 def make_services(

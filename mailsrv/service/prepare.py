@@ -13,7 +13,7 @@ from mailsrv.expansion.scope import Services
 from mailsrv.lookup import registry
 from mailsrv.net.listen import Listener, bind, listen_on
 from mailsrv.net.tls import KeyStore
-from mailsrv.service.environment import at_start, make_services
+from mailsrv.service.environment import WallClock, at_start, make_services
 from mailsrv.service.preload import preload
 from mailsrv.service.privileges import Account, account, make_folder, raise_file_limit
 
@@ -30,18 +30,6 @@ class Prepared:
     log_file_path: str
 
 
-class _Now:
-    """The clock of strings that are expanded at start."""
-
-    def seconds(self) -> float:
-        import time
-
-        return time.time()
-
-    def callLater(self, delay: float, callable: object, *args: object, **kw: object) -> None:
-        raise TypeError("nothing waits at start")
-
-
 def prepare(configuration: Configuration) -> Prepared:
     """Do it; the ports are bound when this returns.
 
@@ -49,7 +37,7 @@ def prepare(configuration: Configuration) -> Prepared:
     :raises OSError: a port or folder is not to be had; the text names it.
     """
     main = configuration.main
-    services = make_services(configuration, _Now(), registry())
+    services = make_services(configuration, WallClock(), registry())
     _refuse_what_is_not_there(main)
     become = serving_account(main) if os.geteuid() == 0 else None
     spool_directory = at_start(main.spool_directory, services, "spool_directory")

@@ -11,7 +11,6 @@ import shutil
 import socket
 import tempfile
 import threading
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -74,15 +73,14 @@ class CommandTests(SynchronousTestCase):
     ) -> tuple[int, str]:
         out = out or io.BytesIO()
         folders = [str(number) for number in range(len(workers))]
-        configuration = SimpleNamespace(main=SimpleNamespace(spool_directory="/spool"))
         self.errors = io.StringIO()
         with (
             mock.patch.object(queue, "worker_folders", lambda directory: folders),
             mock.patch.object(queue, "open_worker", lambda folder: workers[int(folder)]),
             mock.patch("sys.stderr", self.errors),
         ):
-            status = queue.main(
-                configuration, action, list(arguments), out=out, now=lambda: 1000.0 + 25 * 60
+            status = queue.carry_out(
+                "/spool", action, list(arguments), out=out, now=lambda: 1000.0 + 25 * 60
             )
         return status, out.getvalue().decode("latin-1")
 

@@ -59,7 +59,7 @@ class DumpTests(FileTestCase):
         at = lines.index("# mailsrv's own")
         names = [line.split(" =")[0].removeprefix("no_") for line in lines[:at]]
         self.assertEqual(names, sorted(names))
-        self.assertIn("workers = 0", lines[at:])
+        self.assertIn("workers = 1", lines[at:])
         self.assertEqual(self.shown("all"), lines)
 
     def test_hidden_values_are_for_administrators(self) -> None:
