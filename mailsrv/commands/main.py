@@ -193,4 +193,4 @@ def _run(invocation: Invocation, configuration: Configuration) -> int:
         )
     from mailsrv.commands import queue
 
-    return queue.main(configuration, action, arguments)
+    return queue.main(configuration, f"-{action}", arguments)
