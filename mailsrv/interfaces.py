@@ -243,22 +243,13 @@ Record = Callable[[Sequence[Outcome]], Awaitable[None]]
 
 
 class IHostRetry(Protocol):
-    """What the retry hints say of hosts, as a transport asks it."""
+    """What the retry hints say of hosts, as a transport asks it.
+
+    What happened to hosts the transport tells in ``Outcome.host_failures``.
+    """
 
     def may_try(self, message: Message, host: Host, domain: str) -> bool:
         """Tell whether the host's retry time has come (or nothing is known against it)."""
-
-    async def failed(
-        self, message: Message, host: Host, domain: str, *, error: str = "*", text: str = ""
-    ) -> None:
-        """Remember a host error, also of a host after which another one is tried.
-
-        Twice for the same attempt is no harm: the queue tells it too for each
-        outcome with ``host_error``.
-        """
-
-    def worked(self, host: Host) -> None:
-        """Forget what was held against a host: a session with it succeeded."""
 
 
 class IDelivering(Protocol):
@@ -461,8 +452,8 @@ class IMailLog(Protocol):
     ) -> None:
         """A refusal: main and reject log; ``what`` as Exim's "rejected RCPT <a@b>"."""
 
-    def main(self, text: str, message_id: str = "") -> None:
-        """Any other line of the main log."""
+    def main(self, text: str, message_id: str = "", *, rejection: bool = False) -> None:
+        """Any other line of the main log; a ``rejection`` stands in the reject log too."""
 
     def selected(self, selector: str) -> bool:
         """Tell whether a log selector is on, for example ``smtp_connection``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 
+from mailsrv import __version__
 from mailsrv.expansion import bodies, times
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.headers import header_value, headers_of
@@ -289,12 +290,7 @@ def _setting(name: str, default: str = "") -> Function:
 
 
 def _version(scope: Scope) -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("mailsrv")
-    except metadata.PackageNotFoundError:
-        return "0"
+    return __version__
 
 
 def _load(scope: Scope) -> str:

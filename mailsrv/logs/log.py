@@ -155,9 +155,9 @@ class MailLog:
         if self._settings.log_json:
             self._json("rejected", json.rejected(connection, what, text))
 
-    def main(self, text: str, message_id: str = "") -> None:
-        """Log any other line."""
-        self._event(message_id, text)
+    def main(self, text: str, message_id: str = "", *, rejection: bool = False) -> None:
+        """Log any other line; a ``rejection`` also to the reject log."""
+        self._write(self._stamp(message_id) + text, "main", also="reject" if rejection else "")
         if self._settings.log_json:
             self._json("note", {"id": message_id, "text": text})
 

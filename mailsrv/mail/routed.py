@@ -78,7 +78,7 @@ class Outcome:
     confirmation: str = ""  # the next hop's final answer, for C=
     error: str = "*"  # the retry rules' name of the error: timeout_connect, refused, rcpt_4xx ...
     more_errno: str = ""  # what the error's name is qualified with
-    host_error: bool = False  # the host is to blame, not the address: retried by host
+    host_error: bool = False  # the host (of host_failures, too) is to blame, not the address
     shadow: str = ""
     delivered_to: str = ""  # path of a file or mailbox, for the log
     tls: str = ""  # X= of the log

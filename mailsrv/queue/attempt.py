@@ -17,7 +17,7 @@ from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import IClock, IDelivering, IMailLog, IRouting, ISpool, Routed
 from mailsrv.mail.address import split
 from mailsrv.mail.message import Message, Recipient
-from mailsrv.mail.routed import Outcome, Result, RoutedAddress
+from mailsrv.mail.routed import Host, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.queue.bouncer import Bouncer, recipients_of
 from mailsrv.queue.schedule import NOT_REACHED, Schedule
@@ -67,6 +67,7 @@ class Attempt:
         self._failed_keys: set[str] = set()
         self._succeeded: list[Outcome] = []
         self._deferred: list[tuple[Outcome, float]] = []
+        self._blamed: set[Host] = set()  # hosts whose failure is noted
         self._skipped: list[float] = []  # next times of recipients whose time had not come
         self._freezing = False  # a router asked for it (:freeze:, self = freeze)
         self.removed = False
@@ -107,12 +108,13 @@ class Attempt:
         if routed.frozen:
             self._freezing = True
             words = routed.reason or "frozen by a router"
-            routed = replace(routed, status=Status(451, 3, 0, words), addresses=())
-        if routed.status is not None:
-            await self._not_routed(recipient, routed)
-            return []
+            routed = replace(routed, status=Status(451, 3, 0, words))
         keys = self._left[recipient.address] = set()
-        new = []
+        if routed.status is None:
+            self._tools.schedule.routed(recipient.address)
+        else:
+            await self._not_routed(recipient, routed)
+        new = []  # unseen copies are delivered also if the address itself could not be routed
         for address in routed.addresses:
             key = part_key(address)
             if key in self._message.parts:
@@ -128,12 +130,15 @@ class Attempt:
     async def _not_routed(self, recipient: Recipient, routed: Routed) -> None:
         status = routed.status
         assert status is not None
-        self._left[recipient.address] = {""}
         local_part, domain = split(recipient.address)
         address = RoutedAddress(recipient, recipient.address, local_part, domain.lower())
         address.router = routed.router
         result = Result.DEFERRED if status.temporary else Result.FAILED
-        self._owners.setdefault(part_key(address), []).append(recipient.address)
+        key = part_key(address)
+        if key in self._message.parts:
+            return  # failed, and reported, before: it is here for its unseen copies
+        self._left[recipient.address].add(key)
+        self._owners.setdefault(key, []).append(recipient.address)
         outcome = Outcome(
             address,
             result,
@@ -175,8 +180,20 @@ class Attempt:
             self._tools.log.delivered(self._message, outcome, additional=group in seen)
             seen.add(group)
         for outcome in outcomes:
+            await self._note_hosts(outcome)
             if outcome.result is not Result.DELIVERED:
                 await self._unsuccessful(outcome)
+
+    async def _note_hosts(self, outcome: Outcome) -> None:
+        """Remember the hosts that failed on the way, and forget what was held against the last."""
+        schedule = self._tools.schedule
+        for failure in outcome.host_failures:
+            if failure.host not in self._blamed:
+                self._blamed.add(failure.host)
+                await schedule.host_failed(self._message, failure, outcome.address.domain)
+        host = outcome.host
+        if host is not None and host not in self._blamed and outcome.error != NOT_REACHED:
+            schedule.host_worked(host)
 
     async def _unsuccessful(self, outcome: Outcome) -> None:
         if outcome.result is Result.DEFERRED:
@@ -264,7 +281,7 @@ class Attempt:
         keys = {part_key(o.address) for o in self._failed}
         for key in keys:
             for owner in self._owners.get(key, ()):
-                self._left[owner] -= {key, ""}
+                self._left[owner].discard(key)
         done = [a for a, left in self._left.items() if not left and a not in self._done]
         reports = await bouncer.failures(message, self._failed)
         reports += await bouncer.successes(message, self._succeeded)

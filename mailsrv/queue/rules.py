@@ -69,7 +69,11 @@ class RetryRules:
 
     def __init__(self, rules: Sequence[Rule] = (), match: Matcher | None = None) -> None:
         self.rules = tuple(rules)
-        self.match = match
+        self._match = match
+
+    def matching(self, match: Matcher) -> RetryRules:
+        """Return these rules with what decides on patterns that are not simple."""
+        return RetryRules(self.rules, match)
 
     async def find(
         self, subjects: Sequence[str], error: str, sender: str | None = None, more: str = ""
@@ -98,13 +102,13 @@ class RetryRules:
         if all(item == "" or _SIMPLE.fullmatch(item) for item in items):
             items = [item for item in items if item] + ([""] if "" in items[:-1] else [])
             return any(sender == "" if item == "" else matches(item, sender) for item in items)
-        return self.match is not None and await self.match(senders, sender)
+        return self._match is not None and await self._match(senders, sender)
 
     async def _matches(self, pattern: str, subject: str) -> bool:
         if _SIMPLE.fullmatch(pattern):
             return matches(pattern, subject)
         address = subject if "@" in subject else f"*@{subject}"
-        return self.match is not None and await self.match(pattern, address)
+        return self._match is not None and await self._match(pattern, address)
 
 
 def matches(pattern: str, subject: str) -> bool:
@@ -145,9 +149,7 @@ def error_matches(rule: str, error: str, more: str = "") -> bool:
     return error == rule or error in (f"{rule}_MX", f"{rule}_A")
 
 
-def parse_section(
-    lines: Sequence[SectionLine], match: Matcher | None = None
-) -> tuple[RetryRules, list[ConfigError]]:
+def parse_section(lines: Sequence[SectionLine]) -> tuple[RetryRules, list[ConfigError]]:
     """Read the section's lines; each fault names its line."""
     rules: list[Rule] = []
     errors: list[ConfigError] = []
@@ -159,7 +161,7 @@ def parse_section(
             rules.append(parse_rule(text, line.where))
         except ConfigError as error:
             errors.append(error)
-    return RetryRules(rules, match), errors
+    return RetryRules(rules), errors
 
 
 def parse_rule(text: str, where: Position) -> Rule:

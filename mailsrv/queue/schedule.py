@@ -13,7 +13,7 @@ from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import IClock, IHints, RetryHint
 from mailsrv.mail.address import split
 from mailsrv.mail.message import Message
-from mailsrv.mail.routed import Host, Outcome
+from mailsrv.mail.routed import Host, HostFailure, Outcome
 from mailsrv.queue.retry import INTERVAL_MAX, after_failure, timed_out
 from mailsrv.queue.rules import RetryRules, Rule
 
@@ -50,17 +50,40 @@ class Schedule:
         hint = self._hints.retry(host_key(host))
         return hint is None or hint.next_try <= self._clock.seconds() or message.id in self.forced
 
-    async def failed(
-        self, message: Message, host: Host, domain: str, *, error: str = "*", text: str = ""
-    ) -> None:
-        """See :meth:`IHostRetry.failed`."""
-        await self._host(message, host, domain, error, text)
+    # --- for the queue ---
 
-    def worked(self, host: Host) -> None:
-        """See :meth:`IHostRetry.worked`."""
+    async def host_failed(self, message: Message, failure: HostFailure, domain: str) -> None:
+        """Take note of a host's failure in an attempt, also if another host was tried after it.
+
+        A host whose time has not come is not counted again: it failed for two
+        messages at once.
+        """
+        key, now = host_key(failure.host), self._clock.seconds()
+        hint = self._hints.retry(key)
+        if hint is not None and hint.next_try > now and message.id not in self.forced:
+            return
+        rule, _ = await self._find(
+            [failure.host.name, domain], failure.error, failure.more_errno, message.sender
+        )
+        if rule is None or not rule.parameters:
+            return
+        hint = after_failure(
+            rule,
+            hint,
+            now,
+            error=failure.error,
+            text=failure.reason,
+            interval_max=self._interval_max,
+        )
+        self._hints.set_retry(key, hint)
+
+    def host_worked(self, host: Host) -> None:
+        """Forget what was held against a host: it has answered."""
         self._hints.set_retry(host_key(host), None)
 
-    # --- for the queue ---
+    def routed(self, address: str) -> None:
+        """Forget that an address could not be routed."""
+        self._hints.set_retry(f"R:{address}", None)
 
     def waits_until(self, message: Message, address: str) -> float:
         """Return the time before which a recipient is not tried again; 0 if it may be now."""
@@ -70,14 +93,14 @@ class Schedule:
         return latest if latest > self._clock.seconds() else 0.0
 
     def succeeded(self, message: Message, outcome: Outcome) -> None:
-        """Forget what was held against an address (and its host) after a delivery."""
-        if outcome.host is not None:
-            self.worked(outcome.host)
-        addresses = {outcome.address.address, outcome.address.recipient.address}
-        for address in addresses:
-            for key in (f"R:{address}", f"R:{address}:{message.sender}", f"T:{address}"):
-                self._hints.set_retry(key, None)
-            self._hints.set_retry(f"M:{message.id}:{address}", None)
+        """Forget what was held against an address after a delivery."""
+        address = outcome.address.address
+        for key in (
+            f"R:{address}:{message.sender}",
+            f"T:{address}",
+            f"M:{message.id}:{address}",
+        ):
+            self._hints.set_retry(key, None)
 
     async def deferred(self, message: Message, outcome: Outcome) -> float | None:
         """Take note of a temporary failure; return the next attempt's time, None to give up."""
@@ -86,20 +109,18 @@ class Schedule:
             return self._not_reached(outcome)
         domain = split(routed.address)[1]
         if outcome.host_error and outcome.host is not None:
-            text = outcome.reason
-            error = f"{outcome.error}_{outcome.more_errno}" if outcome.more_errno else outcome.error
-            rule, hint = await self._host(message, outcome.host, domain, error, text)
-            if hint is None:
+            rule, found = await self._find(
+                [outcome.host.name, domain], outcome.error, outcome.more_errno, message.sender
+            )
+            if not found:
                 return now + UNDECIDED
-            others = [self._hints.retry(host_key(h)) for h in routed.hosts if h.address]
-            if all(other is None or other.expired for other in others):
-                return None if timed_out(rule, hint, message.received_at, now) else hint.next_try
-            old = rule is None or now - message.received_at > rule.cutoff
-            return None if old else min(h.next_try for h in (hint, *others) if h is not None)
+            return self._after_hosts(rule, message, outcome)
         about_message = outcome.error.startswith(("data_", "mail_"))
         key = self._key(message, outcome, about_message)
         subjects = [routed.address] if routed.transport else [routed.address, domain]
-        rule, found = await self._find(subjects, outcome, message.sender)
+        rule, found = await self._find(
+            subjects, outcome.error, outcome.more_errno, message.sender
+        )
         if not found:
             return now + UNDECIDED
         if rule is None:
@@ -120,6 +141,24 @@ class Schedule:
         self._hints.set_retry(key, hint)
         return None if timed_out(rule, hint, message.received_at, now) else hint.next_try
 
+    def _after_hosts(self, rule: Rule | None, message: Message, outcome: Outcome) -> float | None:
+        """All hosts failed: the earliest of their times, or give up if all did for too long."""
+        now = self._clock.seconds()
+        if rule is None or now - message.received_at > rule.cutoff:
+            return None
+        hints = self._hints_of(outcome)
+        if all(hint is not None and hint.expired for hint in hints):
+            return None
+        return min((h.next_try for h in hints if h is not None), default=now + UNDECIDED)
+
+    def _hints_of(self, outcome: Outcome) -> list[RetryHint | None]:
+        """Return what is known of each host that an address could go to."""
+        hosts = [host for host in outcome.address.hosts if host.address]
+        hosts += [failure.host for failure in outcome.host_failures]
+        if outcome.host is not None:
+            hosts.append(outcome.host)
+        return [self._hints.retry(key) for key in dict.fromkeys(map(host_key, hosts))]
+
     def _key(self, message: Message, outcome: Outcome, about_message: bool) -> str:
         address = outcome.address.address
         if about_message:
@@ -130,40 +169,18 @@ class Schedule:
 
     def _not_reached(self, outcome: Outcome) -> float | None:
         """No host could be tried: wait for the earliest, or give up if all failed for too long."""
-        hosts = [host for host in outcome.address.hosts if host.address]
-        if outcome.host is not None:
-            hosts.append(outcome.host)
-        hints = [self._hints.retry(host_key(host)) for host in hosts]
+        hints = self._hints_of(outcome)
         known = [hint for hint in hints if hint is not None]
         if known and len(known) == len(hints) and all(hint.expired for hint in known):
             return None
         now = self._clock.seconds()
         return max(now + 1, min((h.next_try for h in known), default=now + UNDECIDED))
 
-    async def _host(
-        self, message: Message, host: Host, domain: str, error: str, text: str
-    ) -> tuple[Rule | None, RetryHint | None]:
-        """Note a host's failure, once for each attempt; no hint if no rule can be looked up now."""
-        now, key = self._clock.seconds(), host_key(host)
-        try:
-            rule = await self._rules.find([host.name, domain], error, message.sender)
-        except TemporaryFailure:
-            return None, None
-        hint = self._hints.retry(key)
-        if hint is None or hint.next_try <= now or message.id in self.forced:
-            again = hint is not None and now - hint.last_tried < 1
-            if rule is not None and rule.parameters and not again:
-                hint = after_failure(
-                    rule, hint, now, error=error, text=text, interval_max=self._interval_max
-                )
-                self._hints.set_retry(key, hint)
-        return rule, hint or RetryHint(now, now, now, error, text)
-
     async def _find(
-        self, subjects: Sequence[str], outcome: Outcome, sender: str
+        self, subjects: Sequence[str], error: str, more: str, sender: str
     ) -> tuple[Rule | None, bool]:
+        """Return the rule, and whether it could be looked up."""
         try:
-            more = outcome.more_errno
-            return await self._rules.find(subjects, outcome.error, sender, more), True
+            return await self._rules.find(subjects, error, sender, more), True
         except TemporaryFailure:
             return None, False

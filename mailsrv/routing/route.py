@@ -126,15 +126,15 @@ class _Run:
             try:
                 end = await self._through(address)
             except MailFailure as failure:
-                return _deferred(failure.reason, self._router)
+                return self._defer(failure.reason)
             except Exception as error:
                 self._log.panic(f"{self._router} router: routing failed", error)
-                return _deferred("unexpected failure of the router", self._router)
+                return self._defer("unexpected failure of the router")
             if isinstance(end, Routed):
                 return end
             reroutes += 1
             if reroutes > MOST_REROUTES:
-                return _deferred("rerouted too often", self._router)
+                return self._defer("rerouted too often")
             address = end
 
     async def _through(self, address: RoutedAddress) -> Routed | RoutedAddress:
@@ -175,7 +175,7 @@ class _Run:
         if isinstance(decision, Passed):
             return None
         if isinstance(decision, Deferred):
-            return _deferred(decision.reason, router.name, frozen=decision.frozen)
+            return self._defer(decision.reason, frozen=decision.frozen)
         unseen = await boolean(router.unseen, scope, False, "unseen")
         if isinstance(decision, Accepted):
             failed = await self._accept(router, decision, seen)
@@ -185,10 +185,16 @@ class _Run:
             address.unseen_copies += 1
             return None
         if isinstance(decision, Failed):
-            # What unseen copies were made is delivered all the same: they are other deliveries.
             return self._end(UNROUTEABLE.saying(decision.message), decision.reason, router)
         assert isinstance(decision, Accepted | Discarded)
         return self._end(None, "", router)
+
+    # Unseen copies are other deliveries: they are made whatever becomes of the address itself.
+
+    def _defer(self, reason: str, *, frozen: bool = False) -> Routed:
+        return replace(
+            _deferred(reason, self._router, frozen=frozen), addresses=tuple(self._accepted)
+        )
 
     def _end(self, status: Status | None, reason: str, router: Router | None) -> Routed:
         name = router.name if router is not None else ""

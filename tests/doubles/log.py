@@ -37,8 +37,8 @@ class RecordingLog:
     ) -> None:
         self.events.append(("rejected", f"{what}: {text}"))
 
-    def main(self, text: str, message_id: str = "") -> None:
-        self.events.append(("main", text))
+    def main(self, text: str, message_id: str = "", *, rejection: bool = False) -> None:
+        self.events.append(("reject" if rejection else "main", text))
 
     def selected(self, selector: str) -> bool:
         return True
