@@ -213,7 +213,8 @@ class Routed:
 
     ``status`` is None when all went well: then ``addresses`` are to be
     delivered (none at all: the address was discarded).  Otherwise it is 4yz or
-    5yz and ``reason`` is for the log.
+    5yz and ``reason`` is for the log; ``addresses`` are unseen copies then,
+    to be delivered all the same.
     """
 
     addresses: tuple[RoutedAddress, ...] = ()
@@ -263,7 +264,8 @@ class IDelivering(Protocol):
         Every address is given to ``record`` exactly once, in the batch that
         settled it; the connection that settled it carries nothing further until
         ``record`` is done.  Never raises a MailFailure: what goes wrong is an
-        outcome.
+        outcome.  When cancelled it ends connections under way and gives no
+        further outcomes.
         """
 
     async def close(self) -> None:

@@ -71,6 +71,18 @@ class _String(OptionType[str]):
         return printable(value)
 
 
+class _OneOf(OptionType[str]):
+    """A word of a few."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def parse(self, text: str, where: Position) -> str:
+        if text not in self.words:
+            raise ConfigError(f'"{text}" is not a valid value', where, " or ".join(self.words))
+        return text
+
+
 class _Expanded(OptionType[Template]):
     """A string that is expanded before each use; lists are such strings, too.
 
@@ -444,6 +456,7 @@ class _GroupList(OptionType[tuple[Group, ...]]):
 
 
 STRING: OptionType[str] = _String()
+BARE_NEWLINE: OptionType[str] = _OneOf("reject", "mend")
 EXPANDED: OptionType[Template] = _Expanded("string†")
 STRING_LIST: OptionType[Template] = _Expanded("string list†")
 DOMAIN_LIST: OptionType[Template] = _Expanded("domain list†")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mailsrv.expansion.rfc2047 import decode
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.tree import Node, Variable
@@ -45,29 +47,35 @@ def _joined(values: list[str], name: str) -> str:
     return glue.join(value for value in stripped if value)
 
 
-def _raw(values: list[str], name: str) -> str:
+def _raw(values: list[str]) -> str:
     return "\n".join(values)
 
 
-def _list(values: list[str], name: str) -> str:
+def _list(values: list[str]) -> str:
     return ":".join(value.replace(":", "::") for value in values)
 
 
-def _basic(values: list[str], name: str) -> str:
-    return decode(_joined(values, name)[:_LONGEST], translate="")
-
-
-def _decoded(values: list[str], name: str) -> str:
-    return decode(_joined(values, name)[:_LONGEST], translate="utf-8")
-
-
-_KINDS = {"": _decoded, "r": _raw, "b": _basic, "l": _list}
+def _decoded(values: list[str], name: str, settings: Mapping[str, str], *, basic: bool) -> str:
+    """Decode encoded words, as the options of chapter 14 say; ``basic``: without translation."""
+    return decode(
+        _joined(values, name)[:_LONGEST],
+        translate="" if basic else settings.get("headers_charset", "UTF-8"),
+        long_words=settings.get("check_rfc2047_length") == "false",
+    )
 
 
 def header_value(scope: Scope, name: str, kind: str) -> str:
     """The value of ``$<kind>h_<name>:``; marked, since a peer wrote it."""
     values = find(scope, name)
-    return Tainted(_KINDS[kind](values, name)[:_LONGEST]) if values else ""
+    if not values:
+        return ""
+    if kind == "r":
+        text = _raw(values)
+    elif kind == "l":
+        text = _list(values)
+    else:
+        text = _decoded(values, name, scope.services.settings, basic=kind == "b")
+    return Tainted(text[:_LONGEST])
 
 
 def header_node(name: str, kind: str) -> Node:

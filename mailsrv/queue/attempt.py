@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from time import gmtime, strftime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import IClock, IDelivering, IMailLog, IRouting, ISpool, Routed
@@ -21,6 +21,9 @@ from mailsrv.mail.routed import Host, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.queue.bouncer import Bouncer, recipients_of
 from mailsrv.queue.schedule import NOT_REACHED, Schedule
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
 
 AT_A_TIME = 20  # recipients of one message routed at a time
 PROBLEM = 900.0  # seconds to the next attempt after an unexpected error
@@ -71,10 +74,30 @@ class Attempt:
         self._skipped: list[float] = []  # next times of recipients whose time had not come
         self._freezing = False  # a router asked for it (:freeze:, self = freeze)
         self.removed = False
+        self._recording: set[Deferred[None]] = set()  # outcomes that are being written
+        self._ended = False  # "Completed" is logged
 
     async def run(self) -> None:
-        """Make the attempt, and write its end to the spool."""
-        from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+        """Make the attempt, and write its end to the spool.
+
+        When cancelled it stops where it is; outcomes that came before are recorded.
+        """
+        from twisted.internet.defer import CancelledError, DeferredList
+
+        try:
+            await self._run()
+        except CancelledError:
+            await DeferredList(list(self._recording))
+            raise
+
+    async def _run(self) -> None:
+        from twisted.internet.defer import (
+            CancelledError,
+            Deferred,
+            DeferredSemaphore,
+            FirstError,
+            gatherResults,
+        )
 
         gate, found = DeferredSemaphore(AT_A_TIME), []
         for recipient in self._recipients.values():
@@ -85,11 +108,16 @@ class Attempt:
                 self._skipped.append(waits)
                 continue
             found.append(gate.run(lambda r: Deferred.fromCoroutine(self._route(r)), recipient))
-        routed = await gatherResults(found, consumeErrors=True)
+        try:
+            routed = await gatherResults(found, consumeErrors=True)
+        except FirstError as error:  # the spool failed at the end, or this attempt is cancelled
+            error.subFailure.raiseException()
         addresses = [address for addresses in routed for address in addresses]
         if addresses:
             try:
                 await self._tools.delivering.deliver(self._message, addresses, self._record)
+            except CancelledError:
+                raise
             except Exception as error:  # a bug of a transport costs one delivery
                 self._tools.log.panic(f"{self._message.id}: delivery failed", error)
             await self._record([_problem(a) for a in addresses if self._pending(a)])
@@ -99,8 +127,12 @@ class Attempt:
 
     async def _route(self, recipient: Recipient) -> list[RoutedAddress]:
         """Route one recipient; return what of it is to be delivered and nobody else's already."""
+        from twisted.internet.defer import CancelledError
+
         try:
             routed = await self._tools.routing.route(self._message, recipient)
+        except CancelledError:
+            raise
         except Exception as error:  # a bug of a router costs one attempt
             self._tools.log.panic(f"{self._message.id}: routing failed", error)
             routed = Routed(status=Status(451, 3, 0, "routing failed"), reason="internal error")
@@ -160,6 +192,24 @@ class Attempt:
         )
 
     async def _record(self, outcomes: Sequence[Outcome]) -> None:
+        """Take outcomes; what is begun here ends, even if the attempt is cancelled."""
+        from twisted.internet.defer import Deferred
+
+        recorded: Deferred[None] = Deferred.fromCoroutine(self._recorded(outcomes))
+        waiting: Deferred[None] = Deferred()
+        self._recording.add(recorded)
+
+        def ended(result: Any) -> None:
+            self._recording.discard(recorded)
+            if not waiting.called:
+                waiting.callback(result)
+            elif result is not None:
+                self._tools.log.panic(f"{self._message.id}: outcomes are lost", result.value)
+
+        recorded.addBoth(ended)
+        await waiting
+
+    async def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         """Commit what was delivered, then log it; keep the rest for the end."""
         delivered = [o for o in outcomes if o.result is Result.DELIVERED]
         done, parts = [], []
@@ -179,6 +229,8 @@ class Attempt:
             group = (outcome.address.transport, outcome.host)
             self._tools.log.delivered(self._message, outcome, additional=group in seen)
             seen.add(group)
+        if self.removed:
+            self._completed()
         for outcome in outcomes:
             await self._note_hosts(outcome)
             if outcome.result is not Result.DELIVERED:
@@ -249,7 +301,7 @@ class Attempt:
 
     async def _end(self) -> None:
         if self.removed:
-            self._tools.log.completed(self._message)
+            self._completed()
             return
         now = self._tools.clock.seconds()
         if self._failed and not self._message.sender and not self._ignored(now):
@@ -260,6 +312,12 @@ class Attempt:
             self._message.frozen_at = now
             await self._durably(lambda: self._tools.spool.update(self._message, now))
             self._tools.log.main("Frozen", self._message.id)
+
+    def _completed(self) -> None:
+        """Log the end of the message, once."""
+        if not self._ended:
+            self._ended = True
+            self._tools.log.completed(self._message)
 
     def _ignored(self, now: float) -> bool:
         """Whether a bounce that cannot be delivered is thrown away (ignore_bounce_errors_after)."""
@@ -313,7 +371,7 @@ class Attempt:
         for report in reports:
             self._tools.log.received(report, bounce_of=message.id)
         if self.removed:
-            self._tools.log.completed(message)
+            self._completed()
 
     def _log_unsuccessful(self) -> None:
         for outcome, _ in self._deferred:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import IClock, IDelivering, IHints, IMailLog, IRouting, ISpool, QueueEntry
@@ -22,9 +22,13 @@ from mailsrv.queue.retry import INTERVAL_MAX
 from mailsrv.queue.rules import RetryRules
 from mailsrv.queue.schedule import Schedule
 
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
 HOLD = 60.0  # seconds until a message is tried again that could not be loaded or written
 FROZEN_CHECK = 900.0  # seconds between looks at frozen messages, if an option asks for them
 LONGEST_TIMER = 3600.0
+LAST_WRITES = 5.0  # seconds that the spool has at the end to record what was delivered
 
 
 class Locked(TemporaryFailure):
@@ -98,7 +102,8 @@ class QueueRunner:
         self._frozen_timer: Any = None
         self._filling = False
         self._again = False
-        self._idle: list[Any] = []
+        self._idle: list[Deferred[None]] = []
+        self._attempts: set[Deferred[None]] = set()
 
     # --- life ---
 
@@ -113,23 +118,38 @@ class QueueRunner:
             self._frozen_timer = self._clock.callLater(FROZEN_CHECK, self._frozen_again)
 
     async def stop(self, grace: float = 30.0) -> None:
-        """Begin no delivery; wait at most ``grace`` seconds for those under way."""
-        from twisted.internet.defer import CancelledError, Deferred
+        """Begin no delivery; after ``grace`` seconds cut those that are still under way.
 
+        What they have delivered by then is recorded; the rest is as if it had not
+        been tried.
+        """
         self._stopping = True
         for timer in (self._timer, self._frozen_timer):
             if timer is not None and timer.active():
                 timer.cancel()
-        if self._active:
-            idle: Deferred[None] = Deferred()
-            self._idle.append(idle)
-            timer = self._clock.callLater(grace, idle.cancel)
-            try:
-                await idle
-            except CancelledError:
-                self._log.main("deliveries under way did not end in time")
-            if timer.active():
-                timer.cancel()
+        if not await self._until_idle(grace):
+            self._log.main(f"{len(self._attempts)} deliveries did not end in time and are cut")
+            for attempt in list(self._attempts):
+                attempt.cancel()
+            if not await self._until_idle(LAST_WRITES):
+                self._log.panic("outcomes of deliveries could not be recorded in time")
+
+    async def _until_idle(self, seconds: float) -> bool:
+        """Wait until nothing is under way; False: something still is after ``seconds``."""
+        from twisted.internet.defer import CancelledError, Deferred
+
+        if not self._active:
+            return True
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        timer = self._clock.callLater(seconds, idle.cancel)
+        try:
+            await idle
+        except CancelledError:
+            return False
+        if timer.active():
+            timer.cancel()
+        return True
 
     def submit(self, message: Message) -> None:
         """See :meth:`IQueue.submit`."""
@@ -313,9 +333,14 @@ class QueueRunner:
 
     def _start(self, id: str, *, first: bool) -> None:
         self._active.add(id)
-        self._spawn(self._attempt(id, first))
+        attempt = self._spawn(self._attempt(id, first))
+        if not attempt.called:
+            self._attempts.add(attempt)
+            attempt.addBoth(lambda _: self._attempts.discard(attempt))
 
     async def _attempt(self, id: str, first: bool) -> None:
+        from twisted.internet.defer import CancelledError
+
         try:
             message = await self._spool.load(id)
             if message is None:
@@ -329,6 +354,8 @@ class QueueRunner:
         except TemporaryFailure as failure:
             self._held[id] = self._clock.seconds() + HOLD
             self._log.panic(f"{id}: the spool cannot be used: {failure}")
+        except CancelledError:
+            pass  # cut by stop()
         except Exception as error:  # a bug costs one attempt
             self._held[id] = self._clock.seconds() + HOLD
             self._log.panic(f"{id}: delivery attempt failed", error)
@@ -376,9 +403,9 @@ class QueueRunner:
             if thaw:
                 await self.run_now([entry.id], force=True, frozen=True)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> Deferred[None]:
         from twisted.internet.defer import Deferred
 
-        Deferred.fromCoroutine(work).addErrback(
+        return Deferred.fromCoroutine(work).addErrback(
             lambda failure: self._log.panic("queue: internal error", failure.value)
         )

@@ -73,9 +73,7 @@ class Core:
             name: Threads(reactor, name, workers=workers)
             for name, workers in (("lookups", 4), ("deliveries", 16), ("hints", 1), ("users", 2))
         }
-        self.resolver = Resolver(
-            reactor, retransmit=main.dns_retrans, retries=main.dns_retry
-        )
+        self.resolver = Resolver(reactor, retransmit=main.dns_retrans, retries=main.dns_retry)
         self.folder = f"{prepared.spool_directory}/{WORKER}"
         self.services = self._services()
         self.policy = self._policy()
@@ -266,6 +264,16 @@ class Server:
             await pool.stop(1.0)
         core.log.main(f"mailsrv {__version__} ended: pid={os.getpid()}")
         self._observer.stop()
+        core.log.close()
+
+    def reopen_logs(self) -> None:
+        """SIGUSR1: the log files were renamed."""
+        self._core.log.reopen()
+
+    def hang_up(self) -> None:
+        """SIGHUP: go on, and say what it does not do."""
+        self.reopen_logs()
+        self._core.log.main("SIGHUP received: a changed configuration needs a restart")
 
     def _started(self) -> str:
         places: dict[tuple[int, bool], list[str]] = {}

@@ -15,7 +15,15 @@ from collections.abc import Iterator
 LIBRARIES = ("dns", "dns.rdtypes.ANY", "dns.rdtypes.IN", "argon2", "OpenSSL", "service_identity")
 CODECS = ("encodings.idna", "encodings.punycode", "encodings.latin_1", "encodings.ascii")
 # what has no business in a server
-EXCEPT = ("mailsrv.__main__", "mailsrv.commands", "mailsrv.tap", "dns.quic", "dns.trio", "dns._trio", "dns._asyncio")
+EXCEPT = (
+    "mailsrv.__main__",
+    "mailsrv.commands",
+    "mailsrv.tap",
+    "dns.quic",
+    "dns.trio",
+    "dns._trio",
+    "dns._asyncio",
+)
 
 
 def preload() -> None:

@@ -49,9 +49,7 @@ def prepare(configuration: Configuration) -> Prepared:
     listening = _listen(main, services)
     if become is not None:
         preload()
-    return Prepared(
-        listening, keys, raise_file_limit(), become, spool_directory, log_file_path
-    )
+    return Prepared(listening, keys, raise_file_limit(), become, spool_directory, log_file_path)
 
 
 def serving_account(main: MainOptions) -> Account:

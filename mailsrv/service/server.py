@@ -8,6 +8,7 @@ connections, sessions and deliveries finish, the spool is closed last.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +56,8 @@ class MailService(service.Service):
 
     def privilegedStartService(self) -> None:
         """Do what may need root: limits, folders, keys, ports."""
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)  # until there is a server that takes them
         self._prepared = self._or_exit(lambda: prepare(self._configuration))
 
     def startService(self) -> None:
@@ -79,6 +82,12 @@ class MailService(service.Service):
         self._refuse_what_cannot_be()
         self._server = Server(Core(self._configuration, prepared, self._reactor), prepared)
         self._server.start()
+        self._on_signal(signal.SIGUSR1, self._server.reopen_logs)
+        self._on_signal(signal.SIGHUP, self._server.hang_up)
+
+    def _on_signal(self, number: int, function: Callable[[], None]) -> None:
+        """Call ``function`` on the reactor thread at each such signal."""
+        signal.signal(number, lambda *_: self._reactor.callFromThread(function))
 
     def _refuse_what_cannot_be(self) -> None:
         """Refuse what only now can be told, knowing whom the server runs as."""

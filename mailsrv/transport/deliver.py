@@ -86,7 +86,9 @@ class Delivering:
         everything: Deferred[Any] = DeferredList(runs, consumeErrors=True)
         self._running.add(everything)
         everything.addBoth(self._done, everything)
-        await everything
+        for succeeded, result in await everything:
+            if not succeeded and result.check(CancelledError):
+                raise CancelledError
 
     async def close(self) -> None:
         """See :meth:`IDelivering.close`."""

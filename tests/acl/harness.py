@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -54,7 +55,9 @@ class Bench:
             self.connection.transaction = Transaction(
                 sender=Tainted(self.sender), id="1xVFEI-0003bv-0y"
             )
-        services = Services(self.clock, {"primary_hostname": "mx.example.org"}, lambda name: None)
+        services = Services(
+            self.clock, {"primary_hostname": "mx.example.org"}, lambda name: None, acl=self._call
+        )
         self.acls = Acls(
             self.table,
             {self.phase: compile_string(self.option)},
@@ -64,6 +67,9 @@ class Bench:
             clock=self.clock,
             log=self.log,
         )
+
+    async def _call(self, *arguments: Any) -> Any:
+        return await self.acls.call(*arguments)
 
     @property
     def transaction(self) -> Transaction:

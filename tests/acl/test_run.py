@@ -220,6 +220,28 @@ class DialogueTests(SynchronousTestCase):
         self.assertTrue(Bench("deny").check().log)
 
 
+class CalledTests(SynchronousTestCase):
+    """ACLs that strings call (11.5, 11.7)."""
+
+    def test_item_and_condition(self) -> None:
+        """The item gives the message of an accepting or denying ACL; the condition, whether it accepts."""
+        section = "a:\n{}\nyes:\naccept message = <$acl_arg1> $acl_narg\nno:\ndeny message = never\nlater:\ndefer"
+        for acl, reply in [
+            ("deny message = ${acl{yes}{one}{two}}", "550 <one> 2"),
+            ("deny message = ${acl{no}}", "550 never"),
+            ("deny message = ${acl{later}}", PROHIBITED),
+            ("deny condition = ${if acl{{yes}}}\nmessage = y", "550 y"),
+            ("deny !condition = ${if acl{{no}}}\nmessage = n", "550 n"),
+            ("deny message = ${acl{nosuch}}", PROHIBITED),
+        ]:
+            self.assertEqual(Bench(section.format(acl)).shown()[0], reply, acl)
+
+    def test_arguments_are_the_callers_again(self) -> None:
+        """What a called ACL had as arguments is gone when it returns."""
+        bench = Bench("a:\ndeny message = ${acl{n}{x}}<$acl_arg1>\nn:\naccept message = $acl_arg1")
+        self.assertEqual(bench.shown()[0], "550 x<>")
+
+
 class PhaseTests(SynchronousTestCase):
     """What depends on the moment."""
 

@@ -10,12 +10,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.errors import Position, TemporaryFailure
-from mailsrv.interfaces import Routed
+from mailsrv.interfaces import RetryHint, Routed
 from mailsrv.mail.header import Header, render
 from mailsrv.mail.message import InlineBody, Message, Recipient
 from mailsrv.mail.msgid import MessageIds
 from mailsrv.mail.origin import Origin
-from mailsrv.mail.routed import Host, Result
+from mailsrv.mail.routed import Host, HostFailure, Result
 from mailsrv.mail.status import Status
 from mailsrv.queue.bounce import ReportSettings
 from mailsrv.queue.bouncer import Bouncer
@@ -143,6 +143,7 @@ class DeliveryTests(QueueTestCase):
         host = Host("mx.b", "192.0.2.9", 25)
         self.delivering.answers["a@b"] = {
             "host_error": True, "host": host, "error": "refused", "remote": True,
+            "host_failures": (HostFailure(host, "refused", "no"),),
         }  # fmt: skip
         message = self.submit()
         self.assertFalse(self.runner.schedule.may_try(message, host, "b"))
@@ -151,6 +152,87 @@ class DeliveryTests(QueueTestCase):
         self.delivering.answers.clear()
         self.clock.advance(900)
         self.assertTrue(self.runner.schedule.may_try(message, host, "b"))
+
+    def test_host_that_failed_before_another_took_the_message(self) -> None:
+        """It waits for its retry time, and is forgiven when it answers; the other is not blamed."""
+        down, up = Host("a.b", "192.0.2.1", 25), Host("b.b", "192.0.2.2", 25)
+        self.delivering.answers["a@b"] = {
+            "result": Result.DELIVERED, "host": up, "remote": True,
+            "host_failures": (HostFailure(down, "timeout_connect", "no answer"),),
+        }  # fmt: skip
+        message = self.submit("a@b", "a@b", "b@b")
+        self.assertFalse(self.runner.schedule.may_try(message, down, "b"))
+        self.assertTrue(self.runner.schedule.may_try(message, up, "b"))
+        self.assertEqual(self.hints.retry("T:a.b:192.0.2.1:25").error, "timeout_connect")
+        self.delivering.answers["a@b"] = {
+            "result": Result.FAILED, "host": down, "status": Status(550, 1, 1, "no"),
+        }  # fmt: skip
+        self.submit("a@b")
+        self.assertIsNone(self.hints.retry("T:a.b:192.0.2.1:25"))
+
+    def test_given_up_when_the_last_host_has_expired(self) -> None:
+        """With several hosts a message waits as long as one of them may still come back."""
+        hosts = (Host("a.b", "192.0.2.1", 25), Host("b.b", "192.0.2.2", 25))
+        self.hints.set_retry(
+            "T:a.b:192.0.2.1:25",
+            RetryHint(0, self.clock.seconds(), self.clock.seconds() + DAY, expired=True),
+        )
+        self.routing.answers["a@b"] = lambda r: Routed((an_address(r, hosts=hosts),))
+        self.delivering.answers["a@b"] = {
+            "host_error": True, "host": hosts[1], "error": "refused", "remote": True,
+            "host_failures": (HostFailure(hosts[1], "refused", "no"),),
+        }  # fmt: skip
+        self.submit()
+        self.assertEqual(self.events("failed"), [])
+        self.hints.set_retry(
+            "T:b.b:192.0.2.2:25", RetryHint(0, 0, self.clock.seconds(), expired=True)
+        )
+        self.advance(900)
+        self.assertIn("retry timeout exceeded", self.events("failed")[0][1])
+
+    def test_unseen_copy_of_an_address_that_fails(self) -> None:
+        """The copy is delivered, or tried again, though the address itself bounces, once."""
+        for later in (False, True):
+            self.delivering.attempts.clear()
+            self.routing.answers["a@b"] = lambda r: Routed(
+                (an_address(r, "copy@b"),), Status(550, 1, 1, "Unrouteable address")
+            )
+            if later:
+                self.delivering.answers["copy@b"] = {"reason": "later"}
+            self.submit()
+            self.advance(60)
+            self.delivering.answers.clear()
+            self.advance(1800)
+            self.assertEqual(self.sent().count("copy@b"), 1 + later)
+            self.assertEqual(self.sent().count("s@example.org"), 1)
+            self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_unseen_copy_of_an_address_that_waits(self) -> None:
+        """The copy is delivered once, however often the address itself is tried."""
+        self.routing.answers["a@b"] = lambda r: Routed(
+            (an_address(r, "copy@b"),), Status(451, 4, 0, "no DNS")
+        )
+        self.submit()
+        self.advance(3600)
+        self.assertEqual(self.sent(), ["copy@b"])
+        self.assertEqual(len(self.routing.asked), 5)
+        self.routing.answers.clear()
+        self.advance(900)
+        self.assertEqual(self.sent(), ["copy@b", "a@b"])
+        self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_patterns_that_are_lists(self) -> None:
+        """A rule's regex, named list or lookup is matched by what the builder gives."""
+        asked = []
+
+        async def match(pattern: str, address: str) -> bool:
+            asked.append((pattern, address))
+            return address == "a@b"
+
+        rules = RetryRules([parse_rule("+slow * F,1h,5m", Position("f", 1))]).matching(match)
+        self.assertIsNotNone(self.done(rules.find(["a@b"], "*")))
+        self.assertIsNone(self.done(rules.find(["mx.b"], "*")))
+        self.assertEqual(asked, [("+slow", "a@b"), ("+slow", "*@mx.b")])
 
     def test_unexpected_exceptions_defer(self) -> None:
         """A bug of a router or transport defers the message and is in the panic log."""
@@ -211,6 +293,62 @@ class DeliveryTests(QueueTestCase):
         self.successResultOf(stopped)
         self.assertEqual(self.sent(), ["a@b"])
         self.assertEqual(self.done(self.spool.count()), 1)
+
+
+    def test_stop_cuts_what_does_not_end(self) -> None:
+        """After its time a delivery is cancelled; nothing of it is written or logged."""
+        self.delivering.paused = True
+        message = self.submit()
+        stopped = Deferred.fromCoroutine(self.runner.stop(20))
+        self.clock.advance(19)
+        self.assertNoResult(stopped)
+        self.clock.advance(1)
+        self.successResultOf(stopped)
+        self.assertEqual(self.events("delivered", "deferred", "failed", "completed", "panic"), [])
+        left = self.done(self.spool.load(message.id))
+        self.assertEqual([r.address for r in left.recipients], ["a@b"])
+        self.assertIsNone(self.hints.retry("T:a@b"))
+
+    def test_stop_cuts_routing(self) -> None:
+        """A router that never answers does not keep the server from ending."""
+        never: Deferred[Routed] = Deferred()
+
+        async def route(message: Message, recipient: Recipient) -> Routed:
+            return await never
+
+        self.routing.route = route  # type: ignore[method-assign]
+        self.submit()
+        stopped = Deferred.fromCoroutine(self.runner.stop(1))
+        self.clock.advance(1)
+        self.successResultOf(stopped)
+        self.assertEqual(self.events("panic", "deferred"), [])
+
+    def test_stop_records_what_was_delivered(self) -> None:
+        """A delivery that is being recorded when the time is over is recorded and logged."""
+        message = self.message()
+        self.done(self.spool.store(message, self.clock.seconds()))
+        self.spool.failure = TemporaryFailure()
+        self.runner.submit(message)
+        stopped = Deferred.fromCoroutine(self.runner.stop(0.1))
+        self.clock.advance(0.1)
+        self.assertNoResult(stopped)
+        self.spool.failure = None
+        self.clock.advance(1)
+        self.successResultOf(stopped)
+        self.assertEqual(self.events("completed"), [("completed", message.id)])
+        self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_stop_ends_while_the_spool_fails(self) -> None:
+        """Outcomes that cannot be written do not keep the server from ending."""
+        message = self.message()
+        self.done(self.spool.store(message, self.clock.seconds()))
+        self.spool.failure = TemporaryFailure()
+        self.runner.submit(message)
+        self.advance(100, 1)
+        stopped = Deferred.fromCoroutine(self.runner.stop(1))
+        self.advance(10, 1)
+        self.successResultOf(stopped)
+        self.assertNotEqual(self.events("panic"), [])
 
 
 class WithoutRulesTests(QueueTestCase):

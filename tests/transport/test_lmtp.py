@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.errors import ConfigError
@@ -238,3 +238,18 @@ def test_two_replies_at_once_before_they_are_due_are_a_lie() -> None:
     w = world(NextHop(lmtp=True, data=b"354 go\r\n250 thanks\r\n"))
     assert w.results(message(), routed("a@e")) == [Result.DEFERRED]
     assert not w.hop.messages
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_cancelled_at_any_point_gives_no_outcome(point: str) -> None:
+    """A server that ends cuts its deliveries: connections are gone, nothing is recorded."""
+    w = world(NextHop(lmtp=True, **{point: HANG}))
+    run = w.start(message(), routed("a@e"), routed("b@e"))
+    failures: list[object] = []
+    run.addErrback(lambda failure: failures.append(failure.type))
+    run.cancel()
+    assert failures == [CancelledError]
+    assert w.outcomes == []
+    assert all(connection.aborted for connection in w.hop.connections)
+    Deferred.fromCoroutine(w.delivering.close())
+    assert w.clock.getDelayedCalls() == []

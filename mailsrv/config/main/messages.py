@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailsrv.config.main.reasons import NO_DKIM, NO_LOCAL_INPUT, OWN_SPOOL, UNUSED
+from mailsrv.config.main.reasons import NO_CALLOUT, NO_DKIM, NO_LOCAL_INPUT, OWN_SPOOL, UNUSED
 from mailsrv.config.options import OptionSet, option
 from mailsrv.config.types import (
     ADDRESS_LIST,
@@ -47,10 +47,6 @@ class MessageOptions(OptionSet):
     allow_domain_literals = option(
         BOOLEAN, False, help="take addresses of the form user@[192.0.2.1]"
     )
-    allow_mx_to_ip = option(
-        BOOLEAN, False, help="accept MX records that hold an address instead of a name"
-    )
-    allow_utf8_domains = option(BOOLEAN, False, help="accept domains that are not ASCII")
     bounce_message_file = option(EXPANDED, help="file of the texts of bounces")
     bounce_message_text = option(STRING, help="text that is added to bounces")
     bounce_return_body = option(BOOLEAN, True, help="return the body in bounces")
@@ -63,19 +59,19 @@ class MessageOptions(OptionSet):
     )
     bounce_sender_authentication = option(STRING, help="AUTH parameter of bounces")
     callout_domain_negative_expire = option(
-        TIME, 10800, help="how long a refusal of all of a domain is remembered"
+        TIME, 10800, help="how long a refusal of all of a domain is remembered", no_effect=NO_CALLOUT
     )
     callout_domain_positive_expire = option(
-        TIME, 604800, help="how long the acceptance of a domain is remembered"
+        TIME, 604800, help="how long the acceptance of a domain is remembered", no_effect=NO_CALLOUT
     )
     callout_negative_expire = option(
-        TIME, 7200, help="how long the refusal of an address is remembered"
+        TIME, 7200, help="how long the refusal of an address is remembered", no_effect=NO_CALLOUT
     )
     callout_positive_expire = option(
-        TIME, 86400, help="how long the acceptance of an address is remembered"
+        TIME, 86400, help="how long the acceptance of an address is remembered", no_effect=NO_CALLOUT
     )
     callout_random_local_part = option(
-        EXPANDED, "$primary_hostname-$tod_epoch-testing", help="local part for a random callout"
+        EXPANDED, "$primary_hostname-$tod_epoch-testing", help="local part for a random callout", no_effect=NO_CALLOUT
     )
     check_rfc2047_length = option(
         BOOLEAN, True, help="refuse to decode encoded words that are too long"
@@ -132,9 +128,6 @@ class MessageOptions(OptionSet):
     ignore_bounce_errors_after = option(
         TIME, 6048000, help="when a bounce that cannot be delivered is thrown away"
     )
-    ignore_fromline_hosts = option(
-        HOST_LIST, help="hosts that may send a From line before the header"
-    )
     ignore_fromline_local = option(
         BOOLEAN,
         False,
@@ -142,10 +135,17 @@ class MessageOptions(OptionSet):
         no_effect=NO_LOCAL_INPUT,
     )
     local_from_check = option(
-        BOOLEAN, True, help="add Sender: if From: of a local message is not its author"
+        BOOLEAN,
+        True,
+        help="add Sender: if From: of a local message is not its author",
+        no_effect=NO_LOCAL_INPUT,
     )
-    local_from_prefix = option(STRING, help="prefixes that From: of a local message may have")
-    local_from_suffix = option(STRING, help="suffixes that From: of a local message may have")
+    local_from_prefix = option(
+        STRING, help="prefixes that the local part of From: may have without a Sender:"
+    )
+    local_from_suffix = option(
+        STRING, help="suffixes that the local part of From: may have without a Sender:"
+    )
     local_sender_retain = option(
         BOOLEAN, False, help="leave Sender: in local messages", no_effect=NO_LOCAL_INPUT
     )

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from mailsrv.config.main.reasons import NO_LOCAL_INPUT, NO_TLS_FEATURE, OWN_PROCESSES, UNUSED
+from mailsrv.config.main.reasons import (
+    NO_IDENT,
+    NO_LOCAL_INPUT,
+    NO_TLS_FEATURE,
+    OWN_PROCESSES,
+    OWN_RESOLVER,
+    SAME_WORDS,
+    UNUSED,
+)
 from mailsrv.config.options import OptionSet, option
 from mailsrv.config.types import (
+    BARE_NEWLINE,
     BOOLEAN,
     DOMAIN_LIST,
     EXPANDED,
@@ -75,7 +84,9 @@ class ReceptionOptions(OptionSet):
     )
     helo_verify_hosts = option(HOST_LIST, help="hosts whose HELO name must verify")
     host_lookup = option(HOST_LIST, help="hosts whose name is looked up at connection")
-    host_lookup_order = option(STRING, "bydns:byaddr", help="where host names are looked up")
+    host_lookup_order = option(
+        STRING, "bydns:byaddr", help="where host names are looked up", no_effect=OWN_RESOLVER
+    )
     host_reject_connection = option(HOST_LIST, help="hosts that are refused as they connect")
     hosts_connection_nolog = option(HOST_LIST, help="hosts whose connections are not logged")
     hosts_require_helo = option(
@@ -88,9 +99,6 @@ class ReceptionOptions(OptionSet):
         EXPANDED, "50M", help="largest message that is accepted; 0 is no limit"
     )
     openssl_options = option(STRING, help="options of OpenSSL")
-    percent_hack_domains = option(
-        DOMAIN_LIST, help="domains in which user%domain is another form of address"
-    )
     pipelining_advertise_hosts = option(HOST_LIST, "*", help="hosts that are offered PIPELINING")
     pipelining_connect_advertise_hosts = option(
         HOST_LIST, "*", help="hosts that are offered PIPE_CONNECT", no_effect=UNUSED
@@ -110,8 +118,12 @@ class ReceptionOptions(OptionSet):
     recipients_max_reject = option(
         BOOLEAN, False, help="refuse the whole message if it has more recipients"
     )
-    rfc1413_hosts = option(HOST_LIST, "@[]", help="hosts that are asked for an ident")
-    rfc1413_query_timeout = option(TIME, 0, help="time-out of the ident query; 0 asks none")
+    rfc1413_hosts = option(
+        HOST_LIST, "@[]", help="hosts that are asked for an ident", no_effect=NO_IDENT
+    )
+    rfc1413_query_timeout = option(
+        TIME, 0, help="time-out of the ident query; 0 asks none", no_effect=NO_IDENT
+    )
     sender_unqualified_hosts = option(HOST_LIST, help="hosts that may send a sender without domain")
     smtp_accept_keepalive = option(BOOLEAN, True, help="set keepalive on incoming connections")
     smtp_accept_max = option(
@@ -149,14 +161,16 @@ class ReceptionOptions(OptionSet):
     smtp_banner = option(
         EXPANDED, "$smtp_active_hostname ESMTP Exim $version_number $tod_full", help="the greeting"
     )
+    smtp_bare_newline = option(
+        BARE_NEWLINE,
+        "reject",
+        help="a message with a bare CR, LF or NUL: reject it, or mend it to CRLF without NUL",
+        ours=True,
+    )
     smtp_connect_backlog = option(
         INTEGER, 20, help="length of the kernel's queue of new connections"
     )
     smtp_enforce_sync = option(BOOLEAN, True, help="refuse clients that send before they may")
-    smtp_etrn_command = option(EXPANDED, help="command that ETRN runs")
-    smtp_etrn_serialize = option(
-        BOOLEAN, True, help="do not run the same ETRN command twice at a time"
-    )
     smtp_load_reserve = option(
         FIXED, help="system load above which only smtp_reserve_hosts may connect"
     )
@@ -166,18 +180,13 @@ class ReceptionOptions(OptionSet):
     smtp_max_unknown_commands = option(
         INTEGER, 3, help="unknown commands before the connection is dropped"
     )
-    smtp_ratelimit_hosts = option(HOST_LIST, help="hosts whose commands are slowed down")
-    smtp_ratelimit_mail = option(STRING, help="how MAIL is slowed down")
-    smtp_ratelimit_rcpt = option(STRING, help="how RCPT is slowed down")
     smtp_receive_timeout = option(EXPANDED, "5m", help="longest wait for a command or for data")
     smtp_reserve_hosts = option(HOST_LIST, help="hosts for which connections are kept free")
     smtp_return_error_details = option(
-        BOOLEAN, False, help="tell the client more of why it is refused"
+        BOOLEAN, False, help="tell the client more of why it is refused", no_effect=SAME_WORDS
     )
     smtputf8_advertise_hosts = option(HOST_LIST, "*", help="hosts that are offered SMTPUTF8")
-    tcp_nodelay = option(
-        BOOLEAN, True, help="set TCP_NODELAY on incoming connections", no_effect=UNUSED
-    )
+    tcp_nodelay = option(BOOLEAN, True, help="set TCP_NODELAY on incoming connections")
     tls_advertise_hosts = option(HOST_LIST, "*", help="hosts that are offered STARTTLS")
     tls_alpn = option(
         STRING, "smtp:esmtp", help="names for ALPN that are accepted", no_effect=NO_TLS_FEATURE
