@@ -1,4 +1,4 @@
-"""``mailsrv -bd`` and ``-bdf``: the same service as ``twistd mailsrv``, in the background or not."""
+"""``mailsrv -bd`` and ``-bdf``: the service of ``twistd mailsrv``, in the background or not."""
 
 from __future__ import annotations
 

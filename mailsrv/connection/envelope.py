@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mailsrv.connection.settings import ServerSettings
+from mailsrv.connection.parts import Parts
 from mailsrv.interfaces import AclPhase, Action
 from mailsrv.mail.message import Recipient, Transaction
 from mailsrv.mail.taint import Tainted
@@ -22,8 +22,12 @@ _POSTMASTER = "postmaster"
 async def mail(session: Dialogue, command: Command) -> None:
     """MAIL FROM: begin a message."""
     connection, parts = session.connection, session.parts
-    if not connection.helo_seen:
-        parts.log.main(f"rejected MAIL from {session.host}: no HELO/EHLO given")
+    if not connection.helo_seen and await parts.listed(
+        parts.settings.hosts_require_helo, connection
+    ):
+        parts.log.main(
+            f"rejected MAIL from {session.host}: no HELO/EHLO given", rejection=True
+        )
         session.protocol_error(503, "HELO or EHLO required")
         return
     if connection.transaction is not None:
@@ -59,7 +63,7 @@ async def mail(session: Dialogue, command: Command) -> None:
         session.drop_message()
         session.say(552, "Message size exceeds maximum permitted")
         return
-    if not has_room(parts.settings, size):
+    if not has_room(parts, size):
         parts.log.main("SMTP message refused: space or inodes short in the spool")
         session.drop_message()
         session.say(452, "Space shortage, please try later")
@@ -236,14 +240,13 @@ async def _qualified(session: Dialogue, path: Path) -> Tainted:
     return Tainted(f"{path.address}@{settings.qualify_recipient}")
 
 
-def has_room(settings: ServerSettings, size: int) -> bool:
+def has_room(parts: Parts, size: int) -> bool:
     """Tell whether the spool's disk has the room that check_spool_space asks for, and ``size``."""
-    if not settings.spool_directory or not (
-        settings.check_spool_space or settings.check_spool_inodes
-    ):
+    settings = parts.settings
+    if not parts.spool_directory or not (settings.check_spool_space or settings.check_spool_inodes):
         return True
     try:
-        disk = os.statvfs(settings.spool_directory)
+        disk = os.statvfs(parts.spool_directory)
     except OSError:
         return True  # the spool itself will say what is wrong
     free = disk.f_bavail * disk.f_frsize

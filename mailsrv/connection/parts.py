@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from mailsrv.config.main import MainOptions
 from mailsrv.connection.limits import ConnectionCounts, IConnectionCounts
-from mailsrv.connection.settings import ServerSettings
 from mailsrv.expansion.lists import match_host
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
@@ -61,7 +61,7 @@ class Parts:
     """The services of a session; ``next_id`` gives a new message id each time."""
 
     clock: IClock
-    settings: ServerSettings
+    settings: MainOptions
     services: Services
     policy: IPolicy
     authentication: IAuthentication
@@ -69,6 +69,7 @@ class Parts:
     queue: IQueue
     log: IMailLog
     next_id: Callable[[], str]
+    spool_directory: str = ""  # whose disk check_spool_space watches; "" = none
     resolver: IResolver | None = None
     tls: IServerTls | None = None
     counts: IConnectionCounts = field(default_factory=ConnectionCounts)

@@ -19,6 +19,7 @@ from twisted.mail.smtp import ESMTP
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mailsrv.connection import greeting
 from mailsrv.connection.dialogue import Dialogue
 from mailsrv.errors import MailFailure
 from mailsrv.mail.connection import Connection
@@ -77,16 +78,9 @@ class SmtpProtocol(ESMTP):
         self._counts = parts.counts.enter(self._counted)
         self.factory.connections.add(self)
         self.transport.registerProducer(self, True)
-        if parts.log.selected("smtp_connection"):
-            parts.log.main(
-                f"SMTP connection from {self.dialogue.host} "
-                f"(TCP/IP connection count = {self._counts[0]})"
-            )
         connection.tls_on_connect = origin.interface_port in self.factory.tls_on_connect_ports
-        if connection.tls_on_connect:
-            self._drive(self._tls_on_connect())
-        else:
-            self._drive(self._greet())
+        self._set_socket_options()
+        self._drive(self._begin())
         self._pump()
 
     def dataReceived(self, data: bytes) -> None:
@@ -186,10 +180,21 @@ class SmtpProtocol(ESMTP):
 
     # --- driving ---------------------------------------------------------------------
 
+    async def _begin(self) -> None:
+        assert self.dialogue is not None, "the connection is made"
+        try:
+            await greeting.arrived(self.dialogue, self._counts[0])
+        except MailFailure as failure:
+            self.parts.log.main(f"hosts_connection_nolog: {failure.reason}")
+        if self.dialogue.connection.tls_on_connect:
+            await self._tls_on_connect()
+        else:
+            await self._greet()
+
     async def _greet(self) -> None:
         assert self.dialogue is not None, "the connection is made"
         try:
-            await self.dialogue.greet(*self._counts)
+            await greeting.greet(self.dialogue, *self._counts)
         except CancelledError:
             raise
         except MailFailure as failure:
@@ -382,6 +387,16 @@ class SmtpProtocol(ESMTP):
         """Close at once."""
         if not self._lost:
             self._abort()
+
+    def _set_socket_options(self) -> None:
+        settings = self.parts.settings
+        for name, value in (
+            ("setTcpNoDelay", settings.tcp_nodelay),
+            ("setTcpKeepAlive", settings.smtp_accept_keepalive),
+        ):
+            setter = getattr(self.transport, name, None)  # a Unix socket has neither
+            if value and setter is not None:
+                setter(True)
 
     # --- facts -----------------------------------------------------------------------------
 

@@ -20,7 +20,6 @@ from mailsrv.config.main import FIXED_NEVER_USERS
 from mailsrv.config.model import Configuration
 from mailsrv.connection.factory import SmtpFactory
 from mailsrv.connection.parts import Parts
-from mailsrv.connection.settings import ServerSettings
 from mailsrv.dns.resolver import Resolver
 from mailsrv.expansion.scope import Services
 from mailsrv.interfaces import AclPhase
@@ -180,12 +179,11 @@ class Core:
 
     def _factory(self, prepared: Prepared) -> SmtpFactory:
         main = self.configuration.main
-        settings = ServerSettings.from_options(main)
-        settings.spool_directory = prepared.spool_directory
         return SmtpFactory(
             Parts(
                 clock=self.reactor,
-                settings=settings,
+                settings=main,
+                spool_directory=prepared.spool_directory,
                 services=self.services,
                 policy=self.policy,
                 authentication=self.authentication,

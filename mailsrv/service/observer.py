@@ -20,6 +20,7 @@ class PanicObserver:
         self._log = log
 
     def __call__(self, event: LogEvent) -> None:
+        """Take an event that Twisted logged."""
         failure = event.get("log_failure")
         if failure is None and event.get("log_level") is not LogLevel.critical:
             return

@@ -11,6 +11,7 @@ from mailsrv.expansion.lists import match_address, split_list
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template, compile_string
 from mailsrv.interfaces import IMailLog
+from mailsrv.mail.address import split
 from mailsrv.mail.message import Message
 from mailsrv.queue.bounce import ReportSettings
 
@@ -87,6 +88,7 @@ def errors_copies(
 
     ``errors_copy`` is a list of items, each a pattern and the addresses for
     bounces to what matches it; the first match decides (specification 14.23).
+    ``$local_part`` and ``$domain`` are those of the address.
     """
     items = []
     for item in split_list(option.source) if option is not None else ():
@@ -95,7 +97,8 @@ def errors_copies(
         items.append((compile_string(pattern, where), compile_string(addresses.strip(" "), where)))
 
     async def copies(address: str) -> Sequence[str]:
-        scope = Scope(services)
+        local_part, domain = split(address)
+        scope = Scope(services, values={"local_part": local_part, "domain": domain})
         for pattern, addresses in items:
             try:
                 found = await match_address(pattern, address, scope)

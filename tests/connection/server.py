@@ -11,12 +11,11 @@ try:
 except ImportError:  # Twisted 22.4 has it here too, older ones elsewhere
     from twisted.test.proto_helpers import StringTransportWithDisconnection
 
+from mailsrv.config.main import MainOptions
 from mailsrv.connection.factory import SmtpFactory
 from mailsrv.connection.parts import Parts
-from mailsrv.connection.settings import ServerSettings
-from mailsrv.errors import TemporaryFailure
+from mailsrv.errors import Position, TemporaryFailure
 from mailsrv.expansion.scope import Services
-from mailsrv.expansion.template import compile_string
 from mailsrv.mail.message import InlineBody, Message
 from tests.doubles.authentication import FakeAuthentication
 from tests.doubles.log import RecordingLog
@@ -107,21 +106,19 @@ class Server:
             "qualify_domain": "example.com",
             "qualify_recipient": "example.com",
             "smtp_banner": "mx.example.com ESMTP",
-            "pipelining_advertise_hosts": "*",
-            "chunking_advertise_hosts": "*",
+            "received_header_text": "",
             "dsn_advertise_hosts": "*",
-            "smtputf8_advertise_hosts": "*",
-            "auth_advertise_hosts": "*",
-            "tls_advertise_hosts": "*",
             "smtp_accept_max_nonmail": 1000,
             "smtp_max_synprot_errors": 100,
             "smtp_max_unknown_commands": 100,
             **settings,
         }
-        options = ServerSettings()
+        options = MainOptions()
         for name, value in values.items():
-            expanded = isinstance(value, str) and getattr(options, name) is None
-            setattr(options, name, compile_string(value) if expanded else value)
+            if isinstance(value, str):
+                value = MainOptions.options()[name].type.parse(value, Position("test", 1))
+            options.values[name] = value
+        options.complete()
         services = Services(clock=self.clock, settings={}, lookup=lambda name: None)
         self.count = 0
         self.parts = Parts(

@@ -16,7 +16,7 @@ class FakeExchange:
         if self.owner.error is not None:
             raise self.owner.error
         if self.owner.away:
-            return AuthStep(AuthResult.UNAVAILABLE, authenticator="fake")
+            return AuthStep(AuthResult.UNAVAILABLE, authenticator="fake", text=self.owner.text)
         if self.mechanism == "PLAIN":
             if response is None:
                 return AuthStep(AuthResult.CONTINUE)
@@ -31,7 +31,7 @@ class FakeExchange:
     def _judge(self, good: bool) -> AuthStep:
         if good:
             return AuthStep(AuthResult.SUCCESS, b"", "user", "fake")
-        return AuthStep(AuthResult.FAILURE, authenticator="fake", reason="set_id=user")
+        return AuthStep(AuthResult.FAILURE, b"", "user", "fake", text=self.owner.text)
 
     def cancel(self) -> None:
         self.owner.cancelled += 1
@@ -43,11 +43,16 @@ class FakeAuthentication:
     def __init__(self) -> None:
         self.mechanisms: list[str] = []
         self.away = False
+        self.text = ""  # what the configuration wants the client to read
+        self.mail_auth = True  # server_mail_auth_condition
         self.error: Exception | None = None
         self.cancelled = 0
 
     async def advertised(self, connection: Connection) -> list[str]:
         return self.mechanisms
+
+    async def keeps_mail_auth(self, connection: Connection) -> bool:
+        return self.mail_auth
 
     async def begin(self, mechanism: str, connection: Connection) -> FakeExchange | None:
         return FakeExchange(self, mechanism)
