@@ -32,7 +32,9 @@ class IClock(Protocol):
     def seconds(self) -> float:
         """Seconds since the epoch."""
 
-    def callLater(self, delay: float, callable: Callable[..., object], *args: Any, **kw: Any) -> Any:
+    def callLater(
+        self, delay: float, callable: Callable[..., object], *args: Any, **kw: Any
+    ) -> Any:
         """Call back after ``delay`` seconds; the result has ``cancel()`` and ``active()``."""
 
 
@@ -134,7 +136,7 @@ class IAuthentication(Protocol):
         """Start an exchange; None if the mechanism is not known or not offered to this client."""
 
     async def keeps_mail_auth(self, connection: Connection) -> bool:
-        """Tell whether AUTH= on MAIL stays: ``server_mail_auth_condition`` of the login's driver."""
+        """Tell whether AUTH= on MAIL stays: the login's ``server_mail_auth_condition``."""
 
 
 # --- ACLs --------------------------------------------------------------------
@@ -186,6 +188,7 @@ class Verdict:
 
     @property
     def accepted(self) -> bool:
+        """Tell whether the client hears a positive reply."""
         return self.action in (Action.ACCEPT, Action.DISCARD)
 
 
@@ -277,6 +280,9 @@ class IDelivering(Protocol):
 
 class IQueue(Protocol):
     """The queue runner, as reception sees it."""
+
+    def first_attempt(self, message: Message) -> float:
+        """Return when a new message is due: what :meth:`ISpool.store` is given for it."""
 
     def submit(self, message: Message) -> None:
         """Take over a message that the spool holds durably; returns at once."""
@@ -456,6 +462,9 @@ class IMailLog(Protocol):
 
     def main(self, text: str, message_id: str = "", *, rejection: bool = False) -> None:
         """Any other line of the main log; a ``rejection`` stands in the reject log too."""
+
+    def reject(self, text: str, message_id: str = "") -> None:
+        """A line of the reject log alone."""
 
     def selected(self, selector: str) -> bool:
         """Tell whether a log selector is on, for example ``smtp_connection``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import ClassVar
 
 from twisted.application import service
 from twisted.python import usage
@@ -17,7 +18,7 @@ class Options(usage.Options):
 
     synopsis = "[--config FILE] [-D NAME=VALUE]..."
     longdesc = "A mail server with Exim's configuration on Twisted's event loop."
-    optParameters = [
+    optParameters: ClassVar[list[list[str]]] = [
         ["config", "C", DEFAULT_CONFIG, "the configuration, in the format of exim.conf"],
     ]
 

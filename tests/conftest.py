@@ -1,18 +1,34 @@
-"""Fixtures for the tests with real servers; the others need none."""
+"""What holds for all tests, and fixtures for those with real servers."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.real.dovecot import Dovecot
 from tests.real.server import Server
 
 REAL = Path(__file__).parent / "real"
+
+# Machines differ in speed, so no example has a deadline; a check in CI=true gives the same twice.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run all tests in a folder of their own: trial's ``mktemp`` writes into the current one."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("working"))
+    yield
+    os.chdir(before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

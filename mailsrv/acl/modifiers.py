@@ -157,8 +157,10 @@ class LogWrite(Modifier):
         text = text.lstrip(" \t\n")
         if "panic" in logs:
             run.log.panic(text)
-        if "main" in logs or "reject" in logs:
-            run.log.main(text, run.message_id)
+        if "main" in logs:
+            run.log.main(text, run.message_id, rejection="reject" in logs)
+        elif "reject" in logs:
+            run.log.reject(text, run.message_id)
         return True
 
 

@@ -233,12 +233,12 @@ class Acls:
             return Verdict(Action.ACCEPT, status)
         if action is Action.DISCARD and run.phase in _DISCARDS_MESSAGE:
             run.transaction.discarded = True
-        log = run.log_text.partition("\n")[0]
         if action in (Action.ACCEPT, Action.DISCARD):
             status = self._status(run, _ACCEPT_CODES.get(run.phase, 250)) if run.text else None
-            return Verdict(action, status, log)
+            return Verdict(action, status, _first_line(run.log_text))
         refusal = 451 if action is Action.DEFER else _REFUSAL_CODES.get(run.phase, 550)
         status = self._status(run, refusal)
+        log = _first_line(run.log_text)
         if action is not Action.DEFER:
             status = self._with_details(run, status)
         return Verdict(action, status, log, run.log_refusal, bare=not log)
@@ -260,8 +260,8 @@ class Acls:
                 "configured error code starts with incorrect digit "
                 f'(expected {code // 100}) in "{text}"'
             )
-            if is_tainted(run.log_text) or run.log_text == run.text:
-                run.log_text = rest
+            if run.log_text == run.text:
+                run.log_text = f"{code} {rest}"
             return Status(code, 0, 0, rest)
         code = int(match[1])
         if match[2] is None or int(match[2]) != code // 100:
@@ -286,6 +286,10 @@ def _is_cancellation(error: Exception) -> bool:
     from twisted.internet.defer import CancelledError  # here, so that -bV stays quick
 
     return isinstance(error, CancelledError)
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def _clean(text: str) -> str:

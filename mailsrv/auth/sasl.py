@@ -23,13 +23,18 @@ from mailsrv.auth.portal import IMailUser, MailUser, PasswordCredentials, Refuse
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure, LookupDeferred
 from mailsrv.expansion.scope import Scope, Services
-from mailsrv.interfaces import AuthResult, AuthStep, IMailLog
+from mailsrv.interfaces import AuthResult, AuthStep, IClock, IMailLog
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.status import LOCAL_PROBLEM
 from mailsrv.wire.sasl import SaslError
 
 MAX_QUESTIONS = 25
 """Challenges in one exchange."""
+
+
+FAILURE_SECONDS = 0.5
+"""What a refusal takes, counted from the client's last message: the same for a user who does not
+exist, whose password is never hashed, as for a wrong password."""
 
 
 class Authentication:
@@ -71,7 +76,9 @@ class Authentication:
             if authenticator.mechanism == mechanism.upper() and await self._offered(
                 authenticator, connection
             ):
-                return Exchange(authenticator, portal, connection, self._services, self._log)
+                return Exchange(
+                    authenticator, portal, connection, self._services, self._log, self._reactor
+                )
         return None
 
     async def keeps_mail_auth(self, connection: Connection) -> bool:
@@ -128,6 +135,7 @@ class Exchange:
         connection: Connection,
         services: Services,
         log: IMailLog,
+        clock: IClock,
     ) -> None:
         self.connection = connection
         self.initial: bytes | None = None
@@ -142,10 +150,13 @@ class Exchange:
         self._turn: Deferred[AuthStep] | None = None  # the server waits for us
         self._response: Deferred[bytes] | None = None  # the driver waits for the client
         self._cancelled = False
+        self._clock = clock
+        self._asked_at = 0.0  # when the client's last message came
 
     async def step(self, response: bytes | None) -> AuthStep:
         """See ``IAuthExchange``; cancelling the wait cancels the exchange."""
         turn = self._turn = Deferred()
+        self._asked_at = self._clock.seconds()
         if self._flow is None:
             self.initial = response
             self._flow = Deferred.fromCoroutine(self._run())
@@ -192,7 +203,21 @@ class Exchange:
             if not self._cancelled:
                 self._log.panic(f"{self._authenticator.name} authenticator", _withheld(error))
             step = await self._ended(AuthResult.UNAVAILABLE, "unexpected error")
+        if step.result is AuthResult.FAILURE and not self._cancelled:
+            await self._until_failures_end()
         self._reply(step)
+
+    async def _until_failures_end(self) -> None:
+        """Wait until a refusal has taken its time; a cancellation ends the wait."""
+        seconds = self._asked_at + FAILURE_SECONDS - self._clock.seconds()
+        if seconds <= 0:
+            return
+        waiting: Deferred[None] = Deferred()
+        call = self._clock.callLater(min(seconds, FAILURE_SECONDS), waiting.callback, None)
+        try:
+            await waiting
+        except CancelledError:
+            call.cancel()
 
     async def _authenticate(self) -> AuthStep:
         authenticator = self._authenticator

@@ -40,6 +40,15 @@ def checked_plain(strings: tuple[Tainted, ...]) -> tuple[Tainted, ...]:
     return strings
 
 
+def complete(strings: tuple[Tainted, ...], password: int) -> tuple[Tainted, ...]:
+    """Return ``strings`` if the password's place (from 1) is among them, else none.
+
+    A client that leaves a NUL out puts its password where the user's name belongs, and
+    ``server_set_id`` would take it to the log.
+    """
+    return strings if len(strings) >= password else ()
+
+
 def positions(mechanism: str, mentioned: int) -> tuple[int, int]:
     """Return where user name and password stand among the strings, counted from 1.
 

@@ -15,7 +15,9 @@ def run(path: str, macros: Mapping[str, str], *, foreground: bool, pid_file: str
     """
     from twisted.scripts.twistd import run as twistd
 
-    arguments = ["--nodaemon", "--pidfile="] if foreground else [f"--pidfile={pid_file}", "--syslog"]
+    arguments = (
+        ["--nodaemon", "--pidfile="] if foreground else [f"--pidfile={pid_file}", "--syslog"]
+    )
     defines = [part for name, value in macros.items() for part in ("-D", f"{name}={value}")]
     sys.argv = ["twistd", *arguments, "mailsrv", "--config", path, *defines]
     twistd()

@@ -108,7 +108,7 @@ def run_reactor(work: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
     from twisted.internet.epollreactor import EPollReactor
     from twisted.python.failure import Failure
 
-    reactor: Any = EPollReactor()  # type: ignore[no-untyped-call]
+    reactor: Any = EPollReactor()
     failures: list[BaseException] = []
 
     def failed(failure: Failure) -> None:

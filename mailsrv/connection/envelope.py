@@ -43,11 +43,14 @@ async def mail(session: Dialogue, command: Command) -> None:
         return
     transaction = session.begin_transaction()
     connection.submission, connection.queue_only = None, False
+    connection.origin.authenticated_sender = ""
     try:
-        path = wire.parse_path(command.argument)
+        path = _path(session, command)
         transaction.sender = await _sender(session, path)
         for name, value in path.parameters:
-            _mail_parameter(session, transaction, name, value, path, command)
+            _mail_parameter(session, transaction, name, value, path)
+        if not await _believes_authenticated_sender(session):
+            return
         _check_octets(transaction.sender, transaction.smtputf8)
     except SyntaxProblem as problem:
         session.drop_message()
@@ -78,6 +81,45 @@ async def mail(session: Dialogue, command: Command) -> None:
         session.channel.write(from_status(verdict.status))
     else:
         session.say(250, "OK")
+
+
+def _path(session: Dialogue, command: Command) -> Path:
+    """Read the argument of MAIL or RCPT as the options about addresses say."""
+    argument: str = command.argument
+    if session.parts.settings.strip_excess_angle_brackets:
+        argument = wire.without_excess_brackets(argument)
+    if session.parts.settings.strip_trailing_dot:
+        argument = wire.without_final_dot(argument)
+    return wire.parse_path(argument)
+
+
+async def _believes_authenticated_sender(session: Dialogue) -> bool:
+    """Decide about AUTH= on MAIL (33.2): what is not believed is forgotten, and logged.
+
+    False: the ACL deferred, and the reply was given.
+    """
+    connection, parts = session.connection, session.parts
+    origin = connection.origin
+    given = origin.authenticated_sender
+    if not given:
+        return True
+    why = ""
+    if parts.policy.configured(AclPhase.MAILAUTH):
+        verdict = await parts.policy.check(AclPhase.MAILAUTH, connection)
+        if verdict.action is Action.DEFER:
+            session.refused(verdict, f"AUTH={given[:256]}")
+            session.drop_message()
+            return False
+        why = "" if verdict.accepted else "rejected by ACL"
+    elif not origin.authenticator:
+        why = "client not authenticated"
+    if not why and origin.authenticator:
+        kept = await parts.authentication.keeps_mail_auth(connection)
+        why = "" if kept else "server_mail_auth_condition failed"
+    if why:
+        origin.authenticated_sender = ""
+        parts.log.main(f"ignoring AUTH={given[:256]} from {session.host} ({why})")
+    return True
 
 
 async def _sender(session: Dialogue, path: Path) -> Tainted:
@@ -115,7 +157,6 @@ def _mail_parameter(
     name: str,
     value: Tainted | None,
     path: Path,
-    command: Command,
 ) -> None:
     """Take one parameter of MAIL; one that was not offered is refused as Exim does."""
     esmtp = session.connection.esmtp
@@ -123,11 +164,8 @@ def _mail_parameter(
         transaction.declared_size = wire.parse_size(value)
     elif name == "BODY" and session.parts.settings.accept_8bitmime and esmtp:
         transaction.body_8bitmime = wire.parse_body(value)
-    elif name == "AUTH" and session.mechanisms:
-        sender = wire.parse_mail_auth(value)
-        # Only a client that has authenticated is believed (RFC 4954 5).
-        if session.connection.origin.authenticator:
-            session.connection.origin.authenticated_sender = sender
+    elif name == "AUTH" and esmtp:
+        session.connection.origin.authenticated_sender = wire.parse_mail_auth(value)
     elif name == "RET" and session.offers_dsn:
         transaction.ret = wire.parse_ret(value)
     elif name == "ENVID" and session.offers_dsn:
@@ -135,7 +173,7 @@ def _mail_parameter(
     elif name == "SMTPUTF8" and session.offers_utf8 and value is None:
         transaction.smtputf8 = True
     else:
-        raise wire.unknown_parameter(command.argument, name, value, path.shown)
+        raise wire.unknown_parameter(path, name, value)
 
 
 async def rcpt(session: Dialogue, command: Command) -> None:
@@ -210,7 +248,7 @@ def _remember(session: Dialogue, transaction: Transaction, octets: bytes) -> Non
 
 
 async def _recipient(session: Dialogue, command: Command, transaction: Transaction) -> Recipient:
-    path = wire.parse_path(command.argument)
+    path = _path(session, command)
     address = path.address
     if not address:
         raise SyntaxProblem(f"{path.shown}: missing or malformed local part")
@@ -226,7 +264,7 @@ async def _recipient(session: Dialogue, command: Command, transaction: Transacti
         elif name == "ORCPT" and session.offers_dsn:
             orcpt = wire.parse_orcpt(value, transaction.smtputf8)
         else:
-            raise wire.unknown_parameter(command.argument, name, value, path.shown)
+            raise wire.unknown_parameter(path, name, value)
     return Recipient(address, notify, orcpt)
 
 

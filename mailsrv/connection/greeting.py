@@ -31,11 +31,11 @@ async def greet(session: Dialogue, total: int, of_host: int) -> None:
     """Decide about a new connection, and greet it."""
     connection, parts = session.connection, session.parts
     settings = parts.settings
-    connection.active_hostname = settings.primary_hostname
+    connection.active_hostname = settings.primary_hostname or ""
     if await _refused_by_limits(session, total, of_host):
         return
     name = await parts.expand(settings.smtp_active_hostname, connection)
-    connection.active_hostname = name or settings.primary_hostname
+    connection.active_hostname = name or connection.active_hostname
     if await parts.listed(settings.host_lookup, connection):
         await look_up_host(session)
     if await parts.listed(settings.host_reject_connection, connection):

@@ -124,8 +124,10 @@ def _failed(session: Dialogue, step: AuthStep) -> None:
 def _log(session: Dialogue, step: AuthStep, text: str) -> None:
     """Write Exim's line, which fail2ban's stock filter reads, to the main and the reject log."""
     whom = f" (set_id={step.authenticated_id})" if step.authenticated_id else ""
-    why = f": {step.reason}" if step.reason else ""
-    session.parts.log.main(
-        f"{step.authenticator} authenticator failed for {session.host}: {text}{whom}{why}",
-        rejection=True,
-    )
+    # The filter knows nothing behind set_id: the reason of a refusal has a line of its own.
+    refused = step.result is AuthResult.FAILURE
+    why = f": {step.reason}" if step.reason and not refused else ""
+    failed = f"{step.authenticator} authenticator failed for {session.host}"
+    session.parts.log.main(f"{failed}: {text}{whom}{why}", rejection=True)
+    if step.reason and refused:
+        session.parts.log.main(f"{step.authenticator} authenticator: {step.reason}{whom}")

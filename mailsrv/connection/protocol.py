@@ -413,7 +413,7 @@ class SmtpProtocol(ESMTP):
 
 
 def _failure(error: BaseException) -> Failure:
-    return Failure(error)  # type: ignore[no-untyped-call]
+    return Failure(error)
 
 
 def _plain(address: str) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mailsrv.connection.submission import Submitter, message_id, qualified, submitted
 from mailsrv.errors import MailFailure
 from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.template import Template
 from mailsrv.interfaces import AclPhase, IBodyWriter
 from mailsrv.mail import fixups
 from mailsrv.mail.header import Header
@@ -218,18 +220,7 @@ class Reception:
             envelope_to=settings.envelope_to_remove,
             delivery_date=settings.delivery_date_remove,
         )
-        submission = transaction.submission or connection.submission
-        if submission is not None:
-            headers, transaction.sender = fixups.submitted(
-                headers,
-                transaction.sender,
-                submission,
-                id=transaction.id,
-                when=transaction.received_at,
-                authenticated_id=connection.origin.authenticated_id,
-                qualify_domain=settings.qualify_domain,
-                primary_hostname=settings.primary_hostname,
-            )
+        headers = await self._mended(headers)
         transaction.headers = fixups.with_received(headers, await self._received())
         transaction.body = await self._writer.finish()
         self._take_acl_headers()
@@ -259,14 +250,52 @@ class Reception:
             text = f"OK id={id}"
         self.session.say(250, text)
 
-    async def _received(self) -> str:
-        template = self._settings.received_header_text
-        if template is None:
-            return ""
+    async def _mended(self, headers: list[Header]) -> list[Header]:
+        """Mend what a submission lacks (48.1), and qualify what this host may leave out (48.3)."""
+        transaction, settings = self.transaction, self._settings
+        connection, parts = self.session.connection, self.session.parts
+        submission = transaction.submission or connection.submission
+        if submission is not None:
+            headers, transaction.sender = submitted(
+                headers,
+                transaction.sender,
+                submission,
+                Submitter(
+                    connection.origin.authenticated_id,
+                    settings.qualify_domain or "",
+                    await self._message_id(),
+                    settings.local_from_prefix or "",
+                    settings.local_from_suffix or "",
+                ),
+                transaction.received_at,
+            )
+        senders = await parts.listed(settings.sender_unqualified_hosts, connection)
+        recipients = await parts.listed(settings.recipient_unqualified_hosts, connection)
+        if not (senders or recipients):
+            return headers
+        return qualified(
+            headers,
+            settings.qualify_domain or "" if senders else "",
+            settings.qualify_recipient or "" if recipients else "",
+        )
+
+    async def _message_id(self) -> str:
+        settings, text = self._settings, self._unless_forced
+        return message_id(
+            self.transaction.id,
+            await text(settings.message_id_header_domain) or settings.primary_hostname or "",
+            await text(settings.message_id_header_text),
+        )
+
+    async def _unless_forced(self, template: Template | None) -> str:
+        """Expand an option; "" if it is not set, or its expansion is forced to fail."""
         try:
-            text = await self.session.parts.expand(template, self.session.connection)
+            return await self.session.parts.expand(template, self.session.connection)
         except ForcedFailure:
             return ""
+
+    async def _received(self) -> str:
+        text = await self._unless_forced(self._settings.received_header_text)
         return fixups.stamp(text, self.transaction.received_at)
 
     def _take_acl_headers(self) -> None:
@@ -318,7 +347,7 @@ class Reception:
         session, parts = self.session, self.session.parts
         session.storing = True
         try:
-            await parts.spool.store(message, message.received_at)
+            await parts.spool.store(message, parts.queue.first_attempt(message))
         except MailFailure:
             self._discard_body()
             raise

@@ -7,7 +7,8 @@ Twisted's sockets come with the first query.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 NO_SUCH_NAME = Answer((), exists=False)
 
+_CHECKED = ("A", "AAAA", "MX")  # types of which dns_check_names_pattern judges the names
+
 MAX_AT_ONCE = 256
 """Queries under way at a time; each has a socket."""
 
@@ -40,7 +43,9 @@ class Resolver:
     """Provides ``IResolver`` with a cache of its own.
 
     ``nameservers`` are addresses, or (address, port); None takes those of
-    resolv.conf.  ``retransmit`` is the seconds that a server has to answer
+    resolv.conf.  ``names`` is what hosts' and domains' names must match
+    (``dns_check_names_pattern``); no IPv6 address is looked up unless ``ipv6``,
+    nor of names for which ``ipv4_only`` says so.  ``retransmit`` is the seconds that a server has to answer
     (``dns_retrans``), ``retries`` how often each is asked (``dns_retry``); 0
     takes resolv.conf's.  ``trust_ad`` says that the servers' word on DNSSEC is
     to be believed (by default: what resolv.conf says, for its own servers).
@@ -56,6 +61,9 @@ class Resolver:
         trust_ad: bool | None = None,
         cache_size: int = 10_000,
         hosts_file: str = HOSTS,
+        names: re.Pattern[str] | None = None,
+        ipv6: bool = True,
+        ipv4_only: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         system = read_resolv_conf()
         if trust_ad is None:
@@ -70,6 +78,9 @@ class Resolver:
         self._hosts = HostsFile(reactor, hosts_file)
         self._under_way: dict[Key, list[Deferred[Answer]]] = {}
         self._slots: Any = None
+        self._names = names
+        self._ipv6 = ipv6
+        self._ipv4_only = ipv4_only
 
     async def query(self, name: str, rdtype: str) -> Answer:
         """See ``IResolver``; a text that cannot be a name does not exist.
@@ -77,11 +88,14 @@ class Resolver:
         :raises ValueError: there is no such record type.
         """
         key = name.lower().removesuffix("."), rdtype.upper()
+        if self._names is not None and key[1] in _CHECKED and not self._names.search(key[0]):
+            return NO_SUCH_NAME
         answer = self._cache.get(key)
         return answer if answer is not None else await self._join(key)
 
     async def addresses(self, name: str, *, ipv6: bool = True) -> tuple[str, ...]:
         """See ``IResolver``: an address is its own answer; IPv6 addresses come first."""
+        ipv6 = ipv6 and self._ipv6
         if is_address(name):
             found: tuple[str, ...] = (canonical(name),)
         else:
@@ -99,6 +113,8 @@ class Resolver:
         """Ask for both kinds at once; one kind that fails matters only if the other has none."""
         from twisted.internet.defer import Deferred, DeferredList
 
+        if ipv6 and self._ipv4_only is not None:
+            ipv6 = not await self._ipv4_only(name)
         kinds = ("AAAA", "A") if ipv6 else ("A",)
         answers: Any = await DeferredList(
             [Deferred.fromCoroutine(self.query(name, kind)) for kind in kinds], consumeErrors=True

@@ -161,6 +161,14 @@ class MailLog:
         if self._settings.log_json:
             self._json("note", {"id": message_id, "text": text})
 
+    def reject(self, text: str, message_id: str = "") -> None:
+        """Log a line to the reject log alone (``logwrite = :reject:``)."""
+        if not self._settings.write_rejectlog:
+            return
+        self._write(self._stamp(message_id) + text, "reject")
+        if self._settings.log_json:
+            self._json("note", {"id": message_id, "text": text})
+
     def selected(self, selector: str) -> bool:
         """Tell whether a log selector is on."""
         return selector in self._selectors
@@ -225,7 +233,7 @@ class MailLog:
             if also:
                 taken = self._to_file(also, full) or taken
         if self._syslog is not None:
-            taken = self._to_syslog(line, full, also) or taken
+            taken = self._to_syslog(stream, line, full, also) or taken
         if not taken:
             self.lost += 1
             self._fall_back(full)
@@ -241,10 +249,10 @@ class MailLog:
             return False
         return True
 
-    def _to_syslog(self, line: str, full: str, also: str) -> bool:
+    def _to_syslog(self, stream: str, line: str, full: str, also: str) -> bool:
         """Send an entry at the priorities of its streams (53.4); once if duplication is off."""
         assert self._syslog is not None
-        entries = [(INFO, line)]
+        entries = [(NOTICE if stream == "reject" else INFO, line)]
         if also:
             second = (ALERT if also == "panic" else NOTICE, full)
             entries = [*entries, second] if self._settings.syslog_duplication else [second]

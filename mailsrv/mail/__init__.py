@@ -1,0 +1,1 @@
+"""The nouns: messages, addresses, outcomes, and what is known of a client."""

@@ -1,6 +1,7 @@
 """How a received header is changed (specification chapter 48, 44.24, 44.25): pure functions.
 
-The header is a list of :class:`Header`; each function returns a new list.  The
+The header is a list of :class:`Header`; each function returns a new list.  What is
+mended in submissions is in ``connection/submission.py``.  The
 ``Received:`` line itself is expanded elsewhere and put on top by
 :func:`with_received`.
 """
@@ -12,14 +13,10 @@ from collections.abc import Iterable, Sequence
 from email.utils import formatdate
 
 from mailsrv.mail.header import Header
-from mailsrv.mail.message import Submission
 
 _FIELD = re.compile(r"[!-9;-~]+[ \t]*:", re.ASCII)
 _POSITION = re.compile(r":(at_start|after_received|at_start_rfc|at_end):", re.ASCII)
 _NEW_LINE = re.compile(r"\n(?![ \t])", re.ASCII)
-_BRACKETED = re.compile(r"<([^<>]*)>\s*$", re.ASCII)
-_COMMENT = re.compile(r"\([^()]*\)", re.ASCII)
-_PLAIN_PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ \t-]*", re.ASCII)
 
 
 def split_header(text: str) -> tuple[list[Header], str]:
@@ -123,73 +120,3 @@ def without(headers: Iterable[Header], items: Iterable[str]) -> list[Header]:
     if not names:
         return list(headers)
     return [header for header in headers if header.name.lower() not in names]
-
-
-# --- submission --------------------------------------------------------------
-
-
-def submission_address(submission: Submission, authenticated_id: str, qualify_domain: str) -> str:
-    """The address of an authenticated submitter (48.11, 48.16); "" without authentication."""
-    if not authenticated_id or submission.domain == "":
-        return authenticated_id
-    domain = qualify_domain if submission.domain is None else submission.domain
-    return f"{authenticated_id}@{domain}"
-
-
-def address_of(value: str) -> str:
-    """The one address of a field, without name and comments; "" if there are several."""
-    text = value.replace("\n", "")
-    found = _BRACKETED.search(text)
-    if found:
-        return found[1].strip(" \t")
-    text = _COMMENT.sub("", text).strip(" \t")
-    return "" if "," in text else text
-
-
-def with_name(name: str, address: str) -> str:
-    """An address as a field shows it, with the submitter's full name if there is one."""
-    if not name:
-        return address
-    name = name.replace("\r", " ").replace("\n", " ")
-    if not _PLAIN_PHRASE.fullmatch(name):
-        name = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return f"{name} <{address}>"
-
-
-def submitted(
-    headers: Sequence[Header],
-    sender: str,
-    submission: Submission,
-    *,
-    id: str,
-    when: float,
-    authenticated_id: str,
-    qualify_domain: str,
-    primary_hostname: str,
-) -> tuple[list[Header], str]:
-    """Fix up a message in submission mode; return the header and the envelope's sender.
-
-    Adds a missing ``Message-ID:``, ``Date:`` and ``From:``; unless
-    ``sender_retain``, replaces ``Sender:`` and the sender of the envelope by
-    the authenticated address (48.1, 48.8, 48.11, 48.12, 48.16).  The null
-    sender stays the null sender.
-    """
-    result = list(headers)
-    names = {header.name.lower() for header in result}
-    resent = "Resent-" if any(name.startswith("resent-") for name in names) else ""
-    who = submission_address(submission, authenticated_id, qualify_domain)
-    if not submission.sender_retain:
-        gone = ("sender", "resent-sender") if resent else ("sender",)
-        result = [header for header in result if header.name.lower() not in gone]
-    if not {"message-id", "resent-message-id"} & names:
-        result.append(Header(f"{resent}Message-ID: <E{id}@{primary_hostname}>"))
-    if f"{resent}from".lower() not in names and (sender or who):
-        result.append(Header(f"{resent}From: {with_name(submission.name, sender or who)}"))
-    if "date" not in names or (resent and "resent-date" not in names):
-        result.append(Header(f"{resent}Date: {formatdate(when, localtime=True)}"))
-    if who and not submission.sender_retain:
-        shown = next((h for h in result if h.called(f"{resent}From")), None)
-        if shown is None or address_of(shown.value).lower() != who.lower():
-            result.append(Header(f"{resent}Sender: {with_name(submission.name, who)}"))
-            sender = sender and who
-    return result, sender

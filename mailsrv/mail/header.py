@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One header field: its text from the name on, folded lines joined by ``\\n``, no end of line."""
+    """One header field: its text from the name on, lines joined by ``\\n``, no end of line."""
 
     text: str
 

@@ -44,13 +44,16 @@ class InlineBody:
 
     @property
     def size(self) -> int:
+        """Its octets."""
         return len(self.inline)
 
     @property
     def lines(self) -> int:
+        """Its lines."""
         return self.inline.count(b"\n")
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        """Give it in one piece."""
         yield self.inline
 
 

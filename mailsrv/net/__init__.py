@@ -1,0 +1,1 @@
+"""Sockets: addresses, ports, TLS, connections to other hosts, and threads."""

@@ -23,11 +23,6 @@ class HostItem:
     port: int = 0
     mx: bool = False
 
-    @property
-    def literal(self) -> tuple[str, ...]:
-        """The item's address if it is an IP address, else ()."""
-        return (self.name,) if is_ip(self.name) else ()
-
 
 def is_ip(text: str) -> bool:
     """Tell whether ``text`` is an IPv4 or IPv6 address."""

@@ -26,8 +26,16 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 AT_A_TIME = 20  # recipients of one message routed at a time
+QUEUED = 1800.0  # seconds to the next attempt of what is only queued, or held
 PROBLEM = 900.0  # seconds to the next attempt after an unexpected error
 GAVE_UP = "retry timeout exceeded"
+
+Domains = Callable[[str], Awaitable[bool]]  # a domain list of the main section
+
+
+async def no_domain(domain: str) -> bool:
+    """The domain list that is not set."""
+    return False
 
 
 @dataclass(slots=True)
@@ -44,6 +52,8 @@ class Tools:
     stopping: Callable[[], bool]
     ignore_bounce_errors_after: float = 70 * 86400.0
     message_logs: bool = True
+    holds: Domains = no_domain  # hold_domains
+    later: Domains = no_domain  # queue_domains
 
 
 def part_key(address: RoutedAddress) -> str:
@@ -63,7 +73,6 @@ class Attempt:
         self._hurry = first
         self._recipients = recipients_of(message)
         self._left: dict[str, set[str]] = {}  # recipient -> keys of addresses not settled
-        self._unrouted = set(self._recipients)
         self._owners: dict[str, list[str]] = {}  # key -> recipients that became it
         self._done: set[str] = set()  # recipients that are committed
         self._failed: list[Outcome] = []
@@ -130,13 +139,15 @@ class Attempt:
         from twisted.internet.defer import CancelledError
 
         try:
+            if held := await self._held(recipient):
+                self._wait(recipient, held)
+                return []
             routed = await self._tools.routing.route(self._message, recipient)
         except CancelledError:
             raise
         except Exception as error:  # a bug of a router costs one attempt
             self._tools.log.panic(f"{self._message.id}: routing failed", error)
             routed = Routed(status=Status(451, 3, 0, "routing failed"), reason="internal error")
-        self._unrouted.discard(recipient.address)
         if routed.frozen:
             self._freezing = True
             words = routed.reason or "frozen by a router"
@@ -159,11 +170,26 @@ class Attempt:
             await self._settle([recipient.address], [])
         return new
 
+    async def _held(self, recipient: Recipient) -> str:
+        """Return why an address is not even routed now: hold_domains, queue_domains."""
+        tools, domain = self._tools, split(recipient.address)[1].lower()
+        if self._message.id not in tools.schedule.forced and await tools.holds(domain):
+            return "domain is held"
+        if self._hurry and await tools.later(domain):
+            return "domain is in queue_domains"
+        return ""
+
+    def _wait(self, recipient: Recipient, why: str) -> None:
+        """Defer an address without an attempt; the retry rules know nothing of it."""
+        address = _unrouted(recipient)
+        self._left[recipient.address] = {part_key(address)}
+        outcome = Outcome(address, Result.DEFERRED, why, error=NOT_REACHED)
+        self._deferred.append((outcome, self._tools.clock.seconds() + QUEUED))
+
     async def _not_routed(self, recipient: Recipient, routed: Routed) -> None:
         status = routed.status
         assert status is not None
-        local_part, domain = split(recipient.address)
-        address = RoutedAddress(recipient, recipient.address, local_part, domain.lower())
+        address = _unrouted(recipient)
         address.router = routed.router
         result = Result.DEFERRED if status.temporary else Result.FAILED
         key = part_key(address)
@@ -393,6 +419,11 @@ class Attempt:
             text = f"{stamp} {flags[o.result]} {said} {o.reason}".rstrip(" ")
             lines.append("".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in text) + "\n")
         return "".join(lines)
+
+
+def _unrouted(recipient: Recipient) -> RoutedAddress:
+    local_part, domain = split(recipient.address)
+    return RoutedAddress(recipient, recipient.address, local_part, domain.lower())
 
 
 _BUG = "internal"  # no rule applies: tried again after PROBLEM seconds

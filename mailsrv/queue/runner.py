@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.interfaces import IClock, IDelivering, IHints, IMailLog, IRouting, ISpool, QueueEntry
+from mailsrv.interfaces import IClock, IDelivering, IMailLog, IRouting, ISpool, QueueEntry
 from mailsrv.mail.header import render
 from mailsrv.mail.message import Message
-from mailsrv.queue.attempt import Attempt, Tools
+from mailsrv.queue.attempt import QUEUED, Attempt, Domains, Tools, no_domain
 from mailsrv.queue.bouncer import Bouncer
-from mailsrv.queue.retry import INTERVAL_MAX
-from mailsrv.queue.rules import RetryRules
 from mailsrv.queue.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -45,36 +43,32 @@ class QueueSettings:
     max_active: int = 200  # messages being delivered at a time
     max_waiting: int = 2000  # new messages whose ids are remembered; the spool knows the rest
     queue_only: bool = False
-    retry_interval_max: float = INTERVAL_MAX
     ignore_bounce_errors_after: float = 70 * 86400.0
     timeout_frozen_after: float = 0.0
     auto_thaw: float = 0.0
     message_logs: bool = True
+    holds: Domains = no_domain  # hold_domains
+    later: Domains = no_domain  # queue_domains
 
 
 class QueueRunner:
     """Delivers the messages of one spool.
 
-    ``schedule`` is its IHostRetry for the transports: build it with
-    :class:`Schedule` and hand the same one to both.
+    ``schedule`` is handed to the transports, too, as their IHostRetry.
     """
 
     def __init__(
         self,
         clock: IClock,
         spool: ISpool,
-        hints: IHints,
+        schedule: Schedule,
         routing: IRouting,
         delivering: IDelivering,
-        rules: RetryRules,
         log: IMailLog,
         bouncer: Bouncer,
         settings: QueueSettings = QueueSettings(),
-        schedule: Schedule | None = None,
     ) -> None:
-        self.schedule = schedule or Schedule(
-            clock, hints, rules, interval_max=settings.retry_interval_max
-        )
+        self.schedule = schedule
         self._clock = clock
         self._spool = spool
         self._log = log
@@ -92,6 +86,8 @@ class QueueRunner:
             lambda: self._stopping,
             settings.ignore_bounce_errors_after,
             settings.message_logs,
+            settings.holds,
+            settings.later,
         )
         self._active: set[str] = set()
         self._new: deque[str] = deque()  # just received
@@ -151,9 +147,16 @@ class QueueRunner:
             timer.cancel()
         return True
 
+    def first_attempt(self, message: Message) -> float:
+        """See :meth:`IQueue.first_attempt`."""
+        return message.received_at + (QUEUED if self._only_queued(message) else 0.0)
+
+    def _only_queued(self, message: Message) -> bool:
+        return message.queue_only or self._settings.queue_only
+
     def submit(self, message: Message) -> None:
         """See :meth:`IQueue.submit`."""
-        if message.frozen_at or message.queue_only or self._settings.queue_only:
+        if message.frozen_at or self._only_queued(message):
             self._wake()
         elif len(self._new) < self._settings.max_waiting:
             self._new.append(message.id)

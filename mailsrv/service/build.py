@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -21,7 +22,10 @@ from mailsrv.config.model import Configuration
 from mailsrv.connection.factory import SmtpFactory
 from mailsrv.connection.parts import Parts
 from mailsrv.dns.resolver import Resolver
-from mailsrv.expansion.scope import Services
+from mailsrv.expansion.lists import match_address, match_domain
+from mailsrv.expansion.regex import compile_regex
+from mailsrv.expansion.scope import Scope, Services
+from mailsrv.expansion.template import Template, compile_string
 from mailsrv.interfaces import AclPhase
 from mailsrv.logs.log import LogSettings, MailLog
 from mailsrv.lookup import registry
@@ -36,7 +40,7 @@ from mailsrv.routing.route import Routing
 from mailsrv.routing.router import Router
 from mailsrv.routing.verify import Verifier
 from mailsrv.service.control import ControlFactory, listen
-from mailsrv.service.environment import make_services
+from mailsrv.service.environment import make_services, set_environment
 from mailsrv.service.observer import PanicObserver
 from mailsrv.service.prepare import Prepared
 from mailsrv.service.reports import report_options
@@ -67,12 +71,22 @@ class Core:
             if isinstance(each, Transport)
         }
         self.reactor = reactor
+        set_environment(main)
         self.log = MailLog(log_settings(configuration, prepared), reactor)
         self.pools = {
             name: Threads(reactor, name, workers=workers)
             for name, workers in (("lookups", 4), ("deliveries", 16), ("hints", 1), ("users", 2))
         }
-        self.resolver = Resolver(reactor, retransmit=main.dns_retrans, retries=main.dns_retry)
+        self.resolver = Resolver(
+            reactor,
+            retransmit=main.dns_retrans,
+            retries=main.dns_retry,
+            names=compile_regex(main.dns_check_names_pattern)
+            if main.dns_check_names_pattern
+            else None,
+            ipv6=not main.disable_ipv6,
+            ipv4_only=self._domains(main.dns_ipv4_lookup) if main.dns_ipv4_lookup else None,
+        )
         self.folder = f"{prepared.spool_directory}/{WORKER}"
         self.services = self._services()
         self.policy = self._policy()
@@ -85,9 +99,8 @@ class Core:
             self.log.main,
             expire=main.retry_data_expire,
         )
-        self.schedule = Schedule(
-            reactor, self.hints, configuration.retry, interval_max=main.retry_interval_max
-        )
+        rules = configuration.retry.matching(self._retry_pattern)
+        self.schedule = Schedule(reactor, self.hints, rules, interval_max=main.retry_interval_max)
         self.delivering = self._delivering()
         self.queue = self._queue()
         self.authentication = Authentication(
@@ -160,21 +173,36 @@ class Core:
         return QueueRunner(
             self.reactor,
             self.spool,
-            self.hints,
+            self.schedule,
             self.routing,
             self.delivering,
-            self.configuration.retry,
             self.log,
             bouncer,
             QueueSettings(
                 queue_only=main.queue_only,
-                retry_interval_max=main.retry_interval_max,
                 ignore_bounce_errors_after=main.ignore_bounce_errors_after,
                 timeout_frozen_after=main.timeout_frozen_after,
                 auto_thaw=main.auto_thaw,
                 message_logs=main.message_logs,
+                holds=self._domains(main.hold_domains),
+                later=self._domains(main.queue_domains),
             ),
-            self.schedule,
+        )
+
+    def _domains(self, domains: Template | None) -> Callable[[str], Awaitable[bool]]:
+        """Return what tells whether a domain is in a list of the main section."""
+
+        async def match(domain: str) -> bool:
+            if domains is None:
+                return False
+            return await match_domain(domains, domain, Scope(self.services)) is not None
+
+        return match
+
+    async def _retry_pattern(self, pattern: str, address: str) -> bool:
+        """Match a retry rule's pattern that is a lookup, a named list or a regex (32.2)."""
+        return (
+            await match_address(compile_string(pattern), address, Scope(self.services)) is not None
         )
 
     def _factory(self, prepared: Prepared) -> SmtpFactory:

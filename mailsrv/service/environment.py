@@ -6,14 +6,17 @@ Used by the server and by the commands that expand strings.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from mailsrv.config.main import MainOptions
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
 from mailsrv.errors import ConfigError, TemporaryFailure
-from mailsrv.expansion.lists import NamedLists
+from mailsrv.expansion.lists import NamedLists, split_list
+from mailsrv.expansion.regex import compile_regex
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import IClock, IResolver
@@ -70,6 +73,41 @@ def named_lists(configuration: Configuration) -> NamedLists:
         addresses=texts.get("address", {}),
         local_parts=texts.get("localpart", {}),
     )
+
+
+def set_environment(main: MainOptions) -> None:
+    """Leave in the environment what keep_environment names, add add_environment and the time zone.
+
+    :raises ConfigError: an item of add_environment is no ``name=value``.
+    """
+    kept = _kept(main.keep_environment or "")
+    for name in list(os.environ):
+        if not any(pattern(name) for pattern in kept) and name != "TZ":
+            del os.environ[name]
+    for item in split_list(main.add_environment or ""):
+        name, equals, value = item.partition("=")
+        if not name or not equals:
+            where = main.places.get("add_environment")
+            raise ConfigError(f"add_environment: {item!r} is not name=value", where)
+        os.environ[name] = value
+    if main.timezone is not None:
+        os.environ.pop("TZ", None)
+        if main.timezone:
+            os.environ["TZ"] = main.timezone
+    time.tzset()
+
+
+def _kept(patterns: str) -> list[Callable[[str], object]]:
+    """Return a test for each item: a regex, ``*`` and an ending, or a name."""
+    found: list[Callable[[str], object]] = []
+    for item in split_list(patterns):
+        if item.startswith("^"):
+            found.append(compile_regex(item).search)
+        elif item.startswith("*"):
+            found.append(re.compile(re.escape(item[1:]) + r"\Z").search)
+        else:
+            found.append(item.__eq__)
+    return found
 
 
 def at_start(template: Template | None, services: Services, name: str) -> str:

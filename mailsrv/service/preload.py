@@ -27,7 +27,7 @@ EXCEPT = (
 
 
 def preload() -> None:
-    """Import mailsrv's stages and the libraries that they use lazily; what is missing is left out."""
+    """Import mailsrv's stages and the libraries that they use lazily, as far as they are there."""
     for name in (*_modules("mailsrv"), *(n for top in LIBRARIES for n in _modules(top)), *CODECS):
         if name.startswith(EXCEPT):
             continue

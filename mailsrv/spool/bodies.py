@@ -61,10 +61,27 @@ class FileBody:
         return piece
 
 
+class Disk:
+    """The system calls that may fail while a body is written."""
+
+    def write(self, descriptor: int, octets: memoryview) -> int:
+        """Write some of the octets; return how many.  :raises OSError: disk full, I/O error."""
+        return os.write(descriptor, octets)
+
+    def sync(self, descriptor: int) -> None:
+        """Bring a file to stable storage.  :raises OSError: its content is lost."""
+        os.fsync(descriptor)
+
+    def sync_folder(self, path: Path) -> None:
+        """See :func:`mailsrv.spool.files.sync_folder`."""
+        sync_folder(path)
+
+
 class Bodies:
     """The folder of body files of one spool.
 
-    ``threads`` runs what blocks; ``spawn`` starts a coroutine that nobody awaits.
+    ``threads`` runs what blocks; ``spawn`` starts a coroutine that nobody awaits;
+    ``disk`` is given by tests.
     """
 
     def __init__(
@@ -73,8 +90,10 @@ class Bodies:
         threads: IThreads,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         inline_limit: int = INLINE_LIMIT,
+        disk: Disk | None = None,
     ) -> None:
         make_folder(folder)
+        self.disk = disk or Disk()
         self.folder = folder
         self.inline_limit = inline_limit
         self.threads = threads
@@ -172,7 +191,7 @@ class BodyWriter:
     async def _flush(self) -> None:
         pieces, self._pieces, self._waiting = self._pieces, [], 0
         if self._file is None:
-            self._file = _File(self._bodies.folder / secrets.token_hex(16))
+            self._file = _File(self._bodies.folder / secrets.token_hex(16), self._bodies.disk)
         await self._bodies.threads.run(self._file.write, pieces)
 
     async def _give_up(self, file: _File) -> None:
@@ -189,8 +208,9 @@ class _File:
     descriptor from being closed, and its number from being used again, under it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk) -> None:
         self.path = path
+        self._disk = disk
         self._descriptor = -1
         self._discarded = False
         self._lock = threading.Lock()
@@ -204,18 +224,18 @@ class _File:
                 self._descriptor = os.open(self.path, flags, 0o600)
             view = memoryview(b"".join(pieces))
             while view:
-                view = view[os.write(self._descriptor, view) :]
+                view = view[self._disk.write(self._descriptor, view) :]
 
     def finish(self) -> None:
         with self._lock, _Failing(self.path):
             if self._discarded:
                 raise TemporaryFailure(IO_ERROR, "the body was given up")
             try:
-                os.fsync(self._descriptor)
+                self._disk.sync(self._descriptor)
             finally:
                 descriptor, self._descriptor = self._descriptor, -1
                 os.close(descriptor)
-            sync_folder(self.path.parent)
+            self._disk.sync_folder(self.path.parent)
 
     def discard(self) -> None:
         with self._lock:

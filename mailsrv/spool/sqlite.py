@@ -40,7 +40,8 @@ from mailsrv.spool.writer import GroupWriter, ITurns, ThreadTurns
 VERSION = 1
 PAGE = 100  # messages of one short read
 WAL_SIZE = 4 << 20  # octets: a checkpoint begins
-WAL_LIMIT = 64 << 20  # octets: the writer itself empties it, even when it is busy
+WAL_LIMIT = 64 << 20  # octets: the writer itself empties it, and writes nothing until then
+PATIENCE = 1.0  # seconds that it waits for a reader that keeps it from that
 
 SCHEMA = """
 CREATE TABLE queue (
@@ -92,6 +93,7 @@ class SqliteSpool:
         files: IThreads | None = None,
         inline_limit: int = INLINE_LIMIT,
         connect: Callable[[Path], sqlite3.Connection] | None = None,
+        wal_limit: int = WAL_LIMIT,
     ) -> None:
         self.folder = Path(folder)
         self._panic = panic
@@ -100,6 +102,7 @@ class SqliteSpool:
         self._reader: sqlite3.Connection | None = None
         self._checkpointer: sqlite3.Connection | None = None
         self._checkpointing = False
+        self._wal_limit = wal_limit
         self._closed = False
         make_folder(self.folder)
         self._lock = FolderLock(self.folder)
@@ -113,7 +116,9 @@ class SqliteSpool:
         except BaseException:
             self._lock.release()
             raise
-        self._writer = GroupWriter(lambda: self._open(self._path), turns or ThreadTurns(reactor))
+        self._writer = GroupWriter(
+            lambda: self._open(self._path), turns or ThreadTurns(reactor), self._bound_wal
+        )
 
     # --- ISpool ---
 
@@ -407,7 +412,7 @@ class SqliteSpool:
     async def _check(self) -> None:
         try:
             await self._checks.run(self._checkpoint)
-            if not self._closed and (self._writer.idle or self._wal_size() > WAL_LIMIT):
+            if not self._closed and self._writer.idle:
                 self._writer.between(_truncate_wal)
                 await self._writer.run(_shrink)
         except (sqlite3.Error, TemporaryFailure) as error:
@@ -421,6 +426,14 @@ class SqliteSpool:
         if self._checkpointer is None:
             self._checkpointer = self._open(self._path)
         self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _bound_wal(self, connection: sqlite3.Connection) -> None:
+        """Empty a WAL that grows faster than checkpoints; in the writer's thread.
+
+        Beside a reader that does not end (another program's) it only slows down.
+        """
+        if self._wal_size() > self._wal_limit:
+            _truncate_wal(connection, PATIENCE)
 
     def _wal_size(self) -> int:
         try:
@@ -441,13 +454,13 @@ def _shrink(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA incremental_vacuum(256)").fetchall()
 
 
-def _truncate_wal(connection: sqlite3.Connection) -> None:
-    """Copy the little that the last checkpoint left, and empty the WAL; give up beside a reader."""
-    connection.execute("PRAGMA busy_timeout=100")
+def _truncate_wal(connection: sqlite3.Connection, patience: float = 0.1) -> None:
+    """Copy what the last checkpoint left, and empty the WAL; give up beside a reader."""
+    connection.execute(f"PRAGMA busy_timeout={patience * 1000:.0f}")
     try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.OperationalError:
-        pass  # tried again after the next checkpoint
+        pass  # tried again
     finally:
         connection.execute("PRAGMA busy_timeout=30000")
 

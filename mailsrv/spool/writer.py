@@ -133,19 +133,20 @@ class Operation:
 class GroupWriter:
     """Does operations in order, many in one transaction.
 
-    ``connect`` opens the database, in the writer's thread; ``committed`` is
-    called there after each commit (to watch the WAL's size).
+    ``connect`` opens the database, in the writer's thread; ``afterwards`` is
+    called there between transactions, when their callers know how they ended: as
+    long as it takes, nothing is written.  It does not raise.
     """
 
     def __init__(
         self,
         connect: Callable[[], sqlite3.Connection],
         turns: ITurns,
-        committed: Callable[[], None] = lambda: None,
+        afterwards: Callable[[sqlite3.Connection], None] = lambda connection: None,
     ) -> None:
         self._connect = connect
         self._turns = turns
-        self._committed = committed
+        self._afterwards = afterwards
         self._lock = threading.Lock()
         self._waiting: list[Operation] = []
         self._connection: sqlite3.Connection | None = None
@@ -206,12 +207,13 @@ class GroupWriter:
             return False
         self._do(batch)
         self._turns.hand_back(lambda: _finish(batch))
+        if self._connection is not None:
+            self._afterwards(self._connection)
         return bool(self._waiting)
 
     def _do(self, batch: list[Operation]) -> None:
         try:
             self._transaction(batch)
-            self._committed()
         except Exception as error:
             alone = len(batch) == 1 or _is_io_error(error)
             if not self._roll_back() or _is_io_error(error):

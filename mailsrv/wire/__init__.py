@@ -1,0 +1,1 @@
+"""What stands on the wire: parsers and renderers, free of IO."""

@@ -17,22 +17,30 @@ _VERBS = frozenset(
 # An atom may have octets above 127 (RFC 6531 3.3); that SMTPUTF8 was said is
 # checked apart.  As in Exim, a local part may have dots anywhere.
 _LOCAL = r'(?:"(?:[^\x00-\x1f\x7f"\\]|\\[\x20-\x7e])*"|[^\x00-\x20\x7f()<>@,;:\\"\[\]]+)'
-_DOMAIN = r"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*(?:\.[A-Za-z0-9_\x80-\xff-]+)*)\.?"
-_LITERAL = r"\[[^\x00-\x20\x7f\[\]\\]*\]"
+_LABEL = r"[A-Za-z0-9\x80-\xff][A-Za-z0-9\x80-\xff-]*"
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
+_LITERAL = r"\[(?:[0-9.]+|(?:[Ii][Pp][Vv]6:)?[0-9A-Fa-f:.]+)\]"
 _ROUTE = rf"@(?:{_DOMAIN})(?:,@(?:{_DOMAIN}))*:"
 _MAILBOX = rf"{_LOCAL}(?:@(?:{_DOMAIN}|{_LITERAL}))?"
 _PATH = re.compile(
-    rf" *(?:<(?:{_ROUTE})?(?P<inner>{_MAILBOX}|)>|(?P<bare>{_MAILBOX}))(?= |$)", re.ASCII
+    rf" *(?:<(?P<inner>)>|<(?:{_ROUTE})?(?P<boxed>{_MAILBOX})>|(?P<bare>{_MAILBOX}))(?= |$)",
+    re.ASCII,
 )
+_EXCESS = re.compile(r" *(<{2,})", re.ASCII)
+_ADDRESS_WITH_DOT = re.compile(rf" *<?(?:{_ROUTE})?{_LOCAL}@{_DOMAIN}\.(?=>|$| )", re.ASCII)
+_SPACE = re.compile(r" *", re.ASCII)
+_ONE_DOMAIN = re.compile(rf"{_DOMAIN}|{_LITERAL}", re.ASCII)
+_ONE_LOCAL = re.compile(_LOCAL, re.ASCII)
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]*))?", re.ASCII)
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*", re.ASCII)
 _UTF8_ORCPT = re.compile(r"(?:[!-*,-<>-\[\]-~]|\\x\{[0-9A-F]{1,6}\}|[\x80-\xff])*", re.ASCII)
 _ORCPT_TYPE = re.compile(r"[A-Za-z0-9-]+", re.ASCII)
-_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)  # RFC 1870 3
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 
 _MAX_PATH = 2048  # RFC 5321 4.5.3.1.3 says 256 and more
 _MAX_DOMAIN = 255
+_MAX_ADDRESS = 256  # RFC 5321 4.5.3.1.3
 _MAX_ENVID = 100  # RFC 3461 4.4
 _MAX_ORCPT = 500  # RFC 3461 4.2
 
@@ -62,6 +70,7 @@ class Path:
     address: Tainted
     parameters: tuple[tuple[str, Tainted | None], ...]
     shown: str  # the address as given, in its brackets
+    argument: str = ""  # the whole
 
 
 def parse_command(line: bytes) -> Command:
@@ -77,6 +86,23 @@ def parse_command(line: bytes) -> Command:
     return Command(verb.decode("ascii"), tainted(rest.strip(b" \t")), tainted(line))
 
 
+def without_excess_brackets(argument: str) -> str:
+    """Return an argument with ``<<a@b>>`` as ``<a@b>`` (strip_excess_angle_brackets)."""
+    found = _EXCESS.match(argument)
+    if found is None:
+        return argument
+    closing = ">" * len(found[1])
+    return "<" + argument[found.end() :].replace(closing, ">", 1)
+
+
+def without_final_dot(argument: str) -> str:
+    """Return an argument without the dot behind the address's domain (strip_trailing_dot)."""
+    found = _ADDRESS_WITH_DOT.match(argument)
+    if found is None:
+        return argument
+    return argument[: found.end() - 1] + argument[found.end() :]
+
+
 def parse_path(argument: str) -> Path:
     """Read a path and the parameters behind it.
 
@@ -84,7 +110,7 @@ def parse_path(argument: str) -> Path:
     """
     found = _PATH.match(argument) if len(argument) <= _MAX_PATH else None
     if found is None:
-        raise SyntaxProblem(f"{argument[:256]}: {_what_is_wrong(argument)}")
+        raise SyntaxProblem(f"{argument[:256]}: {_what_is_wrong(argument[:_MAX_PATH])}")
     rest = argument[found.end() :].strip(" ")
     parameters: list[tuple[str, Tainted | None]] = []
     seen: set[str] = set()
@@ -100,29 +126,79 @@ def parse_path(argument: str) -> Path:
             raise SyntaxProblem(f"{name} can be specified once only")
         seen.add(name)
         parameters.append((name, None if item[2] is None else Tainted(item[2])))
-    address = found["inner"] if found["bare"] is None else found["bare"]
-    if len(address.rpartition("@")[2]) > _MAX_DOMAIN:
-        raise SyntaxProblem(f"{shown[:256]}: malformed address: domain too long")
-    return Path(Tainted(address), tuple(parameters), shown)
+    address = found["boxed"] or found["bare"] or ""
+    if len(address) > _MAX_ADDRESS:
+        raise SyntaxProblem(f"{shown[:512]}: address is ridiculously long: {address[:64]}...")
+    return Path(Tainted(address), tuple(parameters), shown, argument)
 
 
-def unknown_parameter(argument: str, name: str, value: str | None, shown: str) -> SyntaxProblem:
+def unknown_parameter(path: Path, name: str, value: str | None) -> SyntaxProblem:
     """The error for a parameter that is not offered to this client."""
-    return _may_not_follow(argument, name if value is None else f"{name}={value}", shown)
+    word = name if value is None else f"{name}={value}"
+    found = re.search(re.escape(word), path.argument, re.IGNORECASE)
+    return _may_not_follow(path.argument, found[0] if found else word, path.shown)
 
 
 def _may_not_follow(argument: str, word: str, shown: str) -> SyntaxProblem:
     return SyntaxProblem(
-        f"{argument[:256]}: malformed address: {word[:128]} may not follow {shown[:256]}"
+        f"{argument[:256]}: malformed address: {word[:128]} may not follow {shown[:256]} "
     )
 
 
 def _what_is_wrong(argument: str) -> str:
-    if argument.startswith("<") and ">" not in argument:
+    """Say in Exim's words where a path goes wrong."""
+    at = _skip(argument, 0)
+    bracket = argument.startswith("<", at)
+    if bracket:
+        at = _skip(argument, at + 1)
+        while argument.startswith("@", at):  # a source route
+            domain = _ONE_DOMAIN.match(argument, at + 1)
+            if domain is None:
+                return "domain missing or malformed"
+            at = domain.end()
+            if argument.startswith(",@", at):
+                at += 1
+            elif argument.startswith(",", at):
+                return "colon expected after route list"
+            elif not argument.startswith(":", at):
+                return "no local part"
+            else:
+                at += 1
+                break
+    return _wrong_mailbox(argument, at, bracket)
+
+
+def _wrong_mailbox(argument: str, at: int, bracket: bool) -> str:
+    local_part = _ONE_LOCAL.match(argument, at)
+    if local_part is None:
+        if argument.startswith('"', at):
+            return "unmatched doublequote in local part"
+        expected = "" if bracket else ' (expected word or "<")'
+        return f"missing or malformed local part{expected}"
+    at = _skip(argument, local_part.end())
+    if argument.startswith("@", at):
+        domain = _ONE_DOMAIN.match(argument, at + 1)
+        if domain is None and argument.startswith("[", at + 1):
+            return "malformed domain literal"
+        if domain is None or argument.startswith(".", domain.end()):
+            return "domain missing or malformed"
+        at = _skip(argument, domain.end())
+    elif at < len(argument) and argument[at] != ">":
+        return f'"@" or "." expected after "{local_part[0][:64]}"'
+    if bracket and at >= len(argument):
         return "'>' missing at end of address"
-    if argument in ("<>", "<@>") or argument.startswith("<@"):
-        return "missing or malformed local part"
-    return "malformed address"
+    if bracket and argument.startswith(">", at):
+        at += 1
+    rest = argument[at:]
+    if not rest:
+        return "malformed address"
+    return f"malformed address: {rest[:128]} may not follow {argument[:at][:256]}"
+
+
+def _skip(text: str, at: int) -> int:
+    """The place behind the blanks at ``at``."""
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
 
 
 def is_ascii(text: str) -> bool:

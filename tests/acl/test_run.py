@@ -186,7 +186,7 @@ class DialogueTests(SynchronousTestCase):
     def test_wrong_class_of_code(self) -> None:
         """A code of another class is not used, and the panic log says so."""
         bench = Bench("deny message = 450 4.7.1 soft")
-        self.assertEqual(bench.shown()[0], "550 soft")
+        self.assertEqual(bench.shown(), ("550 soft", "550 soft"))
         self.assertIn("incorrect digit (expected 5)", bench.logged("panic")[0])
 
     def test_actions(self) -> None:
@@ -516,6 +516,11 @@ class EffectTests(SynchronousTestCase):
         bench.check()
         self.assertEqual(bench.logged(), ["a", "c"])
         self.assertEqual(bench.logged("panic")[0], "b")
+        bench = Bench("warn logwrite = :reject: r\nlogwrite = :main, reject: b\naccept")
+        bench.check()
+        self.assertEqual(bench.logged(), [])
+        self.assertEqual(bench.logged("reject alone"), ["r"])
+        self.assertEqual(bench.logged("reject"), ["b"])
 
     def test_delay(self) -> None:
         """A delay waits for its time, and no longer than an hour."""

@@ -13,7 +13,7 @@ from mailsrv.auth.authenticators.cred import Cred
 from mailsrv.auth.authenticators.dovecot import Dovecot
 from mailsrv.auth.authenticators.plaintext import Plaintext
 from mailsrv.auth.portal import PasswordCredentials
-from mailsrv.auth.sasl import Authentication
+from mailsrv.auth.sasl import FAILURE_SECONDS, Authentication
 from mailsrv.errors import ConfigError
 from mailsrv.expansion.scope import Services
 from mailsrv.expansion.template import compile_string
@@ -65,8 +65,9 @@ class ExchangeCase(SynchronousTestCase):
         )
 
     def step(self, exchange: Any, response: bytes | None) -> AuthStep:
-        step: AuthStep = self.successResultOf(Deferred.fromCoroutine(exchange.step(response)))
-        return step
+        waiting: Deferred[AuthStep] = Deferred.fromCoroutine(exchange.step(response))
+        self.dovecot.reactor.advance(FAILURE_SECONDS)
+        return self.successResultOf(waiting)
 
     def run_all(self, *responses: bytes | None, mechanism: str = "PLAIN") -> AuthStep:
         exchange = self.begin(mechanism)
@@ -100,6 +101,12 @@ class PlainTests(ExchangeCase):
                 self.assertEqual((step.result, step.text), (FAILURE, ""))
         self.assertEqual(self.run_all(b"\0u\0x").authenticated_id, "u")
 
+    def test_a_password_in_the_wrong_place_is_no_id(self) -> None:
+        """A client that forgot a NUL: what stands as the user's name may be its password."""
+        self.plaintext(server_set_id="$auth2")
+        self.assertEqual(self.run_all(b"u\0pass").authenticated_id, "")
+        self.assertEqual(self.run_all(b"\0u\0").authenticated_id, "u")
+
     def test_more_than_two_nuls_are_malformed(self) -> None:
         self.plaintext()
         self.assertEqual(self.result(b"\0u\0pass\0x"), MALFORMED)
@@ -113,6 +120,33 @@ class PlainTests(ExchangeCase):
             self.plaintext(server_set_id=set_id)
             step = self.run_all(b"\0u\0pass")
             self.assertEqual((step.result, step.authenticated_id), (SUCCESS, ""))
+
+
+class FailureTimeTests(ExchangeCase):
+    """Whether a user exists cannot be read off a clock."""
+
+    def test_refusals_take_the_same_time(self) -> None:
+        self.plaintext(server_condition="${if eq{$auth2}{u}{${if eq{$auth3}{pass}}}fail}")
+        for message in (b"\0u\0wrong", b"\0unknown\0x", b"\0u\0"):
+            with self.subTest(message=message):
+                waiting = Deferred.fromCoroutine(self.begin().step(message))
+                self.dovecot.reactor.advance(FAILURE_SECONDS - 0.01)
+                self.assertNoResult(waiting)
+                self.dovecot.reactor.advance(0.01)
+                self.assertEqual(self.successResultOf(waiting).result, FAILURE)
+
+    def test_a_success_does_not_wait(self) -> None:
+        self.plaintext()
+        waiting = Deferred.fromCoroutine(self.begin().step(b"\0u\0pass"))
+        self.assertEqual(self.successResultOf(waiting).result, SUCCESS)
+
+    def test_a_client_that_leaves_ends_the_wait(self) -> None:
+        self.plaintext()
+        exchange = self.begin()
+        waiting = Deferred.fromCoroutine(exchange.step(b"\0u\0wrong"))
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(self.dovecot.reactor.getDelayedCalls(), [])
 
 
 class LoginTests(ExchangeCase):
@@ -293,6 +327,7 @@ class DovecotDriverTests(ExchangeCase):
         self.dovecot.accept()
         self.line = self.dovecot.said()[-1]
         self.dovecot.send(line)
+        self.dovecot.reactor.advance(FAILURE_SECONDS)
         step: AuthStep = self.successResultOf(done)
         return step
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-
-try:
-    from twisted.internet.testing import StringTransportWithDisconnection
-except ImportError:  # Twisted 22.4 has it here too, older ones elsewhere
-    from twisted.test.proto_helpers import StringTransportWithDisconnection
+from twisted.internet.testing import StringTransportWithDisconnection
 
 from mailsrv.config.main import MainOptions
 from mailsrv.connection.factory import SmtpFactory
@@ -67,6 +63,9 @@ class Spool:
 class Queue:
     def __init__(self) -> None:
         self.ids: list[str] = []
+
+    def first_attempt(self, message: Message) -> float:
+        return message.received_at
 
     def submit(self, message: Message) -> None:
         self.ids.append(message.id)

@@ -257,7 +257,7 @@ class DialogueTests(SynchronousTestCase):
         client.say("DATA")
         client.raw(b"Subject: s\r\n\r\nx\r\n.\r\n")
         names = [h.name for h in server.spool.messages[0].headers]
-        self.assertEqual(names, ["X-A", "Subject", "Message-ID", "From", "Date"])
+        self.assertEqual(names, ["X-A", "Subject", "Message-Id", "From", "Date"])
 
 
 class LimitTests(SynchronousTestCase):
@@ -448,7 +448,7 @@ class AuthTests(SynchronousTestCase):
             self.assertEqual(client.say(line), reply, line[:40])
         self.assertIn(
             (
-                "main",
+                "reject",
                 "fake authenticator failed for (c.example) [192.0.2.1]: "
                 "535 Incorrect authentication data (set_id=user)",
             ),

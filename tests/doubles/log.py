@@ -40,6 +40,9 @@ class RecordingLog:
     def main(self, text: str, message_id: str = "", *, rejection: bool = False) -> None:
         self.events.append(("reject" if rejection else "main", text))
 
+    def reject(self, text: str, message_id: str = "") -> None:
+        self.events.append(("reject alone", text))
+
     def selected(self, selector: str) -> bool:
         return True
 

@@ -98,8 +98,13 @@ class MailLogTests(SynchronousTestCase):
         self.assertEqual(self.lines("reject")[0], self.lines()[0])
         self.assertEqual(self.lines("reject")[-2:], ["  Subject: x", r"  \033y"])
 
+    def test_a_line_can_go_to_the_reject_log_alone(self) -> None:
+        self.make().reject("from an ACL", ID)
+        self.assertEqual((self.lines(), self.lines("reject")), ([], [f"{STAMP} {ID} from an ACL"]))
+
     def test_reject_log_can_be_off(self) -> None:
         self.make(write_rejectlog=False).rejected(a_connection(), "rejected RCPT <a@b>", "no")
+        self.make(write_rejectlog=False).reject("from an ACL")
         self.assertEqual((len(self.lines()), self.lines("reject")), (1, []))
 
     def test_panic_log_has_the_traceback_and_the_main_log_one_line(self) -> None:

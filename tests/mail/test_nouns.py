@@ -63,7 +63,9 @@ class HeaderTests(SynchronousTestCase):
 
     def test_wire_form(self) -> None:
         """Folded lines and fields end in CRLF; no header is no octet."""
-        self.assertEqual(render([Header("A: 1\n 2"), Header("B: \xe9")]), b"A: 1\r\n 2\r\nB: \xe9\r\n")
+        self.assertEqual(
+            render([Header("A: 1\n 2"), Header("B: \xe9")]), b"A: 1\r\n 2\r\nB: \xe9\r\n"
+        )
         self.assertEqual(render([]), b"")
 
 

@@ -21,6 +21,7 @@ from mailsrv.queue.bounce import ReportSettings
 from mailsrv.queue.bouncer import Bouncer
 from mailsrv.queue.rules import RetryRules, parse_rule
 from mailsrv.queue.runner import Locked, QueueRunner, QueueSettings
+from mailsrv.queue.schedule import Schedule
 from mailsrv.spool.memory import MemoryHints, MemorySpool
 from tests.doubles.delivering import TableDelivering
 from tests.doubles.log import RecordingLog
@@ -53,9 +54,10 @@ class QueueTestCase(SynchronousTestCase):
     def make(self, **settings: Any) -> QueueRunner:
         rules = [parse_rule(self.rules, Position("f", 1))] if self.rules else []
         bouncer = Bouncer(self.clock, self.ids, lambda: ReportSettings("mx.example"))
+        schedule = Schedule(self.clock, self.hints, RetryRules(rules))
         return QueueRunner(
-            self.clock, self.spool, self.hints, self.routing, self.delivering,
-            RetryRules(rules), self.log, bouncer, QueueSettings(**settings),
+            self.clock, self.spool, schedule, self.routing, self.delivering,
+            self.log, bouncer, QueueSettings(**settings),
         )  # fmt: skip
 
     def done(self, work: Coroutine[Any, Any, T]) -> T:
@@ -521,8 +523,36 @@ class CommandTests(QueueTestCase):
     def test_queue_only(self) -> None:
         """A message that is only queued waits for its next attempt's time."""
         message = replace(self.message(), queue_only=True)
-        self.done(self.spool.store(message, self.clock.seconds() + 600))
+        self.done(self.spool.store(message, self.runner.first_attempt(message)))
         self.runner.submit(message)
+        self.advance(1740)
         self.assertEqual(self.sent(), [])
-        self.advance(600)
+        self.advance(60)
         self.assertEqual(self.sent(), ["a@b"])
+
+    def test_held_domains(self) -> None:
+        """An address whose domain is held is not even routed, except by force."""
+
+        async def holds(domain: str) -> bool:
+            return domain == "b"
+
+        self.runner = self.make(holds=holds)
+        message = self.submit("a@B", "c@d")
+        self.assertEqual(self.routing.asked, ["c@d"])
+        self.advance(7200)
+        self.assertEqual(self.sent(), ["c@d"])
+        self.assertIn(("deferred", "a@B domain is held"), self.log.events)
+        self.done(self.runner.run_now([message.id], force=True))
+        self.assertEqual(self.sent(), ["c@d", "a@B"])
+
+    def test_queue_domains(self) -> None:
+        """An address whose domain is in queue_domains waits for the second attempt."""
+
+        async def later(domain: str) -> bool:
+            return domain == "b"
+
+        self.runner = self.make(later=later)
+        self.submit("a@b", "c@d")
+        self.assertEqual(self.sent(), ["c@d"])
+        self.advance(1800)
+        self.assertEqual(self.sent(), ["c@d", "a@b"])

@@ -16,6 +16,7 @@ from mailsrv.errors import ConfigError
 from mailsrv.service.privileges import Account, account, make_folder, raise_file_limit
 
 NOBODY = pwd.getpwnam("nobody")
+CHECKOUT = str(Path(__file__).resolve().parents[2])
 
 
 class AccountTests(SynchronousTestCase):
@@ -49,7 +50,10 @@ class DropTests(SynchronousTestCase):
             "print(os.getresuid(), 0 in os.getgroups());"
             "os.setuid(0)"
         )
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": CHECKOUT},
+        )  # fmt: skip
         uid = NOBODY.pw_uid
         self.assertEqual(done.stdout.strip(), f"({uid}, {uid}, {uid}) False")
         self.assertIn("PermissionError", done.stderr)

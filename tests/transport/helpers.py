@@ -15,6 +15,7 @@ from mailsrv.mail.message import InlineBody, Message, Recipient
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host, Outcome, Result, RoutedAddress
 from mailsrv.mail.taint import Tainted
+from mailsrv.net.hosts import is_ip
 from mailsrv.net.threads import InlineThreads
 from mailsrv.transport.deliver import Delivering
 from mailsrv.transport.transport import Transport
@@ -67,7 +68,7 @@ class Resolver:
         self.known = known
 
     async def addresses(self, name: str, *, ipv6: bool = True) -> tuple[str, ...]:
-        return self.known.get(name, ())
+        return self.known.get(name) or ((name,) if is_ip(name) else ())
 
     async def query(self, name: str, rdtype: str) -> Any:
         raise NotImplementedError

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from mailsrv.auth.authenticator import Authenticator, Dialogue, Environment
-from mailsrv.auth.strings import checked_plain, gather, positions
+from mailsrv.auth.strings import checked_plain, complete, gather, positions
 from mailsrv.config.options import option
 from mailsrv.config.types import STRING
 from mailsrv.errors import ConfigError
@@ -45,11 +45,10 @@ class Cred(Authenticator):
         strings = await gather(dialogue, _PROMPTS[self.mechanism])
         if self.mechanism == "PLAIN":
             checked_plain(strings)
-        credentials = PasswordCredentials(
-            strings, *positions(self.mechanism, 0), dialogue.connection
-        )
+        user, password = positions(self.mechanism, 0)
+        credentials = PasswordCredentials(strings, user, password, dialogue.connection)
         if not credentials.password:
-            raise Refused("empty password", strings)
+            raise Refused("empty password", complete(strings, password))
         return credentials
 
     def checker(self, environment: Environment) -> Any:

@@ -15,7 +15,7 @@ import re
 from typing import Any
 
 from mailsrv.auth.authenticator import Authenticator, Dialogue, Environment
-from mailsrv.auth.strings import checked_plain, gather, positions
+from mailsrv.auth.strings import checked_plain, complete, gather, positions
 from mailsrv.config.options import option
 from mailsrv.config.types import BOOLEAN, STRING_LIST
 from mailsrv.expansion.lists import split_list
@@ -51,7 +51,7 @@ class Plaintext(Authenticator):
         user, password = positions(self.mechanism, self._mentioned() or len(prompts))
         credentials = PasswordCredentials(strings, user, password, dialogue.connection)
         if not credentials.password and not self.server_allow_empty_password:
-            raise Refused("empty password", strings)
+            raise Refused("empty password", complete(strings, password))
         return credentials
 
     def checker(self, environment: Environment) -> Any:

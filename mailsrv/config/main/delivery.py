@@ -33,9 +33,6 @@ class DeliveryOptions(OptionSet):
         FIXED, help="system load above which a queue run delivers nothing", no_effect=OWN_PROCESSES
     )
     disable_ipv6 = option(BOOLEAN, False, help="use no IPv6")
-    dns_again_means_nonexist = option(
-        DOMAIN_LIST, help="domains for which a failing DNS means that they do not exist"
-    )
     dns_check_names_pattern = option(
         STRING, _DNS_CHECK_NAMES_PATTERN, help="names that are looked up in the DNS"
     )
@@ -46,16 +43,18 @@ class DeliveryOptions(OptionSet):
     dns_csa_use_reverse = option(
         BOOLEAN, True, help="look for CSA records of addresses", no_effect=UNUSED
     )
-    dns_dnssec_ok = option(INTEGER, -1, help="set DO in DNS queries")
     dns_ipv4_lookup = option(DOMAIN_LIST, help="domains for which no AAAA records are looked up")
     dns_retrans = option(TIME, 0, help="time-out of a DNS query")
     dns_retry = option(INTEGER, 0, help="repetitions of a DNS query")
-    dns_trust_aa = option(DOMAIN_LIST, help="domains whose authoritative answers count as secure")
-    dns_use_edns0 = option(INTEGER, -1, help="use EDNS0 in DNS queries")
+    dns_use_edns0 = option(
+        INTEGER,
+        -1,
+        help="use EDNS0 in DNS queries",
+        no_effect="EDNS0 is used, and left out for servers that refuse it",
+    )
     finduser_retries = option(
         INTEGER, 0, help="repetitions of a failing password file lookup", no_effect=UNUSED
     )
-    freeze_tell = option(STRING, help="who is told of frozen messages")
     gecos_name = option(
         EXPANDED, help="user name that gecos_pattern finds", no_effect=NO_LOCAL_INPUT
     )
@@ -63,10 +62,11 @@ class DeliveryOptions(OptionSet):
         STRING, help="where the user name is in the gecos field", no_effect=NO_LOCAL_INPUT
     )
     hold_domains = option(DOMAIN_LIST, help="domains whose messages stay in the queue")
-    hosts_treat_as_local = option(DOMAIN_LIST, help="hosts that count as this one in MX records")
     local_scan_path = option(STRING, help="module of local_scan()", no_effect=NO_SCANNING)
     local_scan_timeout = option(TIME, 300, help="time-out of local_scan()", no_effect=NO_SCANNING)
-    max_username_length = option(INTEGER, 0, help="longest user name that is looked up")
+    max_username_length = option(
+        INTEGER, 0, help="longest user name that is looked up", no_effect=UNUSED
+    )
     move_frozen_messages = option(
         BOOLEAN, False, help="move frozen messages to another folder", no_effect=OWN_SPOOL
     )
@@ -79,7 +79,9 @@ class DeliveryOptions(OptionSet):
         no_effect=OWN_PROCESSES,
     )
     queue_only = option(BOOLEAN, False, help="only queue, deliver nothing at once")
-    queue_only_load = option(FIXED, help="system load above which messages are only queued")
+    queue_only_load = option(
+        FIXED, help="system load above which messages are only queued", no_effect=OWN_PROCESSES
+    )
     queue_only_load_latch = option(
         BOOLEAN, True, help="decide queue_only_load once for a connection", no_effect=OWN_PROCESSES
     )
@@ -90,7 +92,6 @@ class DeliveryOptions(OptionSet):
         BOOLEAN, False, help="deliver in the order of arrival", no_effect=OWN_PROCESSES
     )
     queue_run_max = option(EXPANDED, "5", help="queue runs at a time", no_effect=OWN_PROCESSES)
-    queue_smtp_domains = option(DOMAIN_LIST, help="domains that are routed at once and sent later")
     remote_max_parallel = option(INTEGER, 2, help="parallel remote deliveries of one message")
     remote_sort_domains = option(
         DOMAIN_LIST, help="order of the remote deliveries of one message", no_effect=OWN_PROCESSES

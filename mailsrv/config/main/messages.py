@@ -47,7 +47,6 @@ class MessageOptions(OptionSet):
     allow_domain_literals = option(
         BOOLEAN, False, help="take addresses of the form user@[192.0.2.1]"
     )
-    bounce_message_file = option(EXPANDED, help="file of the texts of bounces")
     bounce_message_text = option(STRING, help="text that is added to bounces")
     bounce_return_body = option(BOOLEAN, True, help="return the body in bounces")
     bounce_return_linesize_limit = option(
@@ -197,4 +196,3 @@ class MessageOptions(OptionSet):
     uucp_from_sender = option(
         EXPANDED, "$1", help="sender in a From line before the header", no_effect=NO_LOCAL_INPUT
     )
-    warn_message_file = option(EXPANDED, help="file of the texts of delay warnings")

@@ -6,6 +6,7 @@ NO_SCANNING = "there is no content scanning here; the ACL conditions that need i
 NO_DKIM = "there is no DKIM, SPF or DMARC here; the ACL conditions that need it are refused"
 NO_LOOKUP = "the lookup type that reads it is not built"
 NO_TLS_FEATURE = "this feature of TLS is not built; connections work without it"
+NO_ADMINISTRATORS = "commands are for root and the server's own user"
 OWN_PROCESSES = "mailsrv has its own processes and schedule"
 UNUSED = "nothing in mailsrv needs it"
 NO_IDENT = "clients are asked for no ident, as with Exim's own default"

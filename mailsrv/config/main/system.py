@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mailsrv.config.main.reasons import (
+    NO_ADMINISTRATORS,
     NO_LOCAL_INPUT,
     NO_LOOKUP,
     NO_SCANNING,
@@ -25,21 +26,33 @@ from mailsrv.config.types import (
 )
 
 
+_FULL_LOG = "mail goes on when the logs' disk is full; lines that are lost go to standard error"
+
+
 class SystemOptions(OptionSet):
     """Files, users, logs and the machine (chapter 14)."""
 
     add_environment = option(STRING, help="variables that are set in the environment")
-    admin_groups = option(GROUP_LIST, help="groups whose members are administrators")
+    admin_groups = option(
+        GROUP_LIST, help="groups whose members are administrators", no_effect=NO_ADMINISTRATORS
+    )
     av_scanner = option(
         EXPANDED, "sophie:/var/run/sophie", help="virus scanner", no_effect=NO_SCANNING
     )
     bi_command = option(STRING, help="command of -bi", no_effect=UNUSED)
-    check_log_inodes = option(INTEGER, 100, help="free inodes that the log's disk must have")
-    check_log_space = option(KINT, 10485760, help="free octets that the log's disk must have")
+    check_log_inodes = option(
+        INTEGER, 100, help="free inodes that the log's disk must have", no_effect=_FULL_LOG
+    )
+    check_log_space = option(
+        KINT, 10485760, help="free octets that the log's disk must have", no_effect=_FULL_LOG
+    )
     check_spool_inodes = option(INTEGER, 100, help="free inodes that the spool's disk must have")
     check_spool_space = option(KINT, 10485760, help="free octets that the spool's disk must have")
     commandline_checks_require_admin = option(
-        BOOLEAN, False, help="only administrators may use -be and -bt"
+        BOOLEAN,
+        False,
+        help="only administrators may use -be and -bt",
+        no_effect=NO_ADMINISTRATORS,
     )
     debug_store = option(BOOLEAN, False, help="check the memory management", no_effect=UNUSED)
     exim_group = option(GROUP, help="group that the server runs as; by default that of exim_user")
@@ -58,11 +71,12 @@ class SystemOptions(OptionSet):
     ldap_require_cert = option(STRING, help="how LDAP servers are verified", no_effect=NO_LOOKUP)
     ldap_start_tls = option(BOOLEAN, False, help="use STARTTLS with LDAP", no_effect=NO_LOOKUP)
     ldap_version = option(INTEGER, -1, help="version of LDAP", no_effect=NO_LOOKUP)
-    log_file_path = option(EXPANDED, "/var/log/mailsrv/%slog", help="log files, or syslog")
+    log_file_path = option(EXPANDED, "$spool_directory/log/%slog", help="log files, or syslog")
+    log_json = option(BOOLEAN, False, help="write each event as JSON, too", ours=True)
     log_selector = option(STRING, help="what is logged besides the usual")
     log_timezone = option(BOOLEAN, False, help="write the time zone in the log")
     lookup_open_max = option(INTEGER, 25, help="files that lookups keep open", no_effect=UNUSED)
-    message_logs = option(BOOLEAN, True, help="write a log for each message", no_effect=OWN_SPOOL)
+    message_logs = option(BOOLEAN, True, help="keep a log for each message while it is queued")
     mysql_servers = option(STRING, help="MySQL servers", no_effect=NO_LOOKUP)
     notifier_socket = option(
         EXPANDED,
@@ -79,13 +93,20 @@ class SystemOptions(OptionSet):
     process_log_path = option(
         STRING, help="file in which exiwhat finds the processes", no_effect=OWN_PROCESSES
     )
-    prod_requires_admin = option(BOOLEAN, True, help="only administrators may start deliveries")
-    queue_list_requires_admin = option(BOOLEAN, True, help="only administrators may list the queue")
+    prod_requires_admin = option(
+        BOOLEAN,
+        True,
+        help="only administrators may start deliveries",
+        no_effect=NO_ADMINISTRATORS,
+    )
+    queue_list_requires_admin = option(
+        BOOLEAN,
+        True,
+        help="only administrators may list the queue",
+        no_effect=NO_ADMINISTRATORS,
+    )
     slow_lookup_log = option(
         INTEGER, 0, help="milliseconds from which on a lookup is logged", no_effect=UNUSED
-    )
-    smtp_check_spool_space = option(
-        BOOLEAN, True, help="check the space for the size that MAIL declares"
     )
     spamd_address = option(EXPANDED, "127.0.0.1 783", help="SpamAssassin", no_effect=NO_SCANNING)
     split_spool_directory = option(

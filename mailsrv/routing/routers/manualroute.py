@@ -192,7 +192,7 @@ class Manualroute(Router):
         if item.mx:
             raise TemporaryFailure(reason=f"{item.name}/MX is known to Exim, not to mailsrv")
         try:
-            found = item.literal or await context.facilities.resolver.addresses(item.name)
+            found = await context.facilities.resolver.addresses(item.name)
         except TemporaryFailure as failure:
             if self.pass_on_timeout:
                 raise _Found(Passed()) from None

@@ -147,7 +147,7 @@ class Smtp(Transport):
         return found
 
     async def _addresses(self, batch: Batch, item: HostItem) -> list[Host]:
-        addresses = item.literal or await batch.facilities.resolver.addresses(item.name)
+        addresses = await batch.facilities.resolver.addresses(item.name)
         if not self.allow_localhost and any(map(batch.facilities.is_local, addresses)):
             raise TemporaryFailure(reason=f"{item.name} is the local host: see allow_localhost")
         return [Host(item.name, address, item.port) for address in addresses]

@@ -1,0 +1,193 @@
+"""What is mended in the header of a submitted message (specification 48.1, 48.3, 48.8 to 48.16).
+
+Pure functions: the header is a list of :class:`Header`, each function returns a
+new one.  The order of what is added is Exim's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from mailsrv.expansion.mailboxes import addresses_of
+from mailsrv.mail import address as addresses
+from mailsrv.mail.header import Header
+from mailsrv.mail.message import Submission
+
+_PLAIN_PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ \t-]*", re.ASCII)
+_NOT_IN_DOMAIN = re.compile(r"[^A-Za-z0-9.-]", re.ASCII)
+_NOT_IN_LOCAL_PART = re.compile(r"[^A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]", re.ASCII)
+_TOKEN = re.compile(
+    r'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<comment>\((?:[^()\\]|\\.)*\))|(?P<angle><[^<>]*>)'
+    r'|(?P<end>[,;:])|(?P<space>[ \t\r\n]+)|(?P<word>[^",;:<>() \t\r\n]+)',
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitter:
+    """What the configuration and the session say of a submission.
+
+    ``prefixes`` and ``suffixes`` are local_from_prefix and local_from_suffix;
+    ``message_id`` is the Message-ID that is added if there is none.
+    """
+
+    authenticated_id: str
+    qualify_domain: str
+    message_id: str
+    prefixes: str = ""
+    suffixes: str = ""
+
+
+def message_id(id: str, domain: str, text: str = "") -> str:
+    """A Message-ID of our own (48.12); ``text`` is the expanded message_id_header_text.
+
+    What an address cannot have becomes a hyphen.
+    """
+    more = f".{_NOT_IN_LOCAL_PART.sub('-', text)}" if text else ""
+    return f"<E{id}{more}@{_NOT_IN_DOMAIN.sub('-', domain)}>"
+
+
+def author_address(submission: Submission, submitter: Submitter) -> str:
+    """The address of an authenticated submitter (48.11, 48.16); "" without authentication."""
+    name = submitter.authenticated_id
+    if not name or submission.domain == "":
+        return name
+    domain = submitter.qualify_domain if submission.domain is None else submission.domain
+    return f"{name}@{domain}"
+
+
+def with_name(name: str, address: str) -> str:
+    """An address as a field shows it, with the submitter's full name if there is one."""
+    if not name:
+        return address
+    name = name.replace("\r", " ").replace("\n", " ")
+    if not _PLAIN_PHRASE.fullmatch(name):
+        name = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{name} <{address}>"
+
+
+def submitted(
+    headers: Sequence[Header],
+    sender: str,
+    submission: Submission,
+    submitter: Submitter,
+    when: float,
+) -> tuple[list[Header], str]:
+    """Fix up a message in submission mode; return the header and the envelope's sender.
+
+    Adds a missing ``Message-ID:``, ``From:`` and ``Date:``; unless
+    ``sender_retain``, replaces ``Sender:``, and forces the sender of the
+    envelope to the authenticated address (48.1).  The null sender stays.
+    """
+    result = list(headers)
+    names = {header.name.lower() for header in result}
+    resent = "Resent-" if any(name.startswith("resent-") for name in names) else ""
+    author = author_address(submission, submitter)
+    on_top: list[Header] = []
+    add = on_top.append if resent else result.append
+    if not submission.sender_retain:
+        gone = ("sender", "resent-sender") if resent else ("sender",)
+        result[:] = [header for header in result if header.name.lower() not in gone]
+    date = Header(f"{resent}Date: {formatdate(when, localtime=True)}")
+    has_date = f"{resent}date" in names
+    if resent and not has_date:
+        add(date)
+    if not {"message-id", "resent-message-id"} & names:
+        add(Header(f"{resent}Message-Id: {submitter.message_id}"))
+    if f"{resent}from" not in names and (sender or author):
+        result.append(Header(f"{resent}From: {with_name(submission.name, sender or author)}"))
+    if author and not submission.sender_retain:
+        shown = next((h for h in result if h.called(f"{resent}From")), None)
+        if shown is None or not _is_from(author, shown, submitter):
+            result.append(Header(f"{resent}Sender: {with_name(submission.name, author)}"))
+        sender = sender and author
+    if not resent and not has_date:
+        add(date)
+    return on_top + result, sender
+
+
+def _is_from(author: str, shown: Header, submitter: Submitter) -> bool:
+    """Tell whether From: is the author alone, with affixes that local_from_… allow."""
+    found = addresses_of(shown.value)
+    if len(found) != 1:
+        return False
+    if found[0].lower() == author.lower():
+        return True
+    local_part, domain = addresses.split(author.lower())
+    theirs, their_domain = addresses.split(found[0].lower())
+    pattern = f"{_affix(submitter.prefixes)}{re.escape(local_part)}{_affix(submitter.suffixes)}"
+    return domain == their_domain and re.fullmatch(pattern, theirs) is not None
+
+
+def _affix(items: str) -> str:
+    """The pattern of an optional affix: a list in which ``*`` stands for any text."""
+    words = [word.strip(" ").lower() for word in items.split(":")]
+    patterns = [".*".join(map(re.escape, word.split("*"))) for word in words if word]
+    return f"(?:{'|'.join(patterns)})?"
+
+
+# --- addresses without a domain ------------------------------------------------
+
+_SENDERS = frozenset(("from", "sender", "reply-to"))
+_RECIPIENTS = frozenset(("to", "cc", "bcc"))
+
+
+def qualified(
+    headers: Iterable[Header], sender_domain: str, recipient_domain: str
+) -> list[Header]:
+    """Add a domain to addresses in the header that have none (48.3); "" leaves them alone."""
+    result = []
+    for header in headers:
+        name = header.name.lower().removeprefix("resent-")
+        domain = ""
+        if name in _SENDERS:
+            domain = sender_domain
+        elif name in _RECIPIENTS:
+            domain = recipient_domain
+        if domain:
+            before, colon, value = header.text.partition(":")
+            header = Header(f"{before}{colon}{_qualify(value, domain)}")
+        result.append(header)
+    return result
+
+
+def _qualify(value: str, domain: str) -> str:
+    """Qualify the addresses of a field; one that cannot be understood is left as it is."""
+    done: list[str] = []
+    address: list[tuple[str, str]] = []  # kind and text of tokens since the last separator
+    position = 0
+    while position < len(value):
+        token = _TOKEN.match(value, position)
+        if token is None:
+            return value
+        position = token.end()
+        if token.lastgroup != "end":
+            address.append((token.lastgroup or "", token[0]))
+            continue
+        # What stands before a colon is the name of a group.
+        done.append(_joined(address) if token[0] == ":" else _completed(address, domain))
+        done.append(token[0])
+        address = []
+    return "".join(done) + _completed(address, domain)
+
+
+def _joined(tokens: Iterable[tuple[str, str]]) -> str:
+    return "".join(text for _, text in tokens)
+
+
+def _completed(tokens: list[tuple[str, str]], domain: str) -> str:
+    """One address, with the domain behind its local part if it had none."""
+    places = [place for place, (kind, _) in enumerate(tokens) if kind not in ("space", "comment")]
+    angles = [place for place in places if tokens[place][0] == "angle"]
+    if angles:
+        inner = tokens[angles[-1]][1][1:-1]
+        if inner.strip(" \t\r\n") and "@" not in inner:
+            tokens[angles[-1]] = ("angle", f"<{inner.strip()}@{domain}>")
+    elif len(places) == 1:
+        kind, text = tokens[places[0]]
+        if kind == "quoted" or "@" not in text:
+            tokens[places[0]] = (kind, f"{text}@{domain}")
+    return _joined(tokens)
