@@ -422,6 +422,24 @@ class IQueueControl(Protocol):
         :raises TemporaryFailure: the spool fails.
         """
 
+    async def freeze(self, id: str) -> bool | None:
+        """Stop attempts (``-Mf``); False: frozen already, None: no such message.
+
+        :raises Locked: as :meth:`remove`.
+        """
+
+    async def thaw(self, id: str) -> bool | None:
+        """Let a frozen message be attempted (``-Mt``); False: it is not frozen; as :meth:`freeze`.
+
+        :raises Locked: as :meth:`remove`.
+        """
+
+    async def give_up(self, id: str) -> bool:
+        """Bounce a message (``-Mg``); False if there is none.
+
+        :raises Locked: as :meth:`remove`.
+        """
+
     async def run_now(
         self, ids: Iterable[str] | None = None, *, force: bool = False, frozen: bool = False
     ) -> int:

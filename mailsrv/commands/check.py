@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
+from mailsrv import __version__
 from mailsrv.commands.terminal import say
 from mailsrv.config.main import FIXED_NEVER_USERS
 from mailsrv.config.model import Configuration
 from mailsrv.config.registry import built_in, module_names
 
 
-def mailsrv_version() -> str:
-    """The version of the installed package; "unknown" in a bare checkout."""
-    try:
-        return version("mailsrv")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def main(configuration: Configuration) -> int:
     """Print the version and the name of the file, warnings to the standard error; returns 0."""
-    print(f"mailsrv version {mailsrv_version()}, for configurations of Exim 4.96")
+    print(f"mailsrv version {__version__}, for configurations of Exim 4.96")
     print(f"Python {sys.version.split()[0]}")
     print(f"Lookups (built-in): {' '.join(module_names('mailsrv.lookup'))}")
     for kind in ("authenticator", "router", "transport"):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mailsrv import __version__
 from mailsrv.commands.terminal import octets, say
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigErrors
@@ -83,9 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(HELP)
         return 0
     if invocation.action == "version":
-        from mailsrv.commands.check import mailsrv_version
-
-        print(f"mailsrv {mailsrv_version()}")
+        print(f"mailsrv {__version__}")
         return 0
     from mailsrv.config.read import read
 

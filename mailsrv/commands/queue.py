@@ -1,4 +1,4 @@
-"""The queue's commands: ``-bp`` and its kin, ``-Mvh -Mvb -Mvl -Mrm``, ``-q`` (chapter 5.2).
+"""The queue's commands: ``-bp`` and its kin, ``-M`` and its kin, ``-q`` (chapter 5.2).
 
 A running server is asked through its control socket, every worker of it;
 listings are merged, the oldest message first.  A spool that no server has open
@@ -24,7 +24,7 @@ from mailsrv.commands.control import (
 )
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError
-from mailsrv.interfaces import QueueEntry
+from mailsrv.interfaces import IMailLog, QueueEntry
 from mailsrv.service.environment import spool_directory
 from mailsrv.service.requests import (
     Answer,
@@ -33,6 +33,8 @@ from mailsrv.service.requests import (
     is_message_id,
     unpack_entry,
 )
+
+MakeLog = Callable[[Any], IMailLog]  # from a clock
 
 _HOSTILE = re.compile(r"[^\x20-\x7e]")
 _HOSTILE_TEXT = re.compile(r"[^\x20-\x7e\n\t]")
@@ -43,6 +45,11 @@ _RUNS = {
     "-qf": {"force": True},
     "-qff": {"force": True, "frozen": True},
     "-M": {"force": True, "frozen": True},
+}
+_CHANGES = {  # what is asked, and what is printed if it was done, and if it was so already
+    "-Mf": ("freeze", "is now frozen", "is already frozen"),
+    "-Mt": ("thaw", "is no longer frozen", "is not frozen"),
+    "-Mg": ("give_up", "has been given up", ""),
 }
 _MISSING = {
     "-Mvh": "Failed to open input file for {}-H: No such file or directory",
@@ -64,11 +71,14 @@ class Asked(Protocol):
 class OpenedSpool:
     """A spool that this command has opened, because no server runs.
 
+    ``make_log`` opens the log that is told of removals.
+
     :raises ControlError: it is locked or cannot be read.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, make_log: MakeLog | None = None) -> None:
         self._folder = folder
+        self._make_log = make_log
 
     def ask(self, do: str, **values: Any) -> Iterator[Answer]:
         """Answer one request; the spool is open for its length."""
@@ -83,7 +93,8 @@ class OpenedSpool:
             except SpoolError as error:
                 raise ControlError(str(error)) from error
             try:
-                async for piece in Requests(spool, None).answer({"do": do, **values}):
+                log = None if self._make_log is None else self._make_log(reactor)
+                async for piece in Requests(spool, None, log).answer({"do": do, **values}):
                     answers.append(piece)  # noqa: PERF401  (a reactor has to run between them)
             finally:
                 await spool.close()
@@ -132,7 +143,14 @@ def main(configuration: Configuration, action: str, arguments: list[str]) -> int
     except ConfigError as error:
         _complain(f"mailsrv: {error}")
         return 1
-    return carry_out(folder, action, arguments)
+
+    def make_log(clock: Any) -> IMailLog:
+        from mailsrv.logs.log import MailLog
+        from mailsrv.service.environment import log_settings
+
+        return MailLog(log_settings(configuration), clock)
+
+    return carry_out(folder, action, arguments, make_log=make_log)
 
 
 def carry_out(
@@ -142,13 +160,14 @@ def carry_out(
     *,
     out: BinaryIO | None = None,
     now: Callable[[], float] = time.time,
+    make_log: MakeLog | None = None,
 ) -> int:
     """Carry out a command on the spools of the workers in ``folder``; return its exit status.
 
     ``action`` is the option as given, such as ``-bp`` or ``-Mrm``; ``arguments``
     are message ids.
     """
-    command = _Command(action, out or sys.stdout.buffer, now)
+    command = _Command(action, out or sys.stdout.buffer, now, make_log)
     try:
         return command.run(folder, arguments)
     except (ControlError, BadRequest) as error:
@@ -170,7 +189,14 @@ def _safe(text: str) -> str:
 class _Command:
     """One command: what it asks, and what it prints."""
 
-    def __init__(self, action: str, out: BinaryIO, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        action: str,
+        out: BinaryIO,
+        now: Callable[[], float],
+        make_log: MakeLog | None,
+    ) -> None:
+        self._make_log = make_log
         self._action = action
         self._out = out
         self._now = now
@@ -182,7 +208,8 @@ class _Command:
                 option = f"after {self._action} option"
                 raise ControlError(f"malformed message id {id} {option}")
         with ExitStack() as stack:
-            workers = [open_worker(folder) for folder in worker_folders(spool_directory)]
+            folders = worker_folders(spool_directory)
+            workers = [open_worker(folder, self._make_log) for folder in folders]
             for worker in workers:
                 stack.callback(worker.close)
             try:
@@ -204,6 +231,8 @@ class _Command:
             return self._view(workers, ids[0])
         if self._action == "-Mrm":
             return max(self._remove(workers, id) for id in ids)
+        if self._action in _CHANGES:
+            return max(self._change(workers, id) for id in ids)
         raise ControlError(f"unknown queue command {self._action}")
 
     def _print(self, line: str) -> None:
@@ -252,6 +281,16 @@ class _Command:
         self._print(f"Message {id} {what}")
         return 0 if removed else 1
 
+    def _change(self, workers: list[Asked], id: str) -> int:
+        do, done, already = _CHANGES[self._action]
+        for worker in workers:
+            for piece in worker.ask(do, message=id):
+                if piece["changed"] is not None:
+                    self._print(f"Message {id} {done if piece['changed'] else already}")
+                    return 0 if piece["changed"] else 1
+        self._print(f"Spool data file for {id} does not exist")
+        return 1
+
     def _run(self, workers: list[Asked], ids: list[str]) -> int:
         if not workers:
             raise ControlError("no server is running: deliveries begin when it is started")
@@ -261,12 +300,12 @@ class _Command:
         return 0
 
 
-def open_worker(folder: str) -> Asked:
+def open_worker(folder: str, make_log: MakeLog | None = None) -> Asked:
     """Return the worker's server if it runs, else its spool."""
     try:
         return Control(socket_path(folder))
     except NotRunning:
-        return OpenedSpool(folder)
+        return OpenedSpool(folder, make_log)
 
 
 def _entries(worker: Asked) -> Iterator[QueueEntry]:

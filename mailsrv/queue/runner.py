@@ -230,12 +230,12 @@ class QueueRunner:
             self._release(id)
         return True
 
-    async def freeze(self, id: str) -> bool:
-        """Stop attempts until it is thawed (``-Mf``).  :raises Locked: as :meth:`remove`."""
+    async def freeze(self, id: str) -> bool | None:
+        """See :meth:`IQueueControl.freeze`."""
         return await self._set_frozen(id, self._clock.seconds(), "frozen by administrator")
 
-    async def thaw(self, id: str) -> bool:
-        """Let a frozen message be attempted again (``-Mt``).  :raises Locked: as :meth:`remove`."""
+    async def thaw(self, id: str) -> bool | None:
+        """See :meth:`IQueueControl.thaw`."""
         return await self._set_frozen(id, 0.0, "unfrozen by administrator")
 
     async def give_up(self, id: str, reason: str = "delivery cancelled by administrator") -> bool:
@@ -254,11 +254,13 @@ class QueueRunner:
             self._release(id)
         return True
 
-    async def _set_frozen(self, id: str, at: float, words: str) -> bool:
+    async def _set_frozen(self, id: str, at: float, words: str) -> bool | None:
         message = await self._claimed(id)
         if message is None:
-            return False
+            return None
         try:
+            if (message.frozen_at > 0) == (at > 0):
+                return False
             message.frozen_at = at
             await self._spool.update(message, self._clock.seconds())
             self._log.main(words, id)

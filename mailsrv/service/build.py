@@ -27,7 +27,7 @@ from mailsrv.expansion.regex import compile_regex
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template, compile_string
 from mailsrv.interfaces import AclPhase
-from mailsrv.logs.log import LogSettings, MailLog
+from mailsrv.logs.log import MailLog
 from mailsrv.lookup import registry
 from mailsrv.mail.msgid import MessageIds
 from mailsrv.net.hosts import is_own_address
@@ -40,7 +40,7 @@ from mailsrv.routing.route import Routing
 from mailsrv.routing.router import Router
 from mailsrv.routing.verify import Verifier
 from mailsrv.service.control import ControlFactory, listen
-from mailsrv.service.environment import make_services, set_environment
+from mailsrv.service.environment import log_settings, make_services, set_environment
 from mailsrv.service.observer import PanicObserver
 from mailsrv.service.prepare import Prepared
 from mailsrv.service.reports import report_options
@@ -72,7 +72,7 @@ class Core:
         }
         self.reactor = reactor
         set_environment(main)
-        self.log = MailLog(log_settings(configuration, prepared), reactor)
+        self.log = MailLog(log_settings(configuration), reactor)
         self.pools = {
             name: Threads(reactor, name, workers=workers)
             for name, workers in (("lookups", 4), ("deliveries", 16), ("hints", 1), ("users", 2))
@@ -230,21 +230,6 @@ class Core:
 def routers_of(configuration: Configuration) -> list[Router]:
     """Return the routers of a configuration, in their order."""
     return [each for each in configuration.routers if isinstance(each, Router)]
-
-
-def log_settings(configuration: Configuration, prepared: Prepared) -> LogSettings:
-    """Return what the logs want to know of the main options."""
-    main = configuration.main
-    taken = {
-        name: getattr(main, name)
-        for name in LogSettings.__dataclass_fields__
-        if getattr(main, name, None) is not None
-    }
-    taken.update(
-        spool_directory=prepared.spool_directory,
-        log_file_path=prepared.log_file_path,
-    )
-    return LogSettings(**taken)
 
 
 class Server:

@@ -20,6 +20,7 @@ from mailsrv.expansion.regex import compile_regex
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import IClock, IResolver
+from mailsrv.logs.log import LogSettings
 
 
 class WallClock:
@@ -130,6 +131,29 @@ def spool_directory(configuration: Configuration) -> str:
     """
     services = make_services(configuration, WallClock(), lambda name: None)
     return at_start(configuration.main.spool_directory, services, "spool_directory")
+
+
+def log_settings(configuration: Configuration) -> LogSettings:
+    """Return what the logs want to know of a configuration.
+
+    Files that root makes belong to the server's user.
+
+    :raises ConfigError: a path cannot be expanded.
+    """
+    main = configuration.main
+    services = make_services(configuration, WallClock(), lambda name: None)
+    taken = {
+        name: getattr(main, name)
+        for name in LogSettings.__dataclass_fields__
+        if getattr(main, name, None) is not None
+    }
+    for name in ("spool_directory", "log_file_path"):
+        taken[name] = at_start(getattr(main, name), services, name)
+    user, group = main.exim_user, main.exim_group
+    if user is not None and user.uid is not None:
+        gid = -1 if group is None or group.gid is None else group.gid
+        taken["owner"] = (user.uid, gid)
+    return LogSettings(**taken)
 
 
 def make_services(

@@ -1,7 +1,7 @@
 """The requests of the control socket, and their answers, without the socket (design, decision 11).
 
 A request and each piece of its answer is one JSON object.  A request has
-``do`` (list, count, headers, body, log, remove, run) and, for one message,
+``do`` (list, count, headers, body, log, remove, freeze, thaw, give_up, run) and, for one message,
 ``message``.  The last piece of an answer has ``done`` or ``error``; listings
 and bodies come in pages, so that neither side holds more than a page.
 
@@ -11,11 +11,11 @@ The same code answers a command that opened the spool itself.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 from mailsrv.errors import MailFailure
-from mailsrv.interfaces import IQueueControl, ISpool, QueueEntry
+from mailsrv.interfaces import IMailLog, IQueueControl, ISpool, QueueEntry
 from mailsrv.service.spoolform import header_file
 
 # Octets of a request's line.
@@ -28,6 +28,7 @@ SOCKET = "control"
 
 _ID = re.compile(r"[0-9A-Za-z]{6}-[0-9A-Za-z]{6}-[0-9A-Za-z]{2}")
 
+T = TypeVar("T")
 Request = dict[str, Any]
 Answer = dict[str, Any]
 
@@ -64,11 +65,17 @@ def unpack_entry(packed: list[Any]) -> QueueEntry:
 
 
 class Requests:
-    """Answers requests about one spool; ``queue`` is None where no server runs."""
+    """Answers requests about one spool; ``queue`` is None where no server runs.
 
-    def __init__(self, spool: ISpool, queue: IQueueControl | None) -> None:
+    ``log`` is told of what is removed there.
+    """
+
+    def __init__(
+        self, spool: ISpool, queue: IQueueControl | None, log: IMailLog | None = None
+    ) -> None:
         self._spool = spool
         self._queue = queue
+        self._log_of_removal = log
         self._answers: dict[str, Callable[[Request], AsyncIterator[Answer]]] = {
             "list": self._list,
             "count": self._count,
@@ -76,6 +83,9 @@ class Requests:
             "body": self._body,
             "log": self._log,
             "remove": self._remove,
+            "freeze": self._freeze,
+            "thaw": self._thaw,
+            "give_up": self._give_up,
             "run": self._run,
         }
 
@@ -133,31 +143,55 @@ class Requests:
     async def _remove(self, request: Request) -> AsyncIterator[Answer]:
         id = _message_id(request)
         if self._queue is not None:
-            yield {"removed": await self._removed(self._queue, id)}
+            yield {"removed": await _unlocked(id, self._queue.remove(id))}
             return
-        known = await self._spool.load(id) is not None
+        message = await self._spool.load(id)
         await self._spool.remove(id)
-        yield {"removed": known}
+        if message is not None and self._log_of_removal is not None:
+            self._log_of_removal.main("removed by administrator", id)
+            self._log_of_removal.completed(message)
+        yield {"removed": message is not None}
 
-    @staticmethod
-    async def _removed(queue: IQueueControl, id: str) -> bool:
-        from mailsrv.queue.runner import Locked  # here: commands need not load the runner
+    async def _freeze(self, request: Request) -> AsyncIterator[Answer]:
+        id = _message_id(request)
+        yield {"changed": await _unlocked(id, self._server().freeze(id))}
 
-        try:
-            return await queue.remove(id)
-        except Locked:
-            raise BadRequest(f"Message {id} is locked") from None
+    async def _thaw(self, request: Request) -> AsyncIterator[Answer]:
+        id = _message_id(request)
+        yield {"changed": await _unlocked(id, self._server().thaw(id))}
+
+    async def _give_up(self, request: Request) -> AsyncIterator[Answer]:
+        id = _message_id(request)
+        found = await _unlocked(id, self._server().give_up(id))
+        yield {"changed": True if found else None}
+
+    def _server(self) -> IQueueControl:
+        if self._queue is None:
+            raise BadRequest("no server is running")
+        return self._queue
 
     async def _run(self, request: Request) -> AsyncIterator[Answer]:
-        if self._queue is None:
-            raise BadRequest("no server is running: deliveries begin when it is started")
+        queue = self._server()
         ids = request.get("messages") or None
         if ids is not None and not (
             isinstance(ids, list) and all(isinstance(id, str) and is_message_id(id) for id in ids)
         ):
             raise BadRequest("malformed message id")
         force, frozen = bool(request.get("force")), bool(request.get("frozen"))
-        yield {"count": await self._queue.run_now(ids, force=force, frozen=frozen)}
+        yield {"count": await queue.run_now(ids, force=force, frozen=frozen)}
+
+
+async def _unlocked(id: str, change: Awaitable[T]) -> T:
+    """Wait for a change of a message.
+
+    :raises BadRequest: it is being delivered.
+    """
+    from mailsrv.queue.runner import Locked  # here: commands need not load the runner
+
+    try:
+        return await change
+    except Locked:
+        raise BadRequest(f"Message {id} is locked") from None
 
 
 def _message_id(request: Request) -> str:

@@ -91,8 +91,8 @@ def without_excess_brackets(argument: str) -> str:
     found = _EXCESS.match(argument)
     if found is None:
         return argument
-    closing = ">" * len(found[1])
-    return "<" + argument[found.end() :].replace(closing, ">", 1)
+    before, closing, after = argument[found.end() :].partition(">" * len(found[1]))
+    return f"<{before}>{after}" if closing else argument
 
 
 def without_final_dot(argument: str) -> str:
@@ -180,7 +180,8 @@ def _wrong_mailbox(argument: str, at: int, bracket: bool) -> str:
         domain = _ONE_DOMAIN.match(argument, at + 1)
         if domain is None and argument.startswith("[", at + 1):
             return "malformed domain literal"
-        if domain is None or argument.startswith(".", domain.end()):
+        dot = domain is not None and argument.startswith(".", domain.end())
+        if domain is None or (dot and not domain[0].startswith("[")):
             return "domain missing or malformed"
         at = _skip(argument, domain.end())
     elif at < len(argument) and argument[at] != ">":

@@ -76,7 +76,7 @@ class CommandTests(SynchronousTestCase):
         self.errors = io.StringIO()
         with (
             mock.patch.object(queue, "worker_folders", lambda directory: folders),
-            mock.patch.object(queue, "open_worker", lambda folder: workers[int(folder)]),
+            mock.patch.object(queue, "open_worker", lambda folder, log: workers[int(folder)]),
             mock.patch("sys.stderr", self.errors),
         ):
             status = queue.carry_out(

@@ -33,7 +33,7 @@ class DialogueTests(SynchronousTestCase):
             ("DATA", "503 valid RCPT command must precede DATA"),
             ("MAIL", "500 unrecognized command"),
             ("MAIL FROM:", "501 MAIL must have an address operand"),
-            ("MAIL FROM:<a@b> SIZE=1", "501 <a@b> SIZE=1: malformed address: SIZE=1 may not follow <a@b>"),  # noqa: E501
+            ("MAIL FROM:<a@b> SIZE=1", "501 <a@b> SIZE=1: malformed address: SIZE=1 may not follow <a@b> "),  # noqa: E501
             ("STARTTLS", "503 STARTTLS command used when not advertised"),
             ("AUTH PLAIN", "503 AUTH command used when not advertised"),
             ("DATA foo", "501 unexpected argument data"),
