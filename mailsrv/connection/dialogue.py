@@ -5,8 +5,8 @@ coroutines wait for nothing but policy, authentication and spool, so that most
 run to their end without a Deferred.  It knows no transport: it acts on an
 :class:`IChannel`.  Each other file of the folder has its commands: the connection's
 beginning in ``greeting.py``, HELO and STARTTLS in ``hello.py``, MAIL and RCPT in
-``envelope.py``, AUTH in ``login.py``, DATA and BDAT in ``content.py``, the message
-itself in ``reception.py``.
+``envelope.py``, AUTH in ``login.py``, VRFY and its like in
+``questions.py``, DATA and BDAT in ``content.py``, the message itself in ``reception.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import CancelledError
 
-from mailsrv.connection import content, envelope, hello, login, wording
+from mailsrv.connection import content, envelope, hello, login, questions, wording
 from mailsrv.connection.parts import IChannel, Parts
 from mailsrv.connection.reception import Reception
 from mailsrv.errors import MailFailure
@@ -378,34 +378,6 @@ class Dialogue:
         commands = ",".join(self._history)
         self.parts.log.main(f"no MAIL in SMTP connection from {self.host} C={commands}")
 
-    async def _question(self, command: Command) -> None:
-        """VRFY and EXPN: the ACL's answer."""
-        phase = AclPhase[command.verb]
-        if not command.argument:
-            self.say(501, "empty address" if phase is AclPhase.VRFY else "missing address")
-            return
-        verdict = await self.parts.policy.check(phase, self.connection, command.argument)
-        if verdict.accepted and verdict.status is None:
-            # What an address stands for is not told; that it is acceptable is.
-            self.say(252, "Cannot VRFY user; try RCPT TO to attempt delivery (or try finger)")
-        elif verdict.accepted:
-            assert verdict.status is not None, "the other case is above"
-            self.channel.write(from_status(verdict.status))
-        else:
-            self.refused(verdict, f"{command.verb} {command.argument[:256]}")
-
-    async def _etrn(self, command: Command) -> None:
-        if self.connection.transaction is not None:
-            self.protocol_error(503, "ETRN is not permitted inside a transaction")
-            return
-        if not command.argument:
-            self.say(501, "missing argument")
-            return
-        verdict = await self.parts.policy.check(AclPhase.ETRN, self.connection, command.argument)
-        if not self.refused(verdict, f"ETRN {command.argument[:256]}"):
-            # Each deferred delivery has its own time: there is no queue run to start.
-            self.say(458, "Unable to queue messages for this node")
-
     # --- the end ----------------------------------------------------------------
 
     async def lost(self, reason: str) -> None:
@@ -471,7 +443,7 @@ _HANDLERS: dict[str, Handler] = {
     "NOOP": Dialogue._noop,
     "HELP": Dialogue._help,
     "QUIT": Dialogue._quit,
-    "VRFY": Dialogue._question,
-    "EXPN": Dialogue._question,
-    "ETRN": Dialogue._etrn,
+    "VRFY": questions.vrfy,
+    "EXPN": questions.expn,
+    "ETRN": questions.etrn,
 }

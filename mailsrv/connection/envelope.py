@@ -25,9 +25,7 @@ async def mail(session: Dialogue, command: Command) -> None:
     if not connection.helo_seen and await parts.listed(
         parts.settings.hosts_require_helo, connection
     ):
-        parts.log.main(
-            f"rejected MAIL from {session.host}: no HELO/EHLO given", rejection=True
-        )
+        parts.log.main(f"rejected MAIL from {session.host}: no HELO/EHLO given", rejection=True)
         session.protocol_error(503, "HELO or EHLO required")
         return
     if connection.transaction is not None:
@@ -45,7 +43,7 @@ async def mail(session: Dialogue, command: Command) -> None:
     connection.submission, connection.queue_only = None, False
     connection.origin.authenticated_sender = ""
     try:
-        path = _path(session, command)
+        path = read_path(session, command)
         transaction.sender = await _sender(session, path)
         for name, value in path.parameters:
             _mail_parameter(session, transaction, name, value, path)
@@ -83,7 +81,7 @@ async def mail(session: Dialogue, command: Command) -> None:
         session.say(250, "OK")
 
 
-def _path(session: Dialogue, command: Command) -> Path:
+def read_path(session: Dialogue, command: Command) -> Path:
     """Read the argument of MAIL or RCPT as the options about addresses say."""
     argument: str = command.argument
     if session.parts.settings.strip_excess_angle_brackets:
@@ -127,7 +125,7 @@ async def _sender(session: Dialogue, path: Path) -> Tainted:
     if not address:
         return address
     _check_literal(session, path)
-    if "@" not in address:
+    if not path.qualified:
         listed = session.parts.listed
         settings = session.parts.settings
         if not await listed(settings.sender_unqualified_hosts, session.connection):
@@ -248,14 +246,8 @@ def _remember(session: Dialogue, transaction: Transaction, octets: bytes) -> Non
 
 
 async def _recipient(session: Dialogue, command: Command, transaction: Transaction) -> Recipient:
-    path = _path(session, command)
-    address = path.address
-    if not address:
-        raise SyntaxProblem(f"{path.shown}: missing or malformed local part")
-    _check_literal(session, path)
-    if "@" not in address:
-        address = await _qualified(session, path)
-    _check_octets(address, transaction.smtputf8)
+    path = read_path(session, command)
+    address = await recipient_address(session, path, utf8=transaction.smtputf8)
     notify: frozenset[str] = frozenset()
     orcpt = ""
     for name, value in path.parameters:
@@ -266,6 +258,21 @@ async def _recipient(session: Dialogue, command: Command, transaction: Transacti
         else:
             raise wire.unknown_parameter(path, name, value)
     return Recipient(address, notify, orcpt)
+
+
+async def recipient_address(session: Dialogue, path: Path, *, utf8: bool) -> Tainted:
+    """Return the address of a recipient, with its domain.
+
+    :raises SyntaxProblem: it is not acceptable here.
+    """
+    address = path.address
+    if not address:
+        raise SyntaxProblem(f"{path.shown}: missing or malformed local part")
+    _check_literal(session, path)
+    if not path.qualified:
+        address = await _qualified(session, path)
+    _check_octets(address, utf8)
+    return address
 
 
 async def _qualified(session: Dialogue, path: Path) -> Tainted:

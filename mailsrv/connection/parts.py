@@ -19,6 +19,7 @@ from mailsrv.interfaces import (
     IQueue,
     IResolver,
     ISpool,
+    IVerifier,
 )
 from mailsrv.mail.connection import Connection
 from mailsrv.wire.session import Input
@@ -71,6 +72,7 @@ class Parts:
     next_id: Callable[[], str]
     spool_directory: str = ""  # whose disk check_spool_space watches; "" = none
     resolver: IResolver | None = None
+    verifier: IVerifier | None = None  # VRFY asks it
     tls: IServerTls | None = None
     counts: IConnectionCounts = field(default_factory=ConnectionCounts)
     file_limit: int = 0  # connections that the process' open files allow; 0 = not known

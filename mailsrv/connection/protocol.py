@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mailsrv.connection.parts import Parts
 
 CLOSE_GRACE = 10.0  # seconds that a closing peer may take before the connection is aborted
+WORK_LIMIT = 900.0  # seconds that a command of ours may wait: a policy that hangs is given up
 PROGRESS = 65536  # octets of a message that must come in each smtp_receive_timeout
 
 
@@ -62,6 +63,7 @@ class SmtpProtocol(ESMTP):
         self._counts = (0, 0)
         self._timer: Any = None
         self._deadline: float | None = None
+        self._watched: Deferred[None] | None = None  # the work that the deadline is for
         self._progress = 0
         self._handshake: Any = None  # a context whose handshake is under way
         self._ended: list[Deferred[None]] = []
@@ -196,7 +198,9 @@ class SmtpProtocol(ESMTP):
         try:
             await greeting.greet(self.dialogue, *self._counts)
         except CancelledError:
-            raise
+            if self._lost:
+                raise
+            self.dialogue.end(reply(451, LOCAL_PROBLEM.text), "local-error")
         except MailFailure as failure:
             self.parts.log.main(f"connection from {self.dialogue.host} refused: {failure.reason}")
             self.dialogue.end(reply(451, LOCAL_PROBLEM.text), "local-error")
@@ -263,7 +267,7 @@ class SmtpProtocol(ESMTP):
 
     def _went_on(self, _: None, deferred: Deferred[None]) -> None:
         if self._pending is deferred:
-            self._pending = None
+            self._pending = self._watched = self._deadline = None
         self._pump()
 
     def _unexpected(self, failure: Failure) -> None:
@@ -324,13 +328,16 @@ class SmtpProtocol(ESMTP):
 
         A command has ``smtp_receive_timeout`` from the last reply on, however
         its octets drip; a message must bring PROGRESS octets in each such span.
-        The time that we need ourselves is not the client's.
+        The time that we need ourselves is not the client's; it has a bound of its own.
         """
         dialogue = self.dialogue
-        if dialogue is None or self._pending is not None:
-            self._deadline = None
+        if dialogue is None:
             return
-        now = self.factory.clock.seconds()
+        if self._pending is not None:
+            if self._watched is not self._pending:
+                self._watched = self._pending
+                self._expect(WORK_LIMIT)
+            return
         reception = dialogue.reception
         if reception is not None and self.input.in_message and self._deadline is not None:
             if reception.received - self._progress < PROGRESS and self._progress >= 0:
@@ -340,13 +347,18 @@ class SmtpProtocol(ESMTP):
             self._progress = reception.received
         elif self._deadline is not None and self.input.waiting:
             return
-        timeout = dialogue.receive_timeout
+        self._expect(dialogue.receive_timeout)
+
+    def _expect(self, timeout: float) -> None:
+        """Set the deadline; one timer serves them all, and looks again when it is early."""
         if timeout <= 0:
             self._deadline = None
             return
-        self._deadline = now + timeout
+        self._deadline = self.factory.clock.seconds() + timeout
         if self._timer is None:
             self._timer = self.factory.clock.callLater(timeout, self._on_timer)
+        elif self._timer.getTime() > self._deadline:
+            self._timer.reset(timeout)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -356,9 +368,23 @@ class SmtpProtocol(ESMTP):
         if left > 0:
             self._timer = self.factory.clock.callLater(left, self._on_timer)
             return
+        if self._pending is not None:
+            self._give_up_work(self._pending)
+            return
         self.dialogue.timed_out()
         self._flush()
         self._after()
+
+    def _give_up_work(self, work: Deferred[None]) -> None:
+        """A command waits too long: cancel it (451); if it waits even so, drop the connection."""
+        assert self.dialogue is not None, "its command waits"
+        self._expect(WORK_LIMIT)
+        if self.dialogue.storing:
+            return  # the spool answers for the message, and for its own bounds
+        self.parts.log.main(f"{self.dialogue.host}: gave up a command after {WORK_LIMIT:.0f}s")
+        work.cancel()
+        if self._pending is work:
+            self._abort()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -46,6 +46,7 @@ class Reception:
         self._last_chunk = not chunked
         self._silent = False  # the reply was given before the octets came
         self._ended = False
+        self._chunk_over = False
 
     @classmethod
     def swallowing(cls, session: Dialogue) -> Reception:
@@ -60,13 +61,16 @@ class Reception:
         self._chunk_size, self._last_chunk = size, last
 
     def fail(self, octets: bytes) -> None:
-        """Refuse the message with a reply, now if its end has come, else behind it."""
+        """Refuse the message: now if its end, or the chunk's, has come, else behind it."""
         self._discard_body()
         if self._ended:
             self.session.message_done()
             self.session.channel.write(octets)
-        elif self.failure is None:
+            return
+        if self.failure is None:
             self.failure = octets
+        if self._chunk_over:
+            self._chunk_done()
 
     def abort(self) -> None:
         """Forget the message."""
@@ -84,16 +88,15 @@ class Reception:
         """Take the next octets, and answer if they are the last."""
         self.received += len(piece.data)
         self._ended = piece.last and self._last_chunk
+        self._chunk_over = piece.last and not self._last_chunk
         if self.failure is None:
             data = self._ends.feed(piece.data)
             if self._ended:
                 data += self._ends.finish()
             await self._content(data)
-        if not piece.last:
-            return
-        if self.chunked and not self._last_chunk:
+        if self._chunk_over:
             self._chunk_done()
-        else:
+        elif self._ended:
             await self._end()
 
     def _chunk_done(self) -> None:

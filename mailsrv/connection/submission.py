@@ -135,9 +135,7 @@ _SENDERS = frozenset(("from", "sender", "reply-to"))
 _RECIPIENTS = frozenset(("to", "cc", "bcc"))
 
 
-def qualified(
-    headers: Iterable[Header], sender_domain: str, recipient_domain: str
-) -> list[Header]:
+def qualified(headers: Iterable[Header], sender_domain: str, recipient_domain: str) -> list[Header]:
     """Add a domain to addresses in the header that have none (48.3); "" leaves them alone."""
     result = []
     for header in headers:

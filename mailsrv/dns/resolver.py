@@ -45,9 +45,9 @@ class Resolver:
     ``nameservers`` are addresses, or (address, port); None takes those of
     resolv.conf.  ``names`` is what hosts' and domains' names must match
     (``dns_check_names_pattern``); no IPv6 address is looked up unless ``ipv6``,
-    nor of names for which ``ipv4_only`` says so.  ``retransmit`` is the seconds that a server has to answer
-    (``dns_retrans``), ``retries`` how often each is asked (``dns_retry``); 0
-    takes resolv.conf's.  ``trust_ad`` says that the servers' word on DNSSEC is
+    nor of names for which ``ipv4_only`` says so.  ``retransmit`` is the seconds
+    that a server has to answer (``dns_retrans``), ``retries`` how often each is
+    asked (``dns_retry``); 0 takes resolv.conf's.  ``trust_ad`` says that the servers' word on DNSSEC is
     to be believed (by default: what resolv.conf says, for its own servers).
     """
 

@@ -47,15 +47,13 @@ async def lookup_host_name(
 ) -> str:
     """Return the verified name of the host, looking it up if it is not known; "" if it has none.
 
+    A look-up that was deferred is tried again, one that failed is not.
+
     :raises TemporaryFailure: the DNS gives no answer now.
     """
     if origin.host_name or not origin.host_address or resolver is None:
         return origin.host_name
-    if connection is not None and connection.host_lookup_done:
-        if connection.host_lookup_deferred:
-            raise TemporaryFailure(
-                reason=f"host name lookup for {origin.host_address} was deferred"
-            )
+    if connection is not None and connection.host_lookup_failed:
         return ""
     try:
         name = await _verified_name(origin.host_address, resolver)
@@ -73,7 +71,7 @@ def _remember(
 ) -> None:
     if connection is not None:
         connection.host_lookup_done = True
-        connection.host_lookup_failed = failed or deferred
+        connection.host_lookup_failed = failed
         connection.host_lookup_deferred = deferred
 
 

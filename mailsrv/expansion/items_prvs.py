@@ -21,7 +21,7 @@ _VALID_DAYS = 7
 def _tag(address: str, secret: str, number: str, day: str) -> str:
     """Six hexadecimal digits: the start of an HMAC-SHA1 of key number, day and address."""
     text = f"{number}{day}{address}".encode("latin-1")
-    return hmac.new(secret.encode("latin-1"), text, hashlib.sha1).hexdigest()[:6].upper()
+    return hmac.new(secret.encode("latin-1"), text, hashlib.sha1).hexdigest()[:6]
 
 
 @item("prvs")
@@ -53,7 +53,7 @@ def _prvscheck(parser: Parser) -> Node:
         match = _TAGGED.match(address)
         if match is None:
             return ""
-        number, day, tag = match[1], match[2], match[3].upper()
+        number, day, tag = match[1], match[2], match[3].lower()
         decoded = like(f"{match[4]}@{match[5]}", address)
         inner = scope.within({"prvscheck_address": decoded, "prvscheck_keynum": number})
         secret = await evaluate(nodes[1], inner)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -82,6 +83,7 @@ class TlsOptions:
     tls_try_verify_hosts: Template | None = None
     tls_verify_certificates: Template | None = None
     tls_dhparam: Template | None = None
+    tls_eccurve: Template | None = None
     openssl_options: str = ""
 
     @classmethod
@@ -105,6 +107,7 @@ class _Wanted:
     verify: int
     authorities: str
     dhparam: str
+    curve: str
 
 
 class ServerTls:
@@ -140,6 +143,7 @@ class ServerTls:
             await self._verify_mode(scope),
             await text(options.tls_verify_certificates),
             await text(options.tls_dhparam),
+            "auto" if options.tls_eccurve is None else await text(options.tls_eccurve),
         )
         return ServerStart(self, scope, wanted, self.kept(wanted))
 
@@ -196,6 +200,8 @@ class ServerTls:
             _set_ciphers(context, wanted.ciphers)
         if wanted.dhparam.startswith("/"):
             context.load_tmp_dh(os.fsencode(wanted.dhparam))
+        if wanted.curve != "auto":
+            context.set_tmp_ecdh(crypto.get_elliptic_curve(wanted.curve))
         if wanted.verify != SSL.VERIFY_NONE:
             self._verify(context, wanted)
         context.set_session_id(b"mailsrv")
@@ -224,8 +230,8 @@ class ServerTls:
             connection: SSL.Connection, _cert: Any, _error: int, _depth: int, ok: int
         ) -> bool:
             if not ok:
-                start = connection.get_app_data()
-                if isinstance(start, ServerStart):
+                start = _starts.get(connection)
+                if start is not None:
                     start.verified = False
             return bool(ok) or not must
 
@@ -275,9 +281,9 @@ class ServerStart:
         self.verified = wanted.verify != SSL.VERIFY_NONE
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        """Make the connection object; the callback for SNI finds us through it."""
+        """Make the connection object; OpenSSL's callbacks find us by it."""
         connection = SSL.Connection(self._context, None)
-        connection.set_app_data(self)
+        _starts[connection] = self
         return connection
 
     def named(self, connection: SSL.Connection, name: bytes) -> None:
@@ -292,20 +298,17 @@ class ServerStart:
             return
         scope = self._scope.within({"tls_sni": value, "tls_in_sni": value})
         certificate, key = (t.value(scope) if t is not None else "" for t in templates)
-        wanted = _Wanted(
-            certificate,
-            key or certificate,
-            self._wanted.ciphers,
-            self._wanted.verify,
-            self._wanted.authorities,
-            self._wanted.dhparam,
-        )
+        wanted = replace(self._wanted, certificate=certificate, key=key or certificate)
         connection.set_context(self._tls.kept(wanted))
 
 
+# Not the connection's "app data", which newer Twisteds use for themselves.
+_starts: WeakKeyDictionary[SSL.Connection, ServerStart] = WeakKeyDictionary()
+
+
 def _server_name(connection: SSL.Connection) -> None:
-    start, name = connection.get_app_data(), connection.get_servername()
-    if not name or not isinstance(start, ServerStart):
+    start, name = _starts.get(connection), connection.get_servername()
+    if not name or start is None:
         return
     try:
         start.named(connection, name)
@@ -324,7 +327,7 @@ def tls_facts(transport: Any, origin: Origin) -> None:
     certificate = connection.get_peer_certificate()
     if certificate is None:
         return
-    start = connection.get_app_data()
-    origin.tls_certificate_verified = isinstance(start, ServerStart) and start.verified
+    start = _starts.get(connection)
+    origin.tls_certificate_verified = start is not None and start.verified
     names = certificate.get_subject().get_components()
     origin.tls_peer_dn = tainted(b",".join(b"%s=%s" % item for item in reversed(names)))

@@ -83,6 +83,7 @@ class Attempt:
         self._skipped: list[float] = []  # next times of recipients whose time had not come
         self._freezing = False  # a router asked for it (:freeze:, self = freeze)
         self.removed = False
+        self.reported = False  # there are new messages in the spool, due at once
         self._recording: set[Deferred[None]] = set()  # outcomes that are being written
         self._ended = False  # "Completed" is logged
 
@@ -129,7 +130,9 @@ class Attempt:
                 raise
             except Exception as error:  # a bug of a transport costs one delivery
                 self._tools.log.panic(f"{self._message.id}: delivery failed", error)
-            await self._record([_problem(a) for a in addresses if self._pending(a)])
+            forgotten = [_problem(a) for a in addresses if self._pending(a)]
+            if forgotten:
+                await self._record(forgotten)
         await self._end()
 
     # --- routing ---
@@ -302,8 +305,7 @@ class Attempt:
             reports = await self._tools.bouncer.successes(self._message, self._succeeded)
             await self._durably(lambda: spool.remove(id, reports=reports))
             self.removed = True
-            for report in reports:
-                self._tools.log.received(report, bounce_of=id)
+            self._log_reports(reports)
         else:
             await self._durably(lambda: spool.settle(id, new, parts=parts))
 
@@ -394,10 +396,14 @@ class Attempt:
                 message.warned = warned
                 await self._durably(lambda: spool.update(message, next_attempt))
         self._log_unsuccessful()
-        for report in reports:
-            self._tools.log.received(report, bounce_of=message.id)
+        self._log_reports(reports)
         if self.removed:
             self._completed()
+
+    def _log_reports(self, reports: Sequence[Message]) -> None:
+        self.reported = self.reported or bool(reports)
+        for report in reports:
+            self._tools.log.received(report, bounce_of=self._message.id)
 
     def _log_unsuccessful(self) -> None:
         for outcome, _ in self._deferred:

@@ -59,15 +59,10 @@ def timed_out(rule: Rule | None, hint: RetryHint, received_at: float, now: float
 
 def _gap(parameters: Parameters, previous: float, random: Callable[[], float]) -> float:
     """Return the seconds to the next attempt, ``previous`` being the last interval."""
-    interval, factor = parameters.interval, parameters.factor
-    if parameters.letter == "F" or previous < interval:
+    interval = parameters.interval
+    if parameters.letter == "F":
         return interval
-    if parameters.letter == "H":
-        largest = previous * factor
-        return interval + (largest - interval) * random()
-    gap = interval
-    while gap <= previous + 0.5 and factor > 1:
-        gap = min(gap * factor, 2 * INTERVAL_MAX)
-        if gap >= INTERVAL_MAX:
-            break
-    return gap
+    largest = max(interval, previous * parameters.factor)
+    if parameters.letter == "G":
+        return largest
+    return interval if previous < interval else interval + (largest - interval) * random()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from mailsrv.errors import TemporaryFailure
@@ -94,6 +95,7 @@ class QueueRunner:
         self._asked: deque[str] = deque()  # run_now
         self._thawing: set[str] = set()
         self._held: dict[str, float] = {}
+        self._soonest = 0.0  # nothing that waits in the spool is due before
         self._timer: Any = None
         self._frozen_timer: Any = None
         self._filling = False
@@ -157,10 +159,14 @@ class QueueRunner:
     def submit(self, message: Message) -> None:
         """See :meth:`IQueue.submit`."""
         if message.frozen_at or self._only_queued(message):
+            self._soonest = min(self._soonest, self.first_attempt(message))
             self._wake()
+        elif self._room() > 0 and not self._new:
+            self._start(message.id, first=True, message=message)
         elif len(self._new) < self._settings.max_waiting:
             self._new.append(message.id)
-            self._wake()
+        else:
+            self._soonest = 0.0
 
     # --- for the control socket and the commands ---
 
@@ -297,6 +303,7 @@ class QueueRunner:
                 self._again = False
                 await self._begin()
         except TemporaryFailure as failure:
+            self._soonest = 0.0
             self._log.panic(f"queue: the spool cannot be read: {failure}")
             self._arm(self._clock.seconds() + HOLD)
         finally:
@@ -305,23 +312,31 @@ class QueueRunner:
     async def _begin(self) -> None:
         """Begin attempts while there is room, then set the timer for the next."""
         now = self._clock.seconds()
-        self._held = {id: until for id, until in self._held.items() if until > now}
+        if any(until <= now for until in self._held.values()):
+            self._held = {id: until for id, until in self._held.items() if until > now}
+            self._soonest = 0.0
         for queue, first in ((self._asked, False), (self._new, True)):
             while queue and self._room() > 0:
                 id = queue.popleft()
                 if id not in self._active and id not in self._held:
                     self._start(id, first=first)
-        if self._room() > 0:
-            skip = frozenset(self._active) | frozenset(self._held)
-            for id in await self._spool.due(now, self._room(), skip):
-                if id not in self._active and self._room() > 0:
-                    self._start(id, first=False)
+        if self._room() > 0 and self._soonest <= now:
+            await self._look(now)
+        when = min(self._soonest, *self._held.values(), inf)
+        if self._room() > 0 and when < inf:
+            self._arm(when)
+
+    async def _look(self, now: float) -> None:
+        """Start what the spool says is due, and learn when there will be more."""
+        self._soonest = inf
         skip = frozenset(self._active) | frozenset(self._held)
-        times = list(self._held.values())
-        if self._room() > 0 and (following := await self._spool.next_due(skip)) is not None:
-            times.append(following)
-        if times:
-            self._arm(min(times))
+        for id in await self._spool.due(now, self._room(), skip):
+            if id not in self._active and self._room() > 0:
+                self._start(id, first=False)
+        skip = frozenset(self._active) | frozenset(self._held)
+        following = await self._spool.next_due(skip)
+        if following is not None:
+            self._soonest = min(self._soonest, following)
 
     def _room(self) -> int:
         return 0 if self._stopping else self._settings.max_active - len(self._active)
@@ -336,18 +351,20 @@ class QueueRunner:
 
     # --- attempts ---
 
-    def _start(self, id: str, *, first: bool) -> None:
+    def _start(self, id: str, *, first: bool, message: Message | None = None) -> None:
+        """Begin an attempt; ``message`` is given if it is at hand, as the spool has it."""
         self._active.add(id)
-        attempt = self._spawn(self._attempt(id, first))
+        attempt = self._spawn(self._attempt(id, first, message))
         if not attempt.called:
             self._attempts.add(attempt)
             attempt.addBoth(lambda _: self._attempts.discard(attempt))
 
-    async def _attempt(self, id: str, first: bool) -> None:
+    async def _attempt(self, id: str, first: bool, message: Message | None) -> None:
         from twisted.internet.defer import CancelledError
 
+        quiet = False  # it left nothing in the spool
         try:
-            message = await self._spool.load(id)
+            message = message or await self._spool.load(id)
             if message is None:
                 return
             if message.frozen_at and id in self._thawing:
@@ -355,7 +372,9 @@ class QueueRunner:
                 await self._spool.update(message, self._clock.seconds())
             if not message.frozen_at:
                 first = first or self._untried(message)
-                await Attempt(self._tools, message, first=first).run()
+                attempt = Attempt(self._tools, message, first=first)
+                await attempt.run()
+                quiet = attempt.removed and not attempt.reported
         except TemporaryFailure as failure:
             self._held[id] = self._clock.seconds() + HOLD
             self._log.panic(f"{id}: the spool cannot be used: {failure}")
@@ -367,14 +386,17 @@ class QueueRunner:
         finally:
             self._thawing.discard(id)
             self.schedule.forced.discard(id)
-            self._release(id)
+            self._release(id, quiet=quiet)
 
     def _untried(self, message: Message) -> bool:
         """A message that waited for room, or for a restart, has its first attempt yet to come."""
         return not message.delivered and self._clock.seconds() - message.received_at < 60
 
-    def _release(self, id: str) -> None:
+    def _release(self, id: str, *, quiet: bool = False) -> None:
+        """Let go of a message; unless ``quiet``, the spool may have something due now."""
         self._active.discard(id)
+        if not quiet:
+            self._soonest = 0.0
         if not self._active:
             waiting, self._idle = self._idle, []
             for idle in waiting:

@@ -118,9 +118,7 @@ class Schedule:
         about_message = outcome.error.startswith(("data_", "mail_"))
         key = self._key(message, outcome, about_message)
         subjects = [routed.address] if routed.transport else [routed.address, domain]
-        rule, found = await self._find(
-            subjects, outcome.error, outcome.more_errno, message.sender
-        )
+        rule, found = await self._find(subjects, outcome.error, outcome.more_errno, message.sender)
         if not found:
             return now + UNDECIDED
         if rule is None:

@@ -7,6 +7,7 @@ here decides anything about mail.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -220,6 +221,7 @@ class Core:
                 log=self.log,
                 next_id=self.next_id,
                 resolver=self.resolver,
+                verifier=Verifier(self.routing),
                 tls=ServerTls(TlsOptions.from_options(main), prepared.keys),
                 file_limit=prepared.file_limit,
             ),
@@ -259,7 +261,12 @@ class Server:
         core.log.main(self._started())
 
     async def stop(self) -> None:
-        """End gracefully: what is not finished in time is kept in the spool for the next start."""
+        """End gracefully: what is not finished in time is kept in the spool for the next start.
+
+        Further signals to end are ignored: the end is under way, and takes a bounded time.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         core = self._core
         for port in self._ports:
             await maybeDeferred(port.stopListening)

@@ -20,7 +20,10 @@ from mailsrv.expansion.regex import compile_regex
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import IClock, IResolver
+from mailsrv.logs import selectors
+from mailsrv.logs.files import destinations
 from mailsrv.logs.log import LogSettings
+from mailsrv.logs.syslog import facility
 
 
 class WallClock:
@@ -154,6 +157,30 @@ def log_settings(configuration: Configuration) -> LogSettings:
         gid = -1 if group is None or group.gid is None else group.gid
         taken["owner"] = (user.uid, gid)
     return LogSettings(**taken)
+
+
+def faults(configuration: Configuration) -> list[ConfigError]:
+    """Return what a start refuses although the file could be read, with the lines to blame.
+
+    These are values whose meaning other folders know: those of the options about logs.
+    """
+    main = configuration.main
+    services = make_services(configuration, WallClock(), lambda name: None)
+    checks: dict[str, Callable[[], object]] = {
+        "log_selector": lambda: selectors.parse(main.log_selector or ""),
+        "syslog_facility": lambda: facility(main.syslog_facility or ""),
+        "log_file_path": lambda: destinations(
+            at_start(main.log_file_path, services, "log_file_path"), "/"
+        ),
+    }
+    found = []
+    for name, check in checks.items():
+        try:
+            check()
+        except ConfigError as error:
+            where = error.where or main.places.get(name)
+            found.append(ConfigError(error.problem, where, error.hint))
+    return found
 
 
 def make_services(

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from mailsrv.config.main import DEFAULT_USER, MainOptions
 from mailsrv.config.model import Configuration
-from mailsrv.errors import ConfigError
+from mailsrv.errors import ConfigError, ConfigErrors
 from mailsrv.expansion.scope import Services
 from mailsrv.lookup import registry
 from mailsrv.net.listen import Listener, bind, listen_on
 from mailsrv.net.tls import KeyStore
-from mailsrv.service.environment import WallClock, at_start, make_services
+from mailsrv.service.environment import WallClock, at_start, faults, make_services
 from mailsrv.service.preload import preload
 from mailsrv.service.privileges import Account, account, make_folder, raise_file_limit
 
@@ -33,12 +33,14 @@ class Prepared:
 def prepare(configuration: Configuration) -> Prepared:
     """Do it; the ports are bound when this returns.
 
-    :raises ConfigError: something in the configuration cannot be.
+    :raises ConfigError, ConfigErrors: something in the configuration cannot be.
     :raises OSError: a port or folder is not to be had; the text names it.
     """
     main = configuration.main
     services = make_services(configuration, WallClock(), registry())
     _refuse_what_is_not_there(main)
+    if errors := faults(configuration):
+        raise ConfigErrors(errors)
     become = serving_account(main) if os.geteuid() == 0 else None
     spool_directory = at_start(main.spool_directory, services, "spool_directory")
     log_file_path = at_start(main.log_file_path, services, "log_file_path")

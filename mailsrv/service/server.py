@@ -26,13 +26,19 @@ from mailsrv.spool.files import SpoolError
 from mailsrv.transport.users import problems
 
 UMASK = 0o027
+STDERR = 2
+
+
+class NotStarted(Exception):
+    """The server did not start in the background; twistd's parent process tells the text."""
 
 
 class MailService(service.Service):
     """``twistd mailsrv``.
 
-    ``foreground`` tells where a failure to start is shown: on stderr, or by
-    twistd's parent process, which waits for the child in the background.
+    A failure to start is told on the standard error that there was when this was
+    made.  Unless ``foreground``, twistd's parent process, which waits for the
+    child, adds words of its own, and the line is in twistd's log too.
     """
 
     name = "mailsrv"
@@ -43,6 +49,8 @@ class MailService(service.Service):
         self._configuration = configuration
         self._foreground = foreground
         self._given_reactor = reactor
+        # twistd takes the standard error away before the ports are bound
+        self._terminal = os.dup(STDERR)
         self._server: Server | None = None
         self._prepared: Prepared | None = None
 
@@ -64,6 +72,7 @@ class MailService(service.Service):
         """Drop root and begin to serve."""
         super().startService()
         self._or_exit(self._start)
+        os.close(self._terminal)  # whoever waits for its end, such as ssh, may go
 
     def stopService(self) -> Deferred[None] | None:
         """End gracefully: sessions and deliveries under way finish, or are kept."""
@@ -104,7 +113,16 @@ class MailService(service.Service):
         try:
             return step()
         except (ConfigError, ConfigErrors, SpoolError, OSError) as error:
-            if not self._foreground:
-                raise RuntimeError(f"mailsrv: {error}") from error  # told by twistd's parent
-            print(f"mailsrv: {error}", file=sys.stderr)
-            raise SystemExit(1) from error
+            line = f"mailsrv: {_reason(error)}"
+            os.write(self._terminal, f"{line}\n".encode(errors="backslashreplace"))
+            if self._foreground:
+                raise SystemExit(1) from error
+            print(line, file=sys.stderr)  # to twistd's log
+            raise NotStarted("the reason is told above") from error
+
+
+def _reason(error: Exception) -> str:
+    """What an administrator wants to read of an error: without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)

@@ -72,6 +72,11 @@ class Path:
     shown: str  # the address as given, in its brackets
     argument: str = ""  # the whole
 
+    @property
+    def qualified(self) -> bool:
+        """Tell whether the address has a domain; an "@" within quotes begins none."""
+        return "@" in self.address and not self.address.endswith('"')
+
 
 def parse_command(line: bytes) -> Command:
     """Name a command, in any case; "MAIL FROM:" and "RCPT TO:" are the verbs MAIL, RCPT."""

@@ -20,6 +20,9 @@ from mailsrv.commands import queue
 from mailsrv.commands.control import Control, ControlError, NotRunning, worker_folders
 from mailsrv.interfaces import QueueEntry
 from mailsrv.service.requests import pack_entry
+from mailsrv.spool.sqlite import SqliteSpool
+from tests.doubles.log import RecordingLog
+from tests.spool.test_contract import a_message
 
 ID = "1xVFVf-0005PR-1K"
 OTHER = "1xVFVf-0005PS-1K"
@@ -54,6 +57,9 @@ class FakeWorker:
             yield {"count": len(self.entries)}
         elif do == "remove":
             yield {"removed": values["message"] in [one.id for one in self.entries]}
+        elif do in ("freeze", "thaw", "give_up"):
+            known = [one for one in self.entries if one.id == values["message"]]
+            yield {"changed": (known[0].frozen == (do == "thaw")) if known else None}
         else:
             for text in self.texts.get(values["message"], []):
                 yield {"text": text}
@@ -124,6 +130,37 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(
             (status, text), (1, "Message 1aaaaa-bbbbbb-cc has been removed or did not exist\n")
         )
+
+    def test_freeze_thaw_give_up(self) -> None:
+        """Exim's words; a message that no worker has is an error."""
+        workers = [FakeWorker(), FakeWorker(entry(), entry(OTHER, frozen=True))]
+        for action, id, status, words in (
+            ("-Mf", ID, 0, "Message {} is now frozen"),
+            ("-Mf", OTHER, 1, "Message {} is already frozen"),
+            ("-Mt", OTHER, 0, "Message {} is no longer frozen"),
+            ("-Mt", ID, 1, "Message {} is not frozen"),
+            ("-Mg", ID, 0, "Message {} has been given up"),
+            ("-Mf", "1aaaaa-bbbbbb-cc", 1, "Spool data file for {} does not exist"),
+        ):
+            answer = self.run_command(action, id, workers=workers)
+            self.assertEqual(answer, (status, words.format(id) + "\n"))
+
+    def test_removal_without_a_server_is_logged(self) -> None:
+        """A command that opens the spool itself writes what the server would have."""
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        log = RecordingLog()
+
+        async def fill(reactor: Any) -> None:
+            spool = SqliteSpool(reactor, os.path.join(folder, "0"), log.panic)
+            await spool.store(a_message(ID), 1.0)
+            await spool.close()
+
+        queue.run_reactor(fill)
+        out = io.BytesIO()
+        for _ in range(2):
+            queue.carry_out(folder, "-Mrm", [ID], out=out, make_log=lambda clock: log)
+        self.assertEqual(log.events, [("main", "removed by administrator"), ("completed", ID)])
 
     def test_views(self) -> None:
         """A message is found at any worker; CRLF becomes the system's line end, wherever it is cut."""

@@ -9,12 +9,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.connection.server import Server
 
 # security.md's table: what some server somewhere takes for the end of data.
-_BARE = [
+BARE = [
     b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\n.\r", b"\r.\n",
     b"\r\n.\r\r\n", b"\n.\r\r\n", b"\r\0\n.\r\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n",
     b"\n\n.\n\n", b"\r\r\n.\r\r\n", b"\n.\0\n",
 ]  # fmt: skip
-_HARMLESS = [
+HARMLESS = [
     b"\r\n" + left + b"." + right + b"\r\n"
     for left, right in (
         (b"\x0b", b""), (b"\x0c", b""), (b"\x1c", b""), (b"\x1e", b""), (b"\x85", b""),
@@ -33,7 +33,7 @@ def cuts(octets: bytes) -> list[list[bytes]]:
 class SmugglingTests(SynchronousTestCase):
     def test_data_and_bdat(self) -> None:
         """Nothing but CRLF.CRLF ends a message; one with bare CR, LF or NUL is refused whole."""
-        for sequence, chunked in product(_BARE + _HARMLESS, (False, True)):
+        for sequence, chunked in product(BARE + HARMLESS, (False, True)):
             text = b"A: b\r\n\r\nx" + sequence + b"MAIL FROM:<evil@x>\r\n"
             octets = text if chunked else text + b".\r\n"
             for pieces in cuts(octets):
@@ -45,9 +45,9 @@ class SmugglingTests(SynchronousTestCase):
                 else:
                     client.say("DATA")
                 reply = b"".join(client.raw(piece) for piece in pieces)
-                wanted = b"550 " if sequence in _BARE else b"250"
+                wanted = b"550 " if sequence in BARE else b"250"
                 self.assertTrue(reply.startswith(wanted), (sequence, chunked, reply))
-                self.assertEqual(len(server.spool.messages), sequence in _HARMLESS)
+                self.assertEqual(len(server.spool.messages), sequence in HARMLESS)
                 self.assertEqual(client.say("RSET"), "250 Reset OK")
 
     def test_first_line_dot_lf(self) -> None:

@@ -10,6 +10,7 @@ from mailsrv.mail.message import Submission
 from mailsrv.mail.status import LOCAL_PROBLEM, Status
 from tests.connection.server import Client, Server
 from tests.doubles.resolver import DictResolver
+from tests.doubles.verifier import usual
 
 NAMES = {
     ("192.0.2.1", "PTR"): ["one.example"],
@@ -56,9 +57,7 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_reserved_connections(self) -> None:
         """The last smtp_accept_reserve connections are for smtp_reserve_hosts."""
-        server = Server(
-            smtp_accept_max=3, smtp_accept_reserve=1, smtp_reserve_hosts="192.0.2.200"
-        )
+        server = Server(smtp_accept_max=3, smtp_accept_reserve=1, smtp_reserve_hosts="192.0.2.200")
         clients = [Client(server) for _ in range(3)]
         self.assertEqual([client.closed for client in clients], [False, False, True])
         self.assertTrue(clients[2].read().startswith(b"421 Too many concurrent SMTP connections;"))
@@ -72,7 +71,9 @@ class ConnectionTests(SynchronousTestCase):
             favoured = connect(smtp_load_reserve=4.5, smtp_reserve_hosts="192.0.2.1")
             light = connect(smtp_load_reserve=5.5)
         self.assertEqual(refused.read(), b"421 Too much load; please try again later.\r\n")
-        self.assertTrue(any(line.endswith("refused: load average = 5.00") for line in lines(refused)))
+        self.assertTrue(
+            any(line.endswith("refused: load average = 5.00") for line in lines(refused))
+        )
         self.assertEqual((favoured.closed, light.closed), (False, False))
 
 
@@ -231,3 +232,45 @@ class HeaderTests(SynchronousTestCase):
         self.assertIn(
             "Message-Id: <E1aaaaa-000001-00.client.example-x@id.example>", self.message(client)
         )
+
+
+class QuestionTests(SynchronousTestCase):
+    def client(self) -> Client:
+        client = ready()
+        client.server.policy.sets.update((AclPhase.VRFY, AclPhase.EXPN, AclPhase.ETRN))
+        client.server.parts.verifier = usual()
+        client.say("EHLO c")
+        return client
+
+    def test_vrfy(self) -> None:
+        """As Exim answers where the ACL accepts: routed, not guessed."""
+        client = self.client()
+        for argument, reply in (
+            ("", "501 empty address"),
+            ("alice@local.example", "250 <alice@local.example> is deliverable"),
+            ("<alice@local.example>", "250 <alice@local.example> is deliverable"),
+            ("x@local.example", "550 <x@local.example> Unrouteable address"),
+            ("tmp@local.example", "451 <tmp@local.example> later please"),
+            ("alice", "501 alice: recipient address must contain a domain"),
+            ("a b", '501 a b: "@" or "." expected after "a"'),
+        ):
+            self.assertEqual(client.say(f"VRFY {argument}".rstrip(" ")), reply)
+        self.assertIn("VRFY failed for x@local.example H=(c) [192.0.2.1]", lines(client))
+
+    def test_refused(self) -> None:
+        """Nothing is looked up for a client that may not ask."""
+        client = self.client()
+        client.server.policy.verdicts[AclPhase.VRFY] = Verdict(
+            Action.DENY, Status(550, 0, 0, "Administrative prohibition")
+        )
+        self.assertEqual(client.say("VRFY alice@local.example"), "550 Administrative prohibition")
+        self.assertEqual(client.server.parts.verifier.asked, [])
+
+    def test_expn_and_etrn(self) -> None:
+        client = self.client()
+        self.assertEqual(
+            client.say("EXPN list@x"), "252 Cannot EXPN list; try RCPT TO to attempt delivery"
+        )
+        self.assertEqual(client.say("ETRN #x"), "458 Unable to queue messages for this node")
+        client.say("MAIL FROM:<a@b>")
+        self.assertEqual(client.say("ETRN #x"), "503 ETRN is not permitted inside a transaction")

@@ -1,107 +1,21 @@
 """Tests of STARTTLS with real TLS in memory, and of mailsrv.net.tls."""
 
 import os
-import subprocess
+from itertools import product
+from unittest import mock
 
 from OpenSSL import SSL
-from twisted.internet import ssl
-from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.testing import StringTransport
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
-from mailsrv.expansion.template import compile_string
-from mailsrv.net.tls import KeyStore, ServerTls, TlsOptions
-from tests.connection.server import Server
-
-
-class Client(Protocol):
-    def __init__(self) -> None:
-        self.got = b""
-
-    def dataReceived(self, data: bytes) -> None:
-        self.got += data
+from mailsrv.net import tls as net_tls
+from mailsrv.net.tls import KeyStore
+from tests.connection.test_hostile import BARE, HARMLESS, cuts
+from tests.connection.tls import TlsCase
 
 
-class Wire(StringTransport):
-    """One end of a connection in memory, with Twisted's real TLS above it after ``startTLS``."""
-
-    def __init__(self, protocol: Protocol) -> None:
-        super().__init__()
-        self.above, self.other = protocol, self
-        self.over = False
-
-    def startTLS(self, context: object, normal: bool = True) -> None:
-        factory = TLSMemoryBIOFactory(context, not normal, Factory())
-        protocol = self.above
-        self.above = TLSMemoryBIOProtocol(factory, protocol, False)
-        protocol.transport = self.above
-        self.above.makeConnection(self)
-
-    def registerProducer(self, producer: object, streaming: bool) -> None:
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def deliver(self) -> bool:
-        """Bring what was written to the other end; tell whether there was anything."""
-        octets = self.value()
-        self.clear()
-        if octets and not self.other.over:
-            self.other.above.dataReceived(octets)
-        if self.disconnecting and not self.over:
-            self.over = self.other.over = True
-            for end in (self, self.other):
-                end.above.connectionLost(Failure(ConnectionDone()))
-        return bool(octets)
-
-
-class StartTlsTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        folder = os.path.abspath(self.mktemp())
-        os.makedirs(folder)
-        self.pem = os.path.join(folder, "cert.pem")
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-             "-nodes", "-subj", "/CN=mx.example.com", "-days", "2", "-keyout", self.pem, "-out",
-             self.pem + ".crt"], check=True, capture_output=True,
-        )  # fmt: skip
-        with open(self.pem + ".crt") as crt, open(self.pem, "a") as pem:
-            pem.write(crt.read())
-
-    def connect(self, certificate: str = "", **options: str) -> None:
-        made = TlsOptions(tls_certificate=compile_string(certificate or self.pem))
-        for name, value in options.items():
-            setattr(made, name, compile_string(value))
-        self.server = Server(tls=ServerTls(made, KeyStore()))
-        self.server_side = self.server.factory.buildProtocol(None)
-        self.client = Client()
-        near, far = Wire(self.client), Wire(self.server_side)
-        near.other, far.other = far, near
-        self.near, self.far = near, far
-        self.client.makeConnection(near)
-        self.server_side.makeConnection(far)
-        self.flush()
-
-    def flush(self) -> None:
-        while self.near.deliver() or self.far.deliver():
-            pass
-
-    def say(self, octets: bytes) -> bytes:
-        self.client.got = b""
-        self.client.transport.write(octets)
-        self.flush()
-        return self.client.got
-
-    def start(self) -> None:
-        self.assertIn(b"250-STARTTLS\r\n", self.say(b"EHLO c.example\r\n"))
-        self.assertEqual(self.say(b"STARTTLS\r\n"), b"220 TLS go ahead\r\n")
-        self.near.startTLS(ssl.CertificateOptions(), False)
-        self.flush()
-
+class StartTlsTests(TlsCase):
     def test_session_begins_anew(self) -> None:
         """After STARTTLS nothing said in clear counts, and TLS is not offered again."""
         self.connect()
@@ -165,3 +79,123 @@ class StartTlsTests(SynchronousTestCase):
         self.assertIs(context(), first)
         os.utime(self.pem, (1, 1))
         self.assertIsNot(context(), first)
+
+    def test_sni(self) -> None:
+        """The certificate may depend on the name that the client asks for."""
+        other = self.certificate("b.example")
+        self.connect(f"${{if eq{{$tls_in_sni}}{{b.example}}{{{other}}}{{{self.pem}}}}}")
+        for name, expected in ((b"b.example", "b.example"), (b"\\", "mx.example.com")):
+            self.reconnect()
+            self.start(_Asking(name))
+            peer = self.client.transport.getPeerCertificate()
+            self.assertEqual(peer.get_subject().CN, expected)
+            self.assertEqual(self.server_side.dialogue.connection.origin.tls_sni, name.decode())
+
+    def test_curve(self) -> None:
+        for curve, reply in (("auto", b"220"), ("prime256v1", b"220"), ("nonsense", b"454")):
+            self.connect(tls_eccurve=curve)
+            self.say(b"EHLO c.example\r\n")
+            self.assertEqual(self.say(b"STARTTLS\r\n")[:3], reply, curve)
+
+    def test_smuggling(self) -> None:
+        """Inside TLS too, nothing but CRLF.CRLF ends a message, however it is cut."""
+        self.connect()
+        self.start()
+        self.say(b"EHLO c.example\r\n")
+        spool = self.server.spool.messages
+        for sequence, chunked in product(BARE + HARMLESS, (False, True)):
+            text = b"A: b\r\n\r\nx" + sequence + b"MAIL FROM:<evil@x>\r\n"
+            octets = text if chunked else text + b".\r\n"
+            for pieces in cuts(octets):
+                spool.clear()
+                self.say(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n")
+                self.say(b"BDAT %d LAST\r\n" % len(octets) if chunked else b"DATA\r\n")
+                reply = b"".join(self.say(piece) for piece in pieces)
+                bad = sequence in BARE
+                self.assertTrue(reply.startswith(b"550 " if bad else b"250"), (sequence, reply))
+                self.assertEqual(len(spool), not bad)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Asking:
+    """A client that names the server that it wants."""
+
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+
+    def clientConnectionForTLS(self, protocol: object) -> SSL.Connection:
+        connection = SSL.Connection(SSL.Context(SSL.SSLv23_METHOD), None)
+        connection.set_tlsext_host_name(self._name)
+        return connection
+
+
+class ClientCertificateTests(TlsCase):
+    def shake(self, with_certificate: bool, **options: str) -> bool:
+        """Connect; tell whether the session goes on after the handshake."""
+        own = self.certificate("client.example")
+        self.connect(tls_verify_certificates=own + ".crt", **options)
+        context = SSL.Context(SSL.SSLv23_METHOD)
+        if with_certificate:
+            context.use_certificate_file(own)
+            context.use_privatekey_file(own)
+        self.start(_Given(context))
+        return self.say(b"EHLO c.example\r\n").startswith(b"250")
+
+    def origin(self) -> object:
+        return self.server_side.dialogue.connection.origin
+
+    def test_demanded(self) -> None:
+        self.assertTrue(self.shake(True, tls_verify_hosts="*"))
+        self.assertIs(self.origin().tls_certificate_verified, True)
+        self.assertEqual(self.origin().tls_peer_dn, "CN=client.example")
+        self.assertFalse(self.shake(False, tls_verify_hosts="*"))
+
+    def test_asked_for(self) -> None:
+        self.assertTrue(self.shake(True, tls_try_verify_hosts="*"))
+        self.assertIs(self.origin().tls_certificate_verified, True)
+        self.assertTrue(self.shake(False, tls_try_verify_hosts="*"))
+        self.assertIs(self.origin().tls_certificate_verified, False)
+
+    def test_of_nobody_we_know(self) -> None:
+        """A certificate that does not verify: refused where it must, noted where it may."""
+        stranger = self.certificate("stranger.example")
+        for option, goes_on in (("tls_try_verify_hosts", True), ("tls_verify_hosts", False)):
+            self.connect(tls_verify_certificates=self.pem + ".crt", **{option: "*"})
+            context = SSL.Context(SSL.SSLv23_METHOD)
+            context.use_certificate_file(stranger)
+            context.use_privatekey_file(stranger)
+            self.start(_Given(context))
+            self.assertIs(self.say(b"EHLO c.example\r\n").startswith(b"250"), goes_on)
+            self.assertIs(self.origin().tls_certificate_verified, False)
+
+    def test_not_asked_for(self) -> None:
+        self.assertTrue(self.shake(True))
+        self.assertIs(self.origin().tls_certificate_verified, False)
+
+
+class _Given:
+    """A context as ``startTLS`` takes it on the client's side."""
+
+    def __init__(self, context: SSL.Context) -> None:
+        self._context = context
+
+    def getContext(self) -> SSL.Context:
+        return self._context
+
+
+class KeyStoreTests(SynchronousTestCase):
+    def test_kept_for_when_root_is_gone(self) -> None:
+        """A file that may no longer be read is as it was; one that never could is an error."""
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("key")
+        keys = KeyStore()
+        keys.preload([path, path + ".missing"])
+        with mock.patch.object(net_tls, "_read", side_effect=PermissionError):
+            self.assertEqual(keys.read(path), b"key")
+            self.assertRaises(PermissionError, keys.read, path + ".missing")
+        with open(path, "w") as file:
+            file.write("renewed")
+        self.assertEqual(keys.read(path), b"renewed")
+        os.unlink(path)
+        self.assertRaises(FileNotFoundError, keys.read, path)

@@ -10,7 +10,10 @@ DATE = "Date: Thu, 01 Jan 1970"
 
 
 def mend(
-    headers: list[str], sender: str = "a@b.c", submission: Submission | None = None, who: str = "joe"
+    headers: list[str],
+    sender: str = "a@b.c",
+    submission: Submission | None = None,
+    who: str = "joe",
 ) -> tuple[list[str], str]:
     """Submit, as ``joe`` if authenticated; a date of ours is cut to its day."""
     found, sender = submitted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -52,6 +53,43 @@ class ResolverCase(SynchronousTestCase):
     def settle(self, done: Deferred[Any], advance: float = 0) -> Deferred[Any]:
         self.network.pump([0.1] * round(advance * 10) + [0] * 20)
         return done
+
+
+class OptionTests(ResolverCase):
+    """dns_check_names_pattern, disable_ipv6, dns_ipv4_lookup."""
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        found: tuple[str, ...] = self.successResultOf(
+            self.settle(Deferred.fromCoroutine(self.resolver.addresses(name)))
+        )
+        return found
+
+    def test_names_that_are_not_asked_for(self) -> None:
+        self.resolver = self.make(names=re.compile(r"\A[a-z.]+\Z"))
+        self.network.servers[ONE] = says("a.example. 300 IN A 192.0.2.1")
+        self.assertFalse(self.query("a_b.example").exists)
+        self.assertFalse(self.query("a_b.example", "MX").exists)
+        self.assertEqual(self.network.asked, [])
+
+    def test_without_ipv6(self) -> None:
+        async def ipv4_only(name: str) -> bool:
+            return name == "a.example"
+
+        for options in ({"ipv6": False}, {"ipv4_only": ipv4_only}):
+            self.resolver = self.make(**options)
+            asked: list[str] = []
+            self.resolver.query = self.remembering(asked)  # type: ignore[method-assign]
+            self.assertEqual(self.addresses("a.example"), ("192.0.2.1",))
+            self.assertEqual(asked, ["A"])
+        self.resolver = self.make(ipv6=False)
+        self.assertEqual(self.addresses("2001:db8::1"), ())
+
+    def remembering(self, asked: list[str]) -> Any:
+        async def query(name: str, rdtype: str) -> Answer:
+            asked.append(rdtype)
+            return Answer(("192.0.2.1",))
+
+        return query
 
 
 class AnswerTests(ResolverCase):

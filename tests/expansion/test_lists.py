@@ -21,7 +21,7 @@ from mailsrv.expansion.tree import drive
 from mailsrv.interfaces import Answer
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.origin import Origin
-from tests.expansion.setting import make_scope
+from tests.expansion.setting import expand, make_scope
 
 ADDRESS = "192.0.2.1"
 
@@ -115,6 +115,21 @@ class HostTests(SynchronousTestCase):
         self.assertRaises(TemporaryFailure, self.found, "*.a.example")
         self.assertTrue(self.found("+include_defer : *.a.example"))
         self.assertFalse(self.found("+ignore_defer : *.a.example"))
+
+    def test_what_was_deferred_is_asked_again(self) -> None:
+        """``$host_lookup_deferred`` is set then, and ``$host_lookup_failed`` is not (11.9)."""
+        connection = Connection(self.origin)
+        scope = make_scope(resolver=self.resolver, connection=connection, origin=self.origin)
+        text = (
+            "${if def:sender_host_name{$sender_host_name}}/$host_lookup_failed$host_lookup_deferred"
+        )
+        self.resolver.broken.add(ADDRESS)
+        self.assertEqual(expand(text, scope), "/01")
+        self.resolver.broken.clear()
+        self.assertEqual(expand(text, scope), "host.example.net/00")
+        self.origin.host_name = ""
+        self.resolver.zones.clear()
+        self.assertEqual(expand(text, scope), "/10")
 
     def test_asked_once(self) -> None:
         """A host without a name is asked for it once in a connection."""

@@ -29,6 +29,16 @@ class SlowLookup:
         return await self.answer
 
 
+class TagTests(SynchronousTestCase):
+    def test_prvs(self) -> None:
+        """As Exim 4.96 writes it: the digits in lower case; either case is taken back."""
+        tagged = expand("${prvs{a@b}{k}}")
+        self.assertEqual(tagged, tagged.lower())
+        for text in (tagged, tagged.upper().replace("A@B", "a@b").replace("PRVS", "prvs")):
+            check = f"${{prvscheck{{{text}}}{{k}}{{$prvscheck_result/$prvscheck_address}}}}"
+            self.assertEqual(expand(check), "1/a@b")
+
+
 class TemplateTests(SynchronousTestCase):
     def test_constant(self) -> None:
         """A text without expansion is known at once."""

@@ -101,6 +101,26 @@ class DeliveryTests(QueueTestCase):
         self.assertEqual(self.log.events[-1], ("completed", message.id))
         self.assertEqual(self.done(self.spool.count()), 0)
 
+    def test_delivered_without_reading_the_spool(self) -> None:
+        """A message that is delivered when it comes is not looked for, nor read back."""
+        self.runner.start()
+        asked: list[str] = []
+        for name in ("due", "next_due", "load"):
+            before = getattr(self.spool, name)
+            setattr(
+                self.spool,
+                name,
+                lambda *a, name=name, before=before: asked.append(name) or before(*a),
+            )
+        for _ in range(10):
+            self.submit()
+        self.assertEqual(asked, [])
+        self.delivering.answers["a@b"] = {"reason": "later"}
+        self.submit()
+        self.assertEqual(asked, ["due", "next_due"])
+        self.advance(3600)
+        self.assertEqual(len(self.sent()), 15)
+
     def test_one_delivery_for_equal_addresses(self) -> None:
         """Recipients that become the same address get it once; both are done."""
         to_c = lambda r: Routed((an_address(r, "c@d"),))  # noqa: E731
@@ -296,7 +316,6 @@ class DeliveryTests(QueueTestCase):
         self.assertEqual(self.sent(), ["a@b"])
         self.assertEqual(self.done(self.spool.count()), 1)
 
-
     def test_stop_cuts_what_does_not_end(self) -> None:
         """After its time a delivery is cancelled; nothing of it is written or logged."""
         self.delivering.paused = True
@@ -456,6 +475,47 @@ class BounceTests(QueueTestCase):
         self.advance(3000)
         self.assertEqual(self.sent(), ["a@b", "a@b"])
         self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_bounces_end(self) -> None:
+        """The bounce of a bounce is never made: what fails twice is frozen, with no third mail."""
+        self.delivering.answers = {"a@b": REFUSED, "s@example.org": REFUSED}
+        self.submit()
+        self.advance(7 * DAY, 3600)
+        self.assertEqual(self.sent(), ["a@b", "s@example.org"])
+        self.assertEqual(self.done(self.spool.count()), 1)
+        self.assertIn(("main", "Frozen (delivery error message)"), self.log.events)
+
+    def test_bounce_errors_ignored_at_once(self) -> None:
+        """With ignore_bounce_errors_after = 0 a bounce that fails is gone at once."""
+        self.runner = self.make(ignore_bounce_errors_after=0.0)
+        self.delivering.answers["a@b"] = REFUSED
+        self.submit(sender="")
+        self.assertEqual(self.done(self.spool.count()), 0)
+        self.assertEqual(len(self.events("failed", "completed")), 2)
+
+    def test_auto_thaw(self) -> None:
+        """A frozen message is tried when auto_thaw has passed since it was frozen; no bounce is."""
+        self.runner = self.make(auto_thaw=7200.0)
+        self.runner.start()
+        for sender in ("s@example.org", ""):
+            self.submit(sender=sender, frozen_at=self.clock.seconds())
+        self.advance(7200 - 60)
+        self.assertEqual(self.sent(), [])
+        self.advance(1800)
+        self.assertEqual(self.sent(), ["a@b"])
+        self.assertEqual(self.done(self.spool.count()), 1)
+
+    def test_timeout_frozen_after(self) -> None:
+        """Frozen messages are given up in the end: bounced, or thrown away if they are bounces."""
+        self.runner = self.make(timeout_frozen_after=DAY)
+        self.runner.start()
+        for sender in ("s@example.org", ""):
+            self.submit(sender=sender, frozen_at=self.clock.seconds())
+        self.advance(DAY - 900, 900)
+        self.assertEqual(self.done(self.spool.count()), 2)
+        self.advance(3600, 900)
+        self.assertEqual(self.done(self.spool.count()), 0)
+        self.assertEqual(self.sent(), ["s@example.org"])
 
     def test_bounce_and_removal_are_one_write(self) -> None:
         """While the spool cannot be written, neither the bounce nor the removal happens."""

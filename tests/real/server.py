@@ -86,6 +86,12 @@ class Server:
             self.kill()
             raise RuntimeError(f"{error}\n{self.logged()}") from None
 
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        assert self._process is not None, "it is not running"
+        return self._process.pid
+
     def stop(self, grace: float = 20) -> int:
         """Ask it to end (SIGTERM), wait, and return its exit status."""
         process, self._process = self._process, None

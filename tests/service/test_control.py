@@ -68,6 +68,15 @@ class FakeQueue:
         await self.spool.remove(id)
         return known
 
+    async def freeze(self, id: str) -> bool | None:
+        return True if await self.spool.load(id) is not None else None
+
+    async def thaw(self, id: str) -> bool | None:
+        return False if await self.spool.load(id) is not None else None
+
+    async def give_up(self, id: str) -> bool:
+        return await self.remove(id)
+
     async def run_now(
         self, ids: Iterable[str] | None = None, *, force: bool = False, frozen: bool = False
     ) -> int:
@@ -143,7 +152,11 @@ class ControlTests(SynchronousTestCase):
         self.assertEqual(client.send(id=4, do="run", messages=[ID], force=True)[0]["count"], 3)
         client.send(id=4, do="run")
         self.assertEqual(self.queue.runs, [([ID], True, False), (None, False, False)])
+        self.assertEqual(client.send(id=4, do="freeze", message=ID)[0]["changed"], True)
+        self.assertEqual(client.send(id=4, do="thaw", message=ID)[0]["changed"], False)
         self.assertEqual(client.send(id=5, do="remove", message=ID)[0]["removed"], True)
+        self.assertEqual(client.send(id=4, do="freeze", message=ID)[0]["changed"], None)
+        self.assertEqual(client.send(id=4, do="give_up", message=ID)[0]["changed"], None)
         self.assertEqual(client.send(id=6, do="remove", message=ID)[0]["removed"], False)
         for do in ("headers", "body", "log"):
             self.assertEqual(client.send(id=8, do=do, message=ID), [{"id": 8, "done": True}])

@@ -9,7 +9,6 @@ from mailsrv.config.types import (
     BOOLEAN,
     DOMAIN_LIST,
     EXPANDED,
-    HOST_LIST,
     INTEGER,
     SIZE,
     STRING,
@@ -58,19 +57,34 @@ class MessageOptions(OptionSet):
     )
     bounce_sender_authentication = option(STRING, help="AUTH parameter of bounces")
     callout_domain_negative_expire = option(
-        TIME, 10800, help="how long a refusal of all of a domain is remembered", no_effect=NO_CALLOUT
+        TIME,
+        10800,
+        help="how long a refusal of all of a domain is remembered",
+        no_effect=NO_CALLOUT,
     )
     callout_domain_positive_expire = option(
-        TIME, 604800, help="how long the acceptance of a domain is remembered", no_effect=NO_CALLOUT
+        TIME,
+        604800,
+        help="how long the acceptance of a domain is remembered",
+        no_effect=NO_CALLOUT,
     )
     callout_negative_expire = option(
-        TIME, 7200, help="how long the refusal of an address is remembered", no_effect=NO_CALLOUT
+        TIME,
+        7200,
+        help="how long the refusal of an address is remembered",
+        no_effect=NO_CALLOUT,
     )
     callout_positive_expire = option(
-        TIME, 86400, help="how long the acceptance of an address is remembered", no_effect=NO_CALLOUT
+        TIME,
+        86400,
+        help="how long the acceptance of an address is remembered",
+        no_effect=NO_CALLOUT,
     )
     callout_random_local_part = option(
-        EXPANDED, "$primary_hostname-$tod_epoch-testing", help="local part for a random callout", no_effect=NO_CALLOUT
+        EXPANDED,
+        "$primary_hostname-$tod_epoch-testing",
+        help="local part for a random callout",
+        no_effect=NO_CALLOUT,
     )
     check_rfc2047_length = option(
         BOOLEAN, True, help="refuse to decode encoded words that are too long"

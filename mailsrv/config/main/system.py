@@ -25,7 +25,6 @@ from mailsrv.config.types import (
     USER_LIST,
 )
 
-
 _FULL_LOG = "mail goes on when the logs' disk is full; lines that are lost go to standard error"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from mailsrv.config.options import option
 from mailsrv.config.types import BOOLEAN, EXPANDED, INTEGER, OCTAL, STRING, TIME
 from mailsrv.errors import ConfigError, TemporaryFailure
-from mailsrv.expansion.template import Template, compile_string
+from mailsrv.expansion.template import compile_string
 from mailsrv.mail.routed import Outcome, Result
 from mailsrv.transport.batching import BatchingTransport
 from mailsrv.transport.transport import Batch, expand, optional, size_of
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PREFIX = "From ${if def:return_path{$return_path}{MAILER-DAEMON}} $tod_bsdinbox\n"
+_OF_A_FILE = {  # defaults of options that have none with directory
+    "check_string": "From ",
+    "escape_string": ">From ",
+    "message_prefix": compile_string(
+        "From ${if def:return_path{$return_path}{MAILER-DAEMON}} ${tod_bsdinbox}\n"
+    ),
+    "message_suffix": compile_string("\n"),
+}
 
 
 class _Writer(Protocol):
@@ -60,7 +67,9 @@ class Appendfile(BatchingTransport):
     )
     quota = option(EXPANDED, help="largest size of a mailbox file")
     use_crlf = option(BOOLEAN, default=False, help="end lines with CRLF")
-    use_fcntl_lock = option(BOOLEAN, help="lock with fcntl(); on unless use_flock_lock is")
+    use_fcntl_lock = option(
+        BOOLEAN, default=True, help="lock with fcntl(); by default on unless use_flock_lock is"
+    )
     use_flock_lock = option(BOOLEAN, default=False, help="lock with flock()")
     use_lockfile = option(BOOLEAN, default=True, help="lock with a lock file")
 
@@ -82,18 +91,17 @@ class Appendfile(BatchingTransport):
             raise ConfigError(
                 "quota of a Maildir is known to Exim, not to mailsrv", self.places.get("quota")
             )
-        if self.file is not None and not (self.use_lockfile or self._fcntl or self.use_flock_lock):
+        self.values.setdefault("use_fcntl_lock", not self.use_flock_lock)
+        locked = self.use_lockfile or self.use_fcntl_lock or self.use_flock_lock
+        if self.file is not None and not locked:
             raise ConfigError(
                 "no locking is configured: set use_fcntl_lock, use_flock_lock or use_lockfile",
                 self.where,
             )
         if (self.check_string is None) != (self.escape_string is None):
             raise ConfigError("check_string and escape_string must be set together", self.where)
-
-    @property
-    def _fcntl(self) -> bool:
-        """Whether fcntl() locks: a default that depends on another option."""
-        return not self.use_flock_lock if self.use_fcntl_lock is None else self.use_fcntl_lock
+        if self.file is not None:
+            self.values = {**_OF_A_FILE, **self.values}
 
     async def deliver(self, batch: Batch) -> None:
         """See :meth:`Transport.deliver`."""
@@ -163,7 +171,7 @@ class Appendfile(BatchingTransport):
             allow_symlink=self.allow_symlink,
             must_exist=self.file_must_exist,
             use_lockfile=self.use_lockfile,
-            use_fcntl=self._fcntl,
+            use_fcntl=self.use_fcntl_lock,
             use_flock=self.use_flock_lock,
             lockfile_mode=self.lockfile_mode,
             lockfile_timeout=float(self.lockfile_timeout),
@@ -174,25 +182,13 @@ class Appendfile(BatchingTransport):
         """Give the octets of the file: prefix, message, suffix."""
         from mailsrv.transport.localtext import LocalText
 
-        check, escape = self._escapes()
-        text = LocalText(check, escape, crlf=self.use_crlf)
-        yield await self._around(self.message_prefix, _PREFIX, batch)
+        check, escape = (self.check_string or "", self.escape_string or "")
+        text = LocalText(check.encode("latin-1"), escape.encode("latin-1"), crlf=self.use_crlf)
+        scope = batch.scope()
+        yield (await expand(self.message_prefix, scope)).encode("latin-1")
         async for piece in content.chunks():
             yield text.feed(piece)
-        yield text.end() + await self._around(self.message_suffix, "\n", batch)
-
-    def _escapes(self) -> tuple[bytes, bytes]:
-        default = ("From ", ">From ") if self.file is not None else ("", "")
-        check = default[0] if self.check_string is None else self.check_string
-        escape = default[1] if self.escape_string is None else self.escape_string
-        return check.encode("latin-1"), escape.encode("latin-1")
-
-    async def _around(self, given: Template | None, default: str, batch: Batch) -> bytes:
-        """Return message_prefix or message_suffix, which have a default with ``file`` alone."""
-        if given is None and self.file is None:
-            return b""
-        template = compile_string(default) if given is None else given
-        return (await template.expand(batch.scope())).encode("latin-1")
+        yield text.end() + (await expand(self.message_suffix, scope)).encode("latin-1")
 
     async def _write(
         self, batch: Batch, opener: Callable[[], _Writer], pieces: AsyncIterator[bytes]

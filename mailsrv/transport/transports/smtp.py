@@ -20,7 +20,7 @@ from mailsrv.config.types import (
 )
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.scope import Scope
-from mailsrv.expansion.template import Template
+from mailsrv.expansion.template import Template, compile_string
 from mailsrv.mail.message import Message
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host, HostFailure, Outcome, Result, RoutedAddress
@@ -82,6 +82,7 @@ class Smtp(Transport):
         for name in ("command_timeout", "final_timeout"):
             if self.values.get(name) == 0:
                 raise ConfigError(f"{name} must not be zero", self.places.get(name, self.where))
+        self.values.setdefault("port", compile_string(self.protocol))
         if self.hosts_override and self.hosts is None:
             raise ConfigError("hosts_override needs hosts", self.places.get("hosts_override"))
 
@@ -164,7 +165,7 @@ class Smtp(Transport):
         from mailsrv.transport.pool import Hop
 
         scope = batch.scope({"host": host.name, "host_address": host.address})
-        port = host.port or port_number(await expand(self.port, scope) or self.protocol)
+        port = host.port or port_number(await expand(self.port, scope))
         local = await self._interface(host, scope)
         target = Target(host.address, port, local, self.keepalive)
         helo = helo_name(await expand(self.helo_data, scope))
