@@ -47,7 +47,7 @@ check-types: $(VENV)/tools
 check-packaging: $(VENV)/tools $(VENV)/installed
 	rm -rf build/dist build/setuptools mailsrv.egg-info
 	$(BIN)/python -m build --outdir build/dist . >build/build.log 2>&1 || { cat build/build.log; false; }
-	MAILSRV_DIST=build/dist $(BIN)/python -m pytest tests/test_packaging.py tests/test_layers.py
+	MAILSRV_DIST=$(CURDIR)/build/dist $(BIN)/python -m pytest tests/test_packaging.py tests/test_layers.py
 	cd / && $(CURDIR)/$(BIN)/twistd --help | grep -w mailsrv
 
 check-debian:

@@ -50,7 +50,7 @@ _ACCEPT_CODES = {
     AclPhase.PREDATA: 354,
 }
 _CODE = re.compile(r"([0-9]{3}) (?:([0-9])\.([0-9]{1,3})\.([0-9]{1,3})(?:[ ]|$))?")
-_UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # a tab may stand in a reply (RFC 5321 4.2)
 
 ReadFile = Callable[[str], str]
 

@@ -9,10 +9,14 @@ from mailsrv.commands.terminal import say
 from mailsrv.config.main import FIXED_NEVER_USERS
 from mailsrv.config.model import Configuration
 from mailsrv.config.registry import built_in, module_names
+from mailsrv.service.environment import faults
 
 
 def main(configuration: Configuration) -> int:
-    """Print the version and the name of the file, warnings to the standard error; returns 0."""
+    """Print the version and the name of the file, what is wrong to the standard error.
+
+    Returns 1 if a server would not start with the configuration, else 0.
+    """
     print(f"mailsrv version {__version__}, for configurations of Exim 4.96")
     print(f"Python {sys.version.split()[0]}")
     print(f"Lookups (built-in): {' '.join(module_names('mailsrv.lookup'))}")
@@ -21,5 +25,9 @@ def main(configuration: Configuration) -> int:
     print(f"Fixed never_users: {':'.join(map(str, FIXED_NEVER_USERS))}")
     for warning in configuration.warnings:
         say(f"mailsrv: warning: {warning}", error=True)
+    if errors := faults(configuration):
+        for error in errors:
+            say(f"mailsrv: {error}", error=True)
+        return 1
     say(f"Configuration file is {configuration.file}")
     return 0

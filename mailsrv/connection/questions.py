@@ -23,6 +23,8 @@ async def vrfy(session: Dialogue, command: Command) -> None:
     parts = session.parts
     try:
         path = envelope.read_path(session, command)
+        if path.parameters:
+            raise SyntaxProblem(f"{command.argument[:256]}: malformed address")
         address = await envelope.recipient_address(session, path, utf8=session.offers_utf8)
     except SyntaxProblem as problem:
         session.say(problem.code, problem.text)

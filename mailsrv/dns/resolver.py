@@ -47,8 +47,9 @@ class Resolver:
     (``dns_check_names_pattern``); no IPv6 address is looked up unless ``ipv6``,
     nor of names for which ``ipv4_only`` says so.  ``retransmit`` is the seconds
     that a server has to answer (``dns_retrans``), ``retries`` how often each is
-    asked (``dns_retry``); 0 takes resolv.conf's.  ``trust_ad`` says that the servers' word on DNSSEC is
-    to be believed (by default: what resolv.conf says, for its own servers).
+    asked (``dns_retry``); 0 takes resolv.conf's.  ``trust_ad`` says that the
+    servers' word on DNSSEC is to be believed (by default: what resolv.conf says,
+    for its own servers).
     """
 
     def __init__(

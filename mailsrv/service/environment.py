@@ -162,7 +162,7 @@ def log_settings(configuration: Configuration) -> LogSettings:
 def faults(configuration: Configuration) -> list[ConfigError]:
     """Return what a start refuses although the file could be read, with the lines to blame.
 
-    These are values whose meaning other folders know: those of the options about logs.
+    These are values whose meaning other folders know, and what is not there.
     """
     main = configuration.main
     services = make_services(configuration, WallClock(), lambda name: None)
@@ -180,7 +180,21 @@ def faults(configuration: Configuration) -> list[ConfigError]:
         except ConfigError as error:
             where = error.where or main.places.get(name)
             found.append(ConfigError(error.problem, where, error.hint))
-    return found
+    if main.workers > 1:
+        problem = "more than one worker process is not available"
+        hint = "set workers = 1, or leave it out"
+        found.append(ConfigError(problem, main.places.get("workers"), hint))
+    return found + _routers_that_pass_nowhere(configuration)
+
+
+def _routers_that_pass_nowhere(configuration: Configuration) -> list[ConfigError]:
+    if all(getattr(each, "pass_router", None) is None for each in configuration.routers):
+        return []
+    # Here, so that a check of most configurations stays quick.
+    from mailsrv.routing.route import check
+    from mailsrv.routing.router import Router
+
+    return check([each for each in configuration.routers if isinstance(each, Router)])
 
 
 def make_services(

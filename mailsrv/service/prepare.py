@@ -38,7 +38,6 @@ def prepare(configuration: Configuration) -> Prepared:
     """
     main = configuration.main
     services = make_services(configuration, WallClock(), registry())
-    _refuse_what_is_not_there(main)
     if errors := faults(configuration):
         raise ConfigErrors(errors)
     become = serving_account(main) if os.geteuid() == 0 else None
@@ -63,15 +62,6 @@ def serving_account(main: MainOptions) -> Account:
     wanted = user.name if user is not None else DEFAULT_USER
     uid = None if user is None else user.uid
     return account(uid, None if group is None else group.gid, wanted)
-
-
-def _refuse_what_is_not_there(main: MainOptions) -> None:
-    if main.workers > 1:
-        raise ConfigError(
-            "more than one worker process is not available",
-            main.places.get("workers"),
-            "set workers = 1, or leave it out",
-        )
 
 
 def _log_folders(log_file_path: str) -> list[str]:

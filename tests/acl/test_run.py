@@ -169,6 +169,7 @@ DIALOGUES = [
         "<one><TWO><>3",
     ),
     ("deny acl = accept message = foo", "alice", "550 foo", "foo"),
+    ("deny message = a\\tb\\x01", "alice", "550 a\tb?", "a\tb\x01"),
     ("deny acl = ac1", "alice", LATER, 'unknown ACL verb "ac1" in "ac1"'),
 ]
 
@@ -396,7 +397,9 @@ class WarnTests(SynchronousTestCase):
                 'H=(me) [192.0.2.1] Warning: ACL "warn" statement skipped: condition test deferred: def'
             ],
         )
-        self.assertEqual(Bench("warn condition = maybe\naccept").check().action, Action.DEFER)
+        self.assertTrue(Bench("warn condition = maybe\naccept").check().accepted)
+        bad = Bench("warn condition = ${nosuch}\naccept")
+        self.assertEqual(bad.check().action, Action.DEFER)
 
     def test_message_adds_headers(self) -> None:
         """An old message with warn is an add_header that waits for all conditions."""

@@ -252,7 +252,7 @@ class QuestionTests(SynchronousTestCase):
             ("x@local.example", "550 <x@local.example> Unrouteable address"),
             ("tmp@local.example", "451 <tmp@local.example> later please"),
             ("alice", "501 alice: recipient address must contain a domain"),
-            ("a b", '501 a b: "@" or "." expected after "a"'),
+            ("a@x FOO", "501 a@x FOO: malformed address"),
         ):
             self.assertEqual(client.say(f"VRFY {argument}".rstrip(" ")), reply)
         self.assertIn("VRFY failed for x@local.example H=(c) [192.0.2.1]", lines(client))

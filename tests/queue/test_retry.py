@@ -62,7 +62,7 @@ class RuleTests(SynchronousTestCase):
             asked.append((pattern, address))
             return True
 
-        rules = RetryRules([parse_rule("^\\N[^@]+@x\\d\\N * F,1h,10m", HERE)], match)
+        rules = RetryRules([parse_rule("^\\N[^@]+@x\\d\\N * F,1h,10m", HERE)]).matching(match)
         self.successResultOf(Deferred.fromCoroutine(rules.find(["x1"], "*")))
         self.assertEqual(asked, [("^\\N[^@]+@x\\d\\N", "*@x1")])
 
@@ -157,3 +157,20 @@ class TimeTests(SynchronousTestCase):
 
 
 DEFAULT_TEXT = "* * F,2h,15m; G,16h,1h,1.5; F,4d,6h"
+
+
+class RecordedTests(SynchronousTestCase):
+    def test_as_exim_does(self) -> None:
+        """Next intervals that Exim 4.96 gave: seconds of failing, the last interval, the next."""
+        for failing, last, following, expired in (
+            (0, 0, 900, False), (900, 900, 900, False), (6300, 900, 900, False),
+            (8100, 900, 3600, False), (11700, 3600, 5400, False), (17100, 5400, 8100, False),
+            (25200, 8100, 12150, False), (30000, 4200, 6300, False),
+            (50000, 27000, 40500, False), (70000, 900, 21600, False),
+            (70000, 40000, 21600, False), (349200, 21600, 21600, True),
+        ):  # fmt: skip
+            with self.subTest(failing=failing, last=last):
+                now = 1e6
+                before = RetryHint(now - failing, now - last, now) if failing else None
+                hint = after_failure(DEFAULT, before, now)
+                self.assertEqual((hint.next_try - now, hint.expired), (following, expired))

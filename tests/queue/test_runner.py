@@ -243,19 +243,6 @@ class DeliveryTests(QueueTestCase):
         self.assertEqual(self.sent(), ["copy@b", "a@b"])
         self.assertEqual(self.done(self.spool.count()), 0)
 
-    def test_patterns_that_are_lists(self) -> None:
-        """A rule's regex, named list or lookup is matched by what the builder gives."""
-        asked = []
-
-        async def match(pattern: str, address: str) -> bool:
-            asked.append((pattern, address))
-            return address == "a@b"
-
-        rules = RetryRules([parse_rule("+slow * F,1h,5m", Position("f", 1))]).matching(match)
-        self.assertIsNotNone(self.done(rules.find(["a@b"], "*")))
-        self.assertIsNone(self.done(rules.find(["mx.b"], "*")))
-        self.assertEqual(asked, [("+slow", "a@b"), ("+slow", "*@mx.b")])
-
     def test_unexpected_exceptions_defer(self) -> None:
         """A bug of a router or transport defers the message and is in the panic log."""
         self.routing.answers["a@b"] = ValueError("bug")

@@ -7,6 +7,7 @@ is refused by LMTP with 550.
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import imaplib
 import os
@@ -164,6 +165,13 @@ class Dovecot:
         self.stop()
         self.start()
 
+    def signal(self, number: int) -> None:
+        """Send a signal to all its processes, such as SIGSTOP to let them hang."""
+        assert self._process is not None, "it is not running"
+        for process in _family(self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
     def close(self) -> None:
         """End it and remove its folder."""
         self.stop()
@@ -207,3 +215,12 @@ class Dovecot:
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.logged()}") from None
         return self.messages(user)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its children, and theirs."""
+    found = [pid]
+    for parent in found:
+        for tasks in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += map(int, tasks.read_text().split())
+    return found

@@ -97,6 +97,12 @@ class Server:
         process, self._process = self._process, None
         if process is None:
             return 0
+        if self.prefix:  # what it runs under ends when it does, and not before
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            for child in children.split():
+                os.kill(int(child), signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
         machine.end(process, grace)
         return process.returncode
 

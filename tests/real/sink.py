@@ -7,6 +7,7 @@ duplicates are expected, losses are not.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import socketserver
@@ -25,6 +26,10 @@ class _Session(socketserver.StreamRequestHandler):
         self.wfile.write(line.encode() + b"\r\n")
 
     def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # the sender may go without a word
+            self.converse()
+
+    def converse(self) -> None:
         self.say("220 sink LMTP")
         recipients: list[bytes] = []
         while line := self.rfile.readline(10_000):

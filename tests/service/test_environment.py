@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailsrv.config.model import Configuration
 from mailsrv.config.read import read
 from mailsrv.errors import ConfigError
-from mailsrv.service.environment import log_settings, set_environment
+from mailsrv.service.environment import faults, log_settings, set_environment
 
 
 class EnvironmentTests(SynchronousTestCase):
@@ -58,3 +58,34 @@ def test_log_files_are_in_the_same_place_by_default(line: str, tmp_path: Path) -
     settings = log_settings(read(str(path)))
     found, _ = destinations(settings.log_file_path, settings.spool_directory)
     assert found == "/var/spool/x/log/%slog"
+
+
+class FaultTests(SynchronousTestCase):
+    """What reading does not see, and a start refuses: with the line to blame."""
+
+    def test_options_about_logs(self) -> None:
+        path = Path(self.mktemp())
+        path.write_text(
+            "log_selector = +nosuch\nsyslog_facility = nosuch\nlog_file_path = relative/%slog\n"
+        )
+        found = [str(error) for error in faults(read(str(path)))]
+        for line, name in ((1, "log_selector"), (2, "syslog_facility"), (3, "log_file_path")):
+            self.assertTrue(
+                any(text.startswith(f"line {line} of ") and name in text for text in found), name
+            )
+
+    def test_what_is_not_there(self) -> None:
+        path = Path(self.mktemp())
+        path.write_text(
+            "workers = 2\nbegin routers\nup:\n driver = accept\n transport = t\n"
+            " pass_router = up\nbegin transports\nt:\n driver = appendfile\n file = /x\n"
+        )
+        workers, router = (str(error) for error in faults(read(str(path))))
+        self.assertIn("line 1 of ", workers)
+        self.assertIn("workers = 1", workers)
+        self.assertIn("line 6 of ", router)
+
+    def test_a_good_configuration_has_none(self) -> None:
+        path = Path(self.mktemp())
+        path.write_text("log_selector = +all -pid\nlog_file_path = : syslog\n")
+        self.assertEqual(faults(read(str(path))), [])

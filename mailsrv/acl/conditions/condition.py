@@ -29,4 +29,4 @@ class Condition(Item):
             return True
         if word in ("", "no", "false"):
             return False
-        raise Undecided(log=f'invalid "condition" value "{text}"', error=True)
+        raise Undecided(log=f'invalid "condition" value "{text}"')
