@@ -13,10 +13,10 @@ from mailsrv.connection.submission import Submitter, message_id, qualified, subm
 from mailsrv.errors import MailFailure
 from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.template import Template
-from mailsrv.interfaces import AclPhase, IBodyWriter
+from mailsrv.interfaces import AclPhase, Action, IBodyWriter, Verdict
 from mailsrv.mail import fixups
 from mailsrv.mail.header import Header
-from mailsrv.mail.message import Message, Transaction
+from mailsrv.mail.message import Message, Transaction, counted_size
 from mailsrv.wire.data import LineEnds
 from mailsrv.wire.reply import from_status, reply
 from mailsrv.wire.session import Piece
@@ -211,7 +211,6 @@ class Reception:
         transaction.received_at = parts.clock.seconds()
         if self._writer is None:
             self._writer = parts.spool.new_body()
-        transaction.size = self.received
         hops = sum(header.called("Received") for header in self._headers)
         if hops > settings.received_headers_max:
             self._log_rejected("rejected", 'Too many "Received" headers - suspected mail loop')
@@ -226,9 +225,10 @@ class Reception:
         headers = await self._mended(headers)
         transaction.headers = fixups.with_received(headers, await self._received())
         transaction.body = await self._writer.finish()
+        transaction.size = counted_size(self._headers, transaction.body)
         self._take_acl_headers()
         if transaction.discarded or not transaction.recipients:
-            self._thrown_away()
+            self._thrown_away("MAIL" if transaction.discarded else "RCPT")
             return
         verdict = await parts.policy.check(AclPhase.DATA, connection)
         if session.refused(verdict, "after DATA"):
@@ -236,17 +236,17 @@ class Reception:
             session.message_done()
             return
         self._take_acl_headers()
-        if transaction.discarded:
-            self._thrown_away()
+        if verdict.action is Action.DISCARD:
+            self._thrown_away("DATA", verdict)
             return
         message = self._message()
         await self._store(message)
-        if verdict.status is not None:
-            session.channel.write(from_status(verdict.status))
-        else:
-            self._say_accepted(message.id)
+        self._say_accepted(message.id, verdict)
 
-    def _say_accepted(self, id: str) -> None:
+    def _say_accepted(self, id: str, verdict: Verdict | None = None) -> None:
+        if verdict is not None and verdict.status is not None:
+            self.session.channel.write(from_status(verdict.status))
+            return
         if self.chunked:
             text = f" {self._chunk_size} byte chunk, total {self.received}\nOK id={id}"
         else:
@@ -311,17 +311,18 @@ class Reception:
             transaction.headers = fixups.with_added(transaction.headers, transaction.added_headers)
             transaction.added_headers = []
 
-    def _thrown_away(self) -> None:
-        transaction, session = self.transaction, self.session
-        session.parts.log.main(
-            f"=> blackhole (discarded by ACL) F=<{transaction.sender}> H={session.host}",
-            transaction.id,
-        )
+    def _thrown_away(self, phase: str, verdict: Verdict | None = None) -> None:
+        """Accept the message without keeping it; ``phase`` is that of the ACL that said so."""
+        session, log = self.session, self.session.parts.log
+        message = self._message()
         self._discard_body()
-        id = transaction.id
+        why = f": {verdict.log_message}" if verdict is not None and verdict.log_message else ""
+        log.received(message)
+        log.main(f"=> blackhole ({phase} ACL discarded recipients){why}", message.id)
+        log.completed(message)
         session.connection.messages_received += 1
         session.message_done()
-        self._say_accepted(id)
+        self._say_accepted(message.id, verdict)
 
     def _message(self) -> Message:
         transaction, connection = self.transaction, self.session.connection
@@ -340,7 +341,7 @@ class Reception:
             ret=transaction.ret,
             envid=transaction.envid,
             acl_m=dict(transaction.acl_m),
-            size=transaction.size,
+            size=counted_size(transaction.headers, transaction.body),
             frozen_at=now if transaction.frozen else 0.0,
             queue_only=transaction.queue_only or connection.queue_only,
         )
@@ -358,9 +359,18 @@ class Reception:
             session.storing = False
         self._writer = None
         parts.log.received(message)
+        self._log_delay(message)
         session.connection.messages_received += 1
         session.message_done()
         parts.queue.submit(message)
+
+    def _log_delay(self, message: Message) -> None:
+        """Log why the message is not delivered at once, if an ACL wants that."""
+        log = self.session.parts.log
+        if message.frozen_at:
+            log.main("frozen by ACL", message.id)
+        if message.queue_only and log.selected("delay_delivery"):
+            log.main("no immediate delivery: queued by ACL", message.id)
 
     def _log_rejected(self, what: str, text: str) -> None:
         session = self.session

@@ -59,8 +59,11 @@ def with_received(headers: Sequence[Header], received: str) -> list[Header]:
 
 
 def stamp(received: str, when: float) -> str:
-    """Add the semicolon and the time (RFC 5322 form, local zone) to a ``Received:`` text."""
-    return f"{received.rstrip()}; {formatdate(when, localtime=True)}" if received else ""
+    """Add the semicolon and the time to a ``Received:`` text, on a line of its own as Exim does.
+
+    The time is in the form of RFC 5322, in the local zone.
+    """
+    return f"{received.rstrip()};\n\t{formatdate(when, localtime=True)}" if received else ""
 
 
 # --- added and removed by ACLs -----------------------------------------------

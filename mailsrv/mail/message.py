@@ -6,7 +6,7 @@ header.  Small bodies are ``bytes``; large ones stay in a file of the spool.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -86,12 +86,20 @@ class Message:
     ret: str = ""  # FULL, HDRS or "" (RFC 3461 4.3)
     envid: str = ""  # xtext as given
     acl_m: dict[str, str] = field(default_factory=dict)  # $acl_m…, keyed without "acl_"
-    size: int = 0  # $message_size: octets of header and body as received
+    size: int = 0  # $message_size: what :func:`counted_size` gives for header and body
     frozen_at: float = 0.0  # 0 = not frozen
     delivered: frozenset[str] = frozenset()  # done already (delivered, or failed and reported)
     parts: frozenset[str] = frozenset()  # keys of delivered descendants of recipients not yet done
     queue_only: bool = False  # no immediate delivery
     warned: int = 0  # delay warnings sent
+
+
+def counted_size(headers: Iterable[Header], body: Body) -> int:
+    """Return the octets of a message as Exim counts them: each line end is one, not two.
+
+    It is the ``S=`` of ``<=``, the size in queue listings and ``$message_size``.
+    """
+    return sum(len(header.text) + 1 for header in headers) + 1 + body.size - body.lines
 
 
 @dataclass(slots=True)

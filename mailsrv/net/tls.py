@@ -42,17 +42,23 @@ class KeyStore:
     def __init__(self) -> None:
         self._kept: dict[str, bytes] = {}
 
-    def preload(self, paths: Iterable[str]) -> None:
-        """Read files while we may; one that cannot be read is an error when it is needed."""
+    def preload(self, paths: Iterable[str]) -> list[OSError]:
+        """Read files while we may; return why some could not be read.
+
+        That is no error yet: a certificate may come later, and the connection
+        that needs it reads it then.
+        """
+        failures = []
         for path in paths:
             try:
                 self._kept[path] = _read(path)
-            except OSError:
-                continue
+            except OSError as error:
+                failures.append(error)
+        return failures
 
-    def preload_templates(self, *templates: Template | None) -> None:
-        """Read the files of options that need no expansion."""
-        self.preload(t.constant for t in templates if t is not None and t.constant)
+    def preload_templates(self, *templates: Template | None) -> list[OSError]:
+        """Read the files of options that need no expansion; see :meth:`preload`."""
+        return self.preload(t.constant for t in templates if t is not None and t.constant)
 
     def read(self, path: str) -> bytes:
         """Return a file's octets as they are now, or as they were if it may not be read now.

@@ -57,8 +57,12 @@ class Tools:
 
 
 def part_key(address: RoutedAddress) -> str:
-    """Return what identifies a delivery: transport, address, and a file's or pipe's parent."""
-    key = f"{address.transport}:{address.address}"
+    """Return what identifies a delivery: transport, address, and a file's or pipe's parent.
+
+    Domains that differ in case alone are one (RFC 5321 2.4).
+    """
+    local_part, domain = split(address.address)
+    key = f"{address.transport}:{local_part}@{domain.lower()}"
     if address.address[:1] in ("|", "/", ">") and address.parent is not None:
         key += f":{address.parent.address}"
     return key

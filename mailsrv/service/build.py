@@ -259,6 +259,8 @@ class Server:
             bound.close()
         core.queue.start()
         core.log.main(self._started())
+        for warning in self._prepared.warnings:
+            core.log.panic(warning)
 
     async def stop(self) -> None:
         """End gracefully: what is not finished in time is kept in the spool for the next start.

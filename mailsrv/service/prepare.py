@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mailsrv.config.main import DEFAULT_USER, MainOptions
 from mailsrv.config.model import Configuration
@@ -28,6 +28,7 @@ class Prepared:
     account: Account | None
     spool_directory: str
     log_file_path: str
+    warnings: list[str] = field(default_factory=list)  # for the log, when there is one
 
 
 def prepare(configuration: Configuration) -> Prepared:
@@ -44,13 +45,21 @@ def prepare(configuration: Configuration) -> Prepared:
     spool_directory = at_start(main.spool_directory, services, "spool_directory")
     log_file_path = at_start(main.log_file_path, services, "log_file_path")
     keys = KeyStore()
-    keys.preload_templates(main.tls_certificate, main.tls_privatekey)
+    unread = keys.preload_templates(main.tls_certificate, main.tls_privatekey)
     for path in (spool_directory, *_log_folders(log_file_path)):
         make_folder(path, 0o750, become)
     listening = _listen(main, services)
     if become is not None:
         preload()
-    return Prepared(listening, keys, raise_file_limit(), become, spool_directory, log_file_path)
+    return Prepared(
+        listening,
+        keys,
+        raise_file_limit(),
+        become,
+        spool_directory,
+        log_file_path,
+        [f"TLS is not available: {error.filename}: {error.strerror}" for error in unread],
+    )
 
 
 def serving_account(main: MainOptions) -> Account:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -70,8 +70,10 @@ class Reply:
         return self.code // 100 in (4, 5)
 
     def __str__(self) -> str:
-        """Return the reply as one printable line for a log."""
-        return printable(f"{self.code} " + "\\n".join(self.lines))
+        """Return the reply as one printable line for a log: its lines with ``\\n`` between them."""
+        marks = ["-"] * (len(self.lines) - 1) + [" "]
+        lines = (f"{self.code}{m}{text}" for m, text in zip(marks, self.lines, strict=True))
+        return printable("\\n".join(lines))
 
     @property
     def status(self) -> Status:
@@ -112,16 +114,18 @@ class ReplyParser:
         """Whether a reply has begun that is not complete."""
         return bool(self._buffer or self._lines)
 
-    def feed(self, data: bytes) -> list[Reply]:
-        """Return the replies that are complete with ``data``.
+    def feed(self, data: bytes) -> Iterator[Reply]:
+        """Give the replies that are complete with ``data``; to be taken to the end.
 
-        :raises ProtocolError: what came is no reply, or too much.
+        :raises ProtocolError: what came (after those given) is no reply, or too much.
         """
         *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            reply = self._line(line)
+            if reply is not None:
+                yield reply
         if len(self._buffer) > MAX_LINE:
             raise ProtocolError("reply line too long")
-        replies = (self._line(line) for line in lines)
-        return [reply for reply in replies if reply is not None]
 
     def _line(self, line: bytes) -> Reply | None:
         if len(line) > MAX_LINE:

@@ -190,7 +190,8 @@ class KeyStoreTests(SynchronousTestCase):
         with open(path, "w") as file:
             file.write("key")
         keys = KeyStore()
-        keys.preload([path, path + ".missing"])
+        failures = keys.preload([path, path + ".missing"])
+        self.assertEqual([error.filename for error in failures], [path + ".missing"])
         with mock.patch.object(net_tls, "_read", side_effect=PermissionError):
             self.assertEqual(keys.read(path), b"key")
             self.assertRaises(PermissionError, keys.read, path + ".missing")

@@ -186,3 +186,15 @@ def test_commands_import_nothing_heavy(server: Server, words: list[str]) -> None
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr.decode().strip().split("\n")[-1] == "[]"
+
+
+def test_a_missing_certificate_is_told_at_the_start(server: Server) -> None:
+    """Without its certificate the server takes mail in clear text, and says so before anybody asks."""
+    server.certificate.unlink()
+    server.start()
+    machine.wait_until(lambda: "TLS is not available" in server.log("panic"), "the panic log", 10)
+    assert str(server.certificate) in server.log("panic")
+    with server.client(tls=False) as client:
+        code, _ = client.docmd("STARTTLS")
+        assert code == 454
+        assert client.noop()[0] == 250

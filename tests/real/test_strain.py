@@ -184,3 +184,25 @@ def test_ipv6_and_tls_on_connect() -> None:
     finally:
         print(server.logged())
         server.close()
+
+
+def test_an_auth_socket_that_hangs_costs_only_its_logins(
+    start_server: StartServer, sink: Sink
+) -> None:
+    """A login that nobody answers is 454 in the end; meanwhile mail goes on, and so does QUIT."""
+    path = str(sink.folder / "silent")
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(path)
+        os.chmod(path, 0o666)
+        silent.listen()
+        server = start_server("dovecot.conf", T_AUTH=path, T_LMTP=sink.socket)
+        with server.client(server.submission_port) as client, ThreadPoolExecutor(1) as pool:
+            login = pool.submit(client.login, "alice@example.org", "wonderland")
+            with server.client(tls=False) as other:
+                other.sendmail("x@client.example", ["bob@example.org"], MESSAGE)
+            server.wait_for_log("Completed")
+            assert not login.done()
+            refused = login.exception(60)
+            assert isinstance(refused, smtplib.SMTPAuthenticationError)
+            assert refused.smtp_code == 454
+            assert client.noop()[0] == 250

@@ -307,6 +307,21 @@ def test_self(word: str, router: str, code: int) -> None:
     assert answer.frozen == (word == "freeze")
 
 
+@pytest.mark.parametrize(("word", "code"), [("freeze", 451), ("fail", 550), ("send", 0)])
+def test_self_while_verifying(word: str, code: int) -> None:
+    """What could only be frozen or refused later does not verify now."""
+    w = World(manual(route_list="* 127.0.0.1", self_=word, more="false"))
+    answer = w.verify("u@e")
+    assert (answer.status.code if answer.status else 0) == code
+
+
+def test_hosts_while_verifying() -> None:
+    """They are looked up, but none is needed, and a local transport has none."""
+    assert World(manual(route_list="* nosuch.example")).verify("u@e").status is not None
+    assert World(manual(route_list='* ""')).verify("u@e").status is None
+    assert World(manual(route_list="* 127.0.0.1", transport="local")).verify("u@e").status is None
+
+
 def test_self_reroute() -> None:
     w = World(manual(route_list="e 127.0.0.1", self_="reroute: f"), accept("b", domains="f"))
     assert w.route("u@e").addresses[0].address == "u@f"

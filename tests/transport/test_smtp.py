@@ -67,6 +67,20 @@ def test_host_whose_time_has_not_come_is_not_tried() -> None:
     assert not w.hop.connections
 
 
+def test_replies_before_a_malformed_one_count() -> None:
+    """Also if all come in one piece, as they may when the commands were pipelined."""
+
+    def rcpt(recipient: str) -> bytes:
+        return b"550 no\r\n451 later\r\ngarbage\r\n" if recipient == "c@e" else b""
+
+    w = world(NextHop(rcpt=rcpt))
+    outcomes = w.deliver(message(), *(routed(f"{n}@e", hosts=(A,)) for n in "abc"))
+    found = {o.address.address: o for o in outcomes}
+    assert found["a@e"].result is Result.FAILED
+    assert (found["b@e"].result, found["b@e"].error) == (Result.DEFERRED, "rcpt_4xx")
+    assert "malformed reply" in found["c@e"].reason
+
+
 def test_only_what_was_deferred_goes_to_the_next_host() -> None:
     def rcpt(recipient: str) -> bytes:
         return b"450 later\r\n" if recipient == "a@e" else b"250 ok\r\n"

@@ -74,7 +74,7 @@ class Replies(SynchronousTestCase):
         text = b"250-a\r\n250-b\r\n250 c\r\n354 go\r\n"
         for cut in range(len(text)):
             parser = ReplyParser()
-            replies = parser.feed(text[:cut]) + parser.feed(text[cut:])
+            replies = [*parser.feed(text[:cut]), *parser.feed(text[cut:])]
             self.assertEqual(replies, [Reply(250, ("a", "b", "c")), Reply(354, ("go",))])
 
     def test_what_is_no_reply_is_an_error(self) -> None:
@@ -94,10 +94,10 @@ class Replies(SynchronousTestCase):
         ]
         for text in bad:
             with self.assertRaises(ProtocolError, msg=repr(text[:40])):
-                ReplyParser().feed(text)
+                list(ReplyParser().feed(text))
 
     def test_a_code_alone_is_a_reply(self) -> None:
-        self.assertEqual(ReplyParser().feed(b"250\r\n"), [Reply(250, ("",))])
+        self.assertEqual(list(ReplyParser().feed(b"250\r\n")), [Reply(250, ("",))])
 
     def test_enhanced_status_code_is_taken_out_of_the_text(self) -> None:
         status = Reply(550, ("5.1.1 no", "5.1.1 such user")).status
@@ -108,7 +108,7 @@ class Replies(SynchronousTestCase):
         self.assertEqual((status.enhanced, status.text), ("5.0.0", "2.1.1 fine"))
 
     def test_a_reply_is_one_printable_line_in_a_log(self) -> None:
-        self.assertEqual(str(Reply(250, ("a\x1b[2J", "b"))), "250 a\\033[2J\\nb")
+        self.assertEqual(str(Reply(250, ("a\x1b[2J", "b"))), "250-a\\033[2J\\n250 b")
 
     def test_a_very_long_enhanced_code_is_text(self) -> None:
         self.assertEqual(Reply(550, ("5.1.1000 x",)).status.enhanced, "5.0.0")

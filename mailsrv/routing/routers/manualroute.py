@@ -95,10 +95,10 @@ class Manualroute(Router):
             rule, values, numbers = found
             text = await self._host_text(rule, address, context, values, numbers)
             transport, randomize = await self._options(rule, address, context)
-            if context.verify:
-                return Accepted(transport)
             if context.facilities.local_transports.get(transport, False):
                 address.vars = {**address.vars, "host": text}
+                return Accepted(transport)
+            if context.verify and not split_hosts(text):
                 return Accepted(transport)
             return Accepted(transport, await self._hosts(text, randomize, address, context))
         except _Found as found_early:
@@ -159,7 +159,7 @@ class Manualroute(Router):
                 transport = word
             else:
                 raise TemporaryFailure(reason=f'unknown routing option or transport name "{word}"')
-        if not transport and self.transport is not None and not context.verify:
+        if not transport and self.transport is not None:
             transport = await self.transport.expand(context.scope(address, self.name))
         return transport, randomize
 
