@@ -1,1 +1,1 @@
-"""Measurements; each says what it measured and on what."""
+"""How fast mailsrv is, beside real peers on the same machine: ``make bench``."""

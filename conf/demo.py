@@ -35,7 +35,7 @@ Send the first message from another terminal:
 or with plain Python:
 
   python3 -c "import smtplib; s = smtplib.SMTP('127.0.0.1', 2525); \
-s.sendmail('me@client.example', ['anna@demo.example'], 'Subject: first\\n\\nhello')"
+s.sendmail('me@client.example', ['anna@demo.example'], 'Subject: first\\n\\nhello'); s.quit()"
 
 It lands in var/mail/anna/new/ - the log is var/log/mainlog.  End the server with Ctrl-C.
 """
@@ -49,20 +49,19 @@ def account() -> pwd.struct_passwd:
 def folder(owner: pwd.struct_passwd) -> Path:
     """Return the real folder behind ``var``, owned by the server's account."""
     var = CHECKOUT / "var"
-    if os.geteuid() != 0:
-        var.mkdir(exist_ok=True)
-        return var.resolve()
-    if not var.is_symlink() or not var.exists():
-        if var.is_symlink():
-            var.unlink()
-        elif var.exists():
-            sys.exit("var/ was made by another user's demo: make clean, or run as that user.")
-        var.symlink_to(tempfile.mkdtemp(prefix="mailsrv-demo-", dir="/var/tmp"))
-    os.chown(var, owner.pw_uid, owner.pw_gid)
+    if not var.exists():
+        var.unlink(missing_ok=True)  # a link whose folder is gone
+        if os.geteuid() == 0:
+            var.symlink_to(tempfile.mkdtemp(prefix="mailsrv-demo-", dir="/var/tmp"))
+            os.chown(var, owner.pw_uid, owner.pw_gid)
+        else:
+            var.mkdir()
+    if var.stat().st_uid != owner.pw_uid:
+        sys.exit("var/ is of another user's demo: remove it (rm -r var), or run as that user.")
     return var.resolve()
 
 
-def certificate(var: Path, owner: pwd.struct_passwd) -> None:
+def certificate(var: Path) -> None:
     """Make a self-signed certificate, once."""
     path = var / "cert.pem"
     if path.exists():
@@ -111,7 +110,7 @@ def main() -> None:
     """Prepare, say how to send the first message, and become ``twistd``."""
     owner = account()
     var = folder(owner)
-    certificate(var, owner)
+    certificate(var)
     passwords(var, owner)
     print(HINTS, flush=True)
     os.chdir(CHECKOUT)

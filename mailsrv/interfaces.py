@@ -458,8 +458,8 @@ class IMailLog(Protocol):
     Never raises; hostile octets are escaped, so that an event is one line.
     """
 
-    def received(self, message: Message, *, bounce_of: str = "") -> None:
-        """``<=``"""
+    def received(self, message: Message, *, bounce_of: str = "", seconds: float = -1) -> None:
+        """``<=``; ``seconds`` is how long it took to receive, -1 if that is not known."""
 
     def delivered(self, message: Message, outcome: Outcome, *, additional: bool = False) -> None:
         """``=>``, or ``->`` for a further address of the same delivery."""

@@ -10,8 +10,9 @@ from typing import Any
 
 from mailsrv.service.requests import SOCKET
 
-# Seconds that one piece of an answer may take: a delivery that is removed may have to end first.
-TIMEOUT = 60
+# Seconds until the first piece of the first answer; seconds that any further piece may take.
+FIRST = 10.0
+TIMEOUT = 60.0
 # Octets of one piece of an answer; a page of a listing may have many recipients.
 PIECE_LIMIT = 256 << 20
 
@@ -34,13 +35,17 @@ class Control:
     def __init__(self, path: str) -> None:
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(TIMEOUT)
+        self._limit = FIRST
+        self._socket.settimeout(self._limit)
         self._count = 0
         try:
             self._connect(path)
         except (FileNotFoundError, ConnectionRefusedError) as error:
             self._socket.close()
             raise NotRunning(f"no server listens on {path}") from error
+        except TimeoutError as error:
+            self._socket.close()
+            raise self._silent() from error
         except OSError as error:
             self._socket.close()
             raise ControlError(f"{path}: {error.strerror or error}") from error
@@ -83,12 +88,20 @@ class Control:
             line = self._file.readline(PIECE_LIMIT)
             piece = json.loads(line) if line.endswith(b"\n") else None
         except TimeoutError as error:
-            raise ControlError(f"{self._path}: no answer within {TIMEOUT} seconds") from error
+            raise self._silent() from error
         except (OSError, ValueError) as error:
             raise ControlError(f"{self._path}: {error}") from error
         if not isinstance(piece, dict):
             raise ControlError(f"{self._path}: the server closed the connection")
+        if self._limit != TIMEOUT:
+            self._limit = TIMEOUT
+            self._socket.settimeout(self._limit)
         return piece
+
+    def _silent(self) -> ControlError:
+        return ControlError(
+            f"the server does not answer on {self._path} (within {self._limit:g} seconds)"
+        )
 
     def close(self) -> None:
         """End the connection."""

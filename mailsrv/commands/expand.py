@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TextIO
 
 from mailsrv.commands.terminal import say
@@ -12,8 +13,16 @@ from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import compile_string
 from mailsrv.expansion.tree import drive
+from mailsrv.interfaces import Routed
 from mailsrv.lookup import registry
-from mailsrv.service.environment import WallClock, make_services
+from mailsrv.mail.connection import Connection
+from mailsrv.mail.origin import Origin
+from mailsrv.service.environment import (
+    WallClock,
+    log_settings,
+    make_services,
+    set_environment,
+)
 
 
 def expand_line(text: str, scope: Scope) -> tuple[str, bool]:
@@ -46,9 +55,46 @@ def _lines(stream: TextIO) -> Iterator[str]:
         held = ""
 
 
+class _NoVerifier:
+    """Provides ``IVerifier`` where nothing can be routed."""
+
+    async def verify(
+        self, address: str, connection: Connection, *, as_sender: bool = False
+    ) -> Routed:
+        """Refuse.
+
+        :raises TemporaryFailure: always.
+        """
+        raise TemporaryFailure(reason="addresses cannot be verified here")
+
+
+def _caller(configuration: Configuration) -> Callable[..., Awaitable[object]]:
+    """Return what runs ACLs for ``${acl{…}}``, as at the start of a connection from nowhere."""
+
+    async def call(name: str, arguments: tuple[str, ...], scope: Scope) -> object:
+        from mailsrv.acl.run import Acls  # here: most strings call no ACL
+        from mailsrv.logs.log import MailLog
+
+        acls = Acls(
+            configuration.acls,
+            {},
+            scope.services,
+            verifier=_NoVerifier(),
+            resolver=None,
+            clock=WallClock(),
+            log=MailLog(log_settings(configuration), WallClock()),
+        )
+        nowhere = replace(scope, connection=scope.connection or Connection(Origin()))
+        return await acls.call(name, arguments, nowhere)
+
+    return call
+
+
 def main(configuration: Configuration, arguments: Iterable[str]) -> int:
     """Print the expansion of each string, or how it fails; returns 0."""
-    scope = Scope(make_services(configuration, WallClock(), registry()))
+    set_environment(configuration.main)
+    services = make_services(configuration, WallClock(), registry(), acl=_caller(configuration))
+    scope = Scope(services)
     given = list(arguments)
     for text in given or _lines(sys.stdin):
         result, _ = expand_line(text, scope)

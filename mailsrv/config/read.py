@@ -183,6 +183,10 @@ class _Reading:
             else:
                 setattr(configuration, section, drivers.instances)
         configuration.main.complete()
+        try:
+            configuration.main.check()
+        except ConfigError as error:
+            self.errors.append(error)
         configuration.acls = self._parse("acls")
         configuration.retry = self._parse("retrys")
         configuration.rewrite = self._parse("rewrites")

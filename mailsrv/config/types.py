@@ -8,6 +8,7 @@ Sizes are octets, times are seconds.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Generic, TypeVar
@@ -102,6 +103,39 @@ class _Expanded(OptionType[Template]):
         return printable(value.source)
 
 
+class _Checked(_Expanded):
+    """A string that is expanded before use; one without a ``$`` is checked as it is read."""
+
+    def __init__(self, check: Callable[[str, Position], object]) -> None:
+        super().__init__("string†")
+        self._check = check
+
+    def parse(self, text: str, where: Position) -> Template:
+        value = super().parse(text, where)
+        if value.constant is not None:
+            self._check(value.constant, where)
+        return value
+
+
+def _absolute(text: str, where: Position) -> None:
+    if not text.startswith("/"):
+        raise ConfigError(f'"{text}" is not an absolute path', where)
+
+
+class _Address(_String):
+    """One address with its domain, as a header field has it."""
+
+    def parse(self, text: str, where: Position) -> str:
+        from mailsrv.expansion.mailboxes import addresses_of
+
+        found = addresses_of(text)
+        if len(found) != 1:
+            raise ConfigError(f'"{text}" is not one address', where)
+        if "@" not in found[0]:
+            raise ConfigError(f'"{text}" does not contain a domain', where)
+        return text
+
+
 # --- booleans ------------------------------------------------------------------
 
 _WORDS = {"true": True, "yes": True, "": True, "false": False, "no": False}
@@ -167,6 +201,22 @@ def _integer(text: str, where: Position, largest: int, octal: bool = False) -> i
     if value > largest:
         raise ConfigError(f'absolute value of integer "{text}" is too large (overflow)', where)
     return -value if sign == "-" else value
+
+
+_SIZE = re.compile(r"[ \t]*([0-9]{1,15})[ \t]*([KMGkmg]?)[ \t]*")
+
+
+def parse_size(text: str, where: Position | None = None) -> int:
+    """Return the number that an expanded text with K, M or G stands for; 0 for an empty one.
+
+    :raises ConfigError: if the text is no such number.
+    """
+    if not text.strip(" \t"):
+        return 0
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ConfigError(f'"{text}" is not a number', where, "for example 100 or 50M")
+    return int(found[1]) << _SUFFIXES[found[2].lower()]
 
 
 def _with_suffix(value: int, suffixes: str) -> str:
@@ -456,8 +506,12 @@ class _GroupList(OptionType[tuple[Group, ...]]):
 
 
 STRING: OptionType[str] = _String()
+ADDRESS: OptionType[str] = _Address()
 BARE_NEWLINE: OptionType[str] = _OneOf("reject", "mend")
 EXPANDED: OptionType[Template] = _Expanded("string†")
+EXPANDED_PATH: OptionType[Template] = _Checked(_absolute)
+EXPANDED_SIZE: OptionType[Template] = _Checked(parse_size)
+EXPANDED_TIME: OptionType[Template] = _Checked(parse_time)
 STRING_LIST: OptionType[Template] = _Expanded("string list†")
 DOMAIN_LIST: OptionType[Template] = _Expanded("domain list†")
 HOST_LIST: OptionType[Template] = _Expanded("host list†")

@@ -20,6 +20,7 @@ from mailsrv.connection.parts import IChannel, Parts
 from mailsrv.connection.reception import Reception
 from mailsrv.errors import MailFailure
 from mailsrv.interfaces import AclPhase, Action, IAuthExchange, Verdict
+from mailsrv.logs.lines import duration
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Transaction
 from mailsrv.mail.status import LOCAL_PROBLEM
@@ -63,8 +64,10 @@ class Dialogue:
         self.mechanisms: list[str] = []
         self.only_rset = False  # a BDAT sequence went wrong
         self.discarded_recipients = False  # an ACL took some, to throw them away
+        self.discard_reason = ""  # of the MAIL ACL, for the log
         self.refused_rcpt: bytes | None = None  # the reply, while all RCPTs had the same
         self.last_was_rcpt = False
+        self._began = parts.clock.seconds()
         self._unknown = 0
         self._errors = 0
         self._nonmail = 0
@@ -90,10 +93,15 @@ class Dialogue:
         self.channel.write(last)
         self.channel.hang_up()
 
-    def protocol_error(self, code: int, text: str, *, syntax: bool = False) -> None:
-        """Reply to a fault of the client, and count it (smtp_max_synprot_errors)."""
+    def protocol_error(
+        self, code: int, text: str, *, syntax: bool = False, logged: bool = False
+    ) -> None:
+        """Reply to a fault of the client, and count it (smtp_max_synprot_errors).
+
+        ``logged``: it has its line in the log already.
+        """
         kind = "syntax" if syntax else "protocol"
-        if self.parts.log.selected(f"smtp_{kind}_error"):
+        if not logged and self.parts.log.selected(f"smtp_{kind}_error"):
             line = f"{self.connection.command} {self.connection.argument}".strip(" ")
             self.parts.log.main(f'SMTP {kind} error in "{line[:512]}" H={self.host} {text}')
         self._errors += 1
@@ -246,6 +254,7 @@ class Dialogue:
         waiting = self.channel.input.waiting
         if not waiting:
             return True
+        self.log_incomplete("sync failure")
         told = "" if self.offers_pipelining else " not"
         shown = waiting[:128].decode("latin-1")
         self.parts.log.main(
@@ -269,6 +278,7 @@ class Dialogue:
             return False
         if not await self.parts.listed(settings.smtp_accept_max_nonmail_hosts, self.connection):
             return False
+        self.log_incomplete("too many non-mail commands")
         self.parts.log.main(
             f"SMTP call from {self.host} dropped: too many nonmail commands "
             f'(last was "{command.verb}")',
@@ -279,7 +289,12 @@ class Dialogue:
 
     def _unknown_command(self, command: Command) -> None:
         self._unknown += 1
+        if self.parts.log.selected("smtp_syntax_error"):
+            self.parts.log.main(
+                f'SMTP syntax error in "{command.line[:512]}" H={self.host} unrecognized command'
+            )
         if self._unknown > self.parts.settings.smtp_max_unknown_commands:
+            self.log_incomplete("unrecognized command")
             self.parts.log.main(
                 f"SMTP call from {self.host} dropped: too many unrecognized commands "
                 f'(last was "{command.line[:128]}")',
@@ -287,10 +302,6 @@ class Dialogue:
             )
             self.end(reply(500, "Too many unrecognized commands"), "bad-commands")
             return
-        if self.parts.log.selected("smtp_syntax_error"):
-            self.parts.log.main(
-                f'SMTP syntax error in "{command.line[:512]}" H={self.host} unrecognized command'
-            )
         self.say(500, "unrecognized command")
 
     # --- the transaction --------------------------------------------------------
@@ -300,7 +311,22 @@ class Dialogue:
         transaction = self.connection.transaction = Transaction()
         self.refused_rcpt = None
         self.discarded_recipients = False
+        self.discard_reason = ""
         return transaction
+
+    def log_incomplete(self, why: str) -> None:
+        """Log a message that was begun and is given up (log selector smtp_incomplete_transaction).
+
+        The reasons are those that Exim has a line for.
+        """
+        transaction, log = self.connection.transaction, self.parts.log
+        if transaction is None or not log.selected("smtp_incomplete_transaction"):
+            return
+        recipients = " ".join(recipient.address for recipient in transaction.recipients)
+        log.main(
+            f"H={self.host} incomplete transaction ({why}) from <{transaction.sender}>"
+            + (f" for {recipients}" if recipients else "")
+        )
 
     def drop_message(self) -> None:
         """Forget the message in hand, and what was received of it."""
@@ -341,6 +367,7 @@ class Dialogue:
         self.name_protocol()
 
     async def _rset(self, command: Command) -> None:
+        self.log_incomplete("RSET")
         self.drop_message()
         self.only_rset = False
         self.say(250, "Reset OK")
@@ -363,6 +390,7 @@ class Dialogue:
         self.say(214, f"Commands supported:\n{' '.join(words)}")
 
     async def _quit(self, command: Command) -> None:
+        self.log_incomplete("QUIT")
         verdict = await self.parts.policy.check(AclPhase.QUIT, self.connection)
         text = f"{self.connection.active_hostname} closing connection"
         if verdict.status is not None:
@@ -387,12 +415,7 @@ class Dialogue:
             if log.selected("lost_incoming_connection"):
                 log.main(f"SMTP connection from {self.host} lost while reading message data")
         elif not self.finished:
-            sender = connection.transaction.sender if connection.transaction else None
-            text = f"unexpected disconnection while reading SMTP command from {self.host}"
-            if sender is not None:
-                text += f" F=<{sender}>"
-            if log.selected("lost_incoming_connection"):
-                log.main(text)
+            self._log_lost()
         if not self.storing:
             self.drop_message()
         self.stop_exchange()
@@ -402,6 +425,19 @@ class Dialogue:
         self._done_with_acl = True
         if self.parts.policy.configured(AclPhase.NOTQUIT):
             await self.parts.policy.check(AclPhase.NOTQUIT, connection)
+
+    def _log_lost(self) -> None:
+        """Log an end without QUIT between commands: as a loss only if a message had begun."""
+        log = self.parts.log
+        lasted = f"D={duration(self.parts.clock.seconds() - self._began)}"
+        if self.connection.transaction is None:
+            self.log_connection(f"lost {lasted}")
+            return
+        self.log_incomplete("connection lost")
+        if log.selected("lost_incoming_connection"):
+            log.main(
+                f"unexpected disconnection while reading SMTP command from {self.host} {lasted}"
+            )
 
     def timed_out(self) -> None:
         """The client was silent, or too slow, for longer than smtp_receive_timeout."""

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mailsrv.connection.parts import Parts
-from mailsrv.interfaces import AclPhase, Action
+from mailsrv.interfaces import AclPhase, Action, Verdict
 from mailsrv.mail.message import Recipient, Transaction
 from mailsrv.mail.taint import Tainted
 from mailsrv.wire import command as wire
@@ -75,6 +75,7 @@ async def mail(session: Dialogue, command: Command) -> None:
         return
     if verdict.action is Action.DISCARD:
         transaction.discarded = True
+        session.discard_reason = verdict.log_message
     if verdict.status is not None:
         session.channel.write(from_status(verdict.status))
     else:
@@ -197,7 +198,10 @@ async def rcpt(session: Dialogue, command: Command) -> None:
     if most and len(transaction.recipients) >= most:
         _too_many(session, transaction)
         return
-    verdict = await parts.policy.check(AclPhase.RCPT, connection, recipient.address)
+    if transaction.discarded:  # then the ACL has no say about recipients any more
+        verdict = Verdict(Action.DISCARD, log_message=session.discard_reason)
+    else:
+        verdict = await parts.policy.check(AclPhase.RCPT, connection, recipient.address)
     if session.refused(verdict, f"RCPT <{recipient.address}>"):
         if verdict.action is Action.DEFER:
             transaction.recipients_deferred += 1
@@ -206,13 +210,16 @@ async def rcpt(session: Dialogue, command: Command) -> None:
         assert verdict.status is not None, "a refusal has its reply"
         _remember(session, transaction, from_status(verdict.status))
         return
-    if verdict.action is Action.DISCARD or transaction.discarded:
+    if verdict.action is Action.DISCARD:
         session.discarded_recipients = True
-        if parts.log.selected("acl_warn_skipped") or not transaction.discarded:
-            parts.log.main(
-                f"H={session.host} F=<{transaction.sender}> RCPT <{recipient.address}>: "
-                "discarded by RCPT ACL"
-            )
+        transaction.recipients_refused += 1
+        phase = "MAIL" if transaction.discarded else "RCPT"
+        why = f": {verdict.log_message}" if verdict.log_message else ""
+        parts.log.main(
+            f"H={session.host} F=<{transaction.sender}> RCPT <{recipient.address}>: "
+            f"discarded by {phase} ACL{why}",
+            rejection=True,
+        )
     else:
         transaction.recipients.append(recipient)
     if verdict.status is not None:

@@ -64,9 +64,9 @@ async def greet(session: Dialogue, total: int, of_host: int) -> None:
 
 async def look_up_host(session: Dialogue) -> None:
     """Look up the client's name, once; a failure is noted in the connection."""
-    connection = session.connection
+    connection, parts = session.connection, session.parts
     try:
-        await lookup_host_name(connection.origin, connection, session.parts.resolver)
+        await lookup_host_name(connection.origin, connection, parts.resolver, parts.log)
     except TemporaryFailure:
         pass  # the connection says that it was deferred; ACLs decide what that means
 

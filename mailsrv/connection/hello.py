@@ -26,7 +26,7 @@ async def hello(session: Dialogue, command: Command) -> None:
             rejection=True,
         )
         session.protocol_error(
-            501, f"Syntactically invalid {command.verb} argument(s)", syntax=True
+            501, f"Syntactically invalid {command.verb} argument(s)", syntax=True, logged=True
         )
         return
     origin.helo_name = name

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mailsrv.connection import envelope
 from mailsrv.interfaces import AclPhase
+from mailsrv.mail.taint import Tainted
 from mailsrv.wire.command import Command, SyntaxProblem
 from mailsrv.wire.reply import from_status
 
@@ -22,10 +23,7 @@ async def vrfy(session: Dialogue, command: Command) -> None:
         return
     parts = session.parts
     try:
-        path = envelope.read_path(session, command)
-        if path.parameters:
-            raise SyntaxProblem(f"{command.argument[:256]}: malformed address")
-        address = await envelope.recipient_address(session, path, utf8=session.offers_utf8)
+        address = await _address(session, command)
     except SyntaxProblem as problem:
         session.say(problem.code, problem.text)
         return
@@ -42,11 +40,29 @@ async def vrfy(session: Dialogue, command: Command) -> None:
 
 
 async def expn(session: Dialogue, command: Command) -> None:
-    """EXPN: what a list stands for is not told, unless the ACL's own message does."""
+    """EXPN: tell what an address becomes; all that does not verify is 553, as in Exim."""
     if not command.argument:
         session.say(501, "missing address")
-    elif not await _answered_by_acl(session, command):
+        return
+    if await _answered_by_acl(session, command):
+        return
+    verifier = session.parts.verifier
+    if verifier is None:
         session.say(252, "Cannot EXPN list; try RCPT TO to attempt delivery")
+        return
+    try:
+        address = await _address(session, command, qualify=True)
+    except SyntaxProblem:
+        session.say(553, f"{command.argument[:256]} is undeliverable")
+        return
+    routed = await verifier.verify(address, session.connection)
+    if routed.status is None:
+        found = dict.fromkeys(each.address for each in routed.addresses) or (address,)
+        session.say(250, "\n".join(f"<{each}>" for each in found))
+    elif routed.status.permanent:
+        session.say(553, f"{address} is undeliverable")
+    else:
+        session.say(553, f"{address} cannot be resolved at this time")
 
 
 async def etrn(session: Dialogue, command: Command) -> None:
@@ -57,6 +73,19 @@ async def etrn(session: Dialogue, command: Command) -> None:
         session.say(501, "missing argument")
     elif not await _answered_by_acl(session, command):
         session.say(458, "Unable to queue messages for this node")
+
+
+async def _address(session: Dialogue, command: Command, *, qualify: bool = False) -> Tainted:
+    """Return the address that is asked for; ``qualify``: it may lack its domain.
+
+    :raises SyntaxProblem: it is none.
+    """
+    path = envelope.read_path(session, command)
+    if path.parameters:
+        raise SyntaxProblem(f"{command.argument[:256]}: malformed address")
+    if qualify and path.address and not path.qualified:
+        return Tainted(f"{path.address}@{session.parts.settings.qualify_recipient}")
+    return await envelope.recipient_address(session, path, utf8=session.offers_utf8)
 
 
 async def _answered_by_acl(session: Dialogue, command: Command) -> bool:

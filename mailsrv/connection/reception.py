@@ -34,6 +34,7 @@ class Reception:
         self.session = session
         self.transaction = transaction
         self.chunked = chunked
+        self._began = session.parts.clock.seconds()
         self.received = 0  # octets of the message, for the watch over slow clients too
         self.failure: bytes | None = None
         self._settings = session.parts.settings
@@ -317,7 +318,7 @@ class Reception:
         message = self._message()
         self._discard_body()
         why = f": {verdict.log_message}" if verdict is not None and verdict.log_message else ""
-        log.received(message)
+        log.received(message, seconds=message.received_at - self._began)
         log.main(f"=> blackhole ({phase} ACL discarded recipients){why}", message.id)
         log.completed(message)
         session.connection.messages_received += 1
@@ -358,7 +359,7 @@ class Reception:
         finally:
             session.storing = False
         self._writer = None
-        parts.log.received(message)
+        parts.log.received(message, seconds=message.received_at - self._began)
         self._log_delay(message)
         session.connection.messages_received += 1
         session.message_done()

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
-from mailsrv.config.types import parse_time
+from mailsrv.config.types import parse_size, parse_time
 from mailsrv.errors import ConfigError
 from mailsrv.mail.origin import Origin
-
-_SIZE = re.compile(r"\s*([0-9]{1,15})\s*([KMGkmg]?)\s*", re.ASCII)
 
 
 def host(origin: Origin) -> str:
@@ -32,12 +28,10 @@ def number(text: str) -> int:
 
     :raises ValueError: it is none.
     """
-    if not text.strip(" \t"):
-        return 0
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise ValueError(text)
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
+    try:
+        return parse_size(text)
+    except ConfigError as error:
+        raise ValueError(text) from error
 
 
 def seconds(text: str) -> int:

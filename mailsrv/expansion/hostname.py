@@ -10,7 +10,7 @@ import ipaddress
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.scope import Scope
-from mailsrv.interfaces import IResolver
+from mailsrv.interfaces import IMailLog, IResolver
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.taint import Tainted
@@ -26,10 +26,16 @@ def same_address(first: str, second: str) -> bool:
         return first == second
 
 
-async def _verified_name(address: str, resolver: IResolver) -> str:
-    """The first of the address's names that leads back to it, "" if none does."""
+async def _verified_name(address: str, resolver: IResolver, log: IMailLog | None) -> str:
+    """The first of the address's names that leads back to it, "" if none does.
+
+    As in Exim, an address without names has a line in the log, one with wrong names has none.
+    """
     deferred: TemporaryFailure | None = None
-    for name in (await resolver.names(address))[:_MOST_NAMES]:
+    names = await resolver.names(address)
+    if not names and log is not None and log.selected("host_lookup_failed"):
+        log.main(f"no host name found for IP address {address}")
+    for name in names[:_MOST_NAMES]:
         try:
             found = await resolver.addresses(name)
         except TemporaryFailure as error:
@@ -43,7 +49,10 @@ async def _verified_name(address: str, resolver: IResolver) -> str:
 
 
 async def lookup_host_name(
-    origin: Origin, connection: Connection | None, resolver: IResolver | None
+    origin: Origin,
+    connection: Connection | None,
+    resolver: IResolver | None,
+    log: IMailLog | None = None,
 ) -> str:
     """Return the verified name of the host, looking it up if it is not known; "" if it has none.
 
@@ -56,7 +65,7 @@ async def lookup_host_name(
     if connection is not None and connection.host_lookup_failed:
         return ""
     try:
-        name = await _verified_name(origin.host_address, resolver)
+        name = await _verified_name(origin.host_address, resolver, log)
     except TemporaryFailure:
         _remember(connection, deferred=True)
         raise
@@ -79,8 +88,11 @@ async def sender_host_name(scope: Scope) -> str:
     """``$sender_host_name``: a look-up that fails or is deferred leaves it empty, as in Exim."""
     if scope.origin is None:
         return ""
+    services = scope.services
     try:
-        return await lookup_host_name(scope.origin, scope.connection, scope.services.resolver)
+        return await lookup_host_name(
+            scope.origin, scope.connection, services.resolver, services.log
+        )
     except TemporaryFailure:
         return ""
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from mailsrv.expansion.errors import ExpansionError
-from mailsrv.expansion.hostname import lookup_host_name, same_address
+from mailsrv.expansion.hostname import full_host, lookup_host_name, same_address
 from mailsrv.expansion.lists import Match, Pattern, UnknownHost, Walk
 from mailsrv.expansion.lookups import LookupType, search
 from mailsrv.expansion.operators_ip import mask_text, parse_ip
@@ -22,6 +22,7 @@ from mailsrv.expansion.patterns import (
     is_local_address,
 )
 from mailsrv.expansion.regex import compile_regex
+from mailsrv.expansion.scope import Scope
 from mailsrv.mail.taint import like
 
 _NET = re.compile(r"net([0-9]*)-(.*)\Z", re.DOTALL)
@@ -81,10 +82,20 @@ class HostName:
         resolver = walk.scope.services.resolver
         found = await resolver.addresses(name) if resolver is not None else ()
         if not found:
+            _log_no_address(name, walk.scope)
             raise UnknownHost(name)
         if any(same_address(walk.subject, one) for one in found):
             return Match()
         return None
+
+
+def _log_no_address(name: str, scope: Scope) -> None:
+    log = scope.services.log
+    if log is None or not log.selected("host_lookup_failed"):
+        return
+    client = full_host(scope) if scope.connection is not None else ""
+    during = f" (during SMTP connection from {client})" if client else ""
+    log.main(f"no IP address found for host {name}{during}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,9 @@ class ByName:
         connection = scope.connection
         if connection is not None and connection.origin is not origin:
             connection = None
-        name = await lookup_host_name(origin, connection, scope.services.resolver)
+        name = await lookup_host_name(
+            origin, connection, scope.services.resolver, scope.services.log
+        )
         if not name:
             raise UnknownHost(walk.subject)
         found = await self.pattern.match(walk.inside("domain", name))

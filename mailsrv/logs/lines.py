@@ -160,8 +160,10 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def received(message: Message, selectors: Selectors, bounce_of: str = "") -> str:
-    """Return the line of an accepted message (``<=``)."""
+def received(
+    message: Message, selectors: Selectors, bounce_of: str = "", seconds: float = -1
+) -> str:
+    """Return the line of an accepted message (``<=``); ``seconds``: -1 is not known."""
     origin = message.origin
     words = [f"<= {message.sender or '<>'}"]
     if bounce_of:
@@ -171,6 +173,8 @@ def received(message: Message, selectors: Selectors, bounce_of: str = "") -> str
     line += tls(origin, selectors) + _authenticated(origin, selectors) + f" S={message.size}"
     if "8bitmime" in selectors:
         line += f" M8S={message.body_8bitmime}"
+    if "receive_time" in selectors and seconds >= 0:
+        line += f" RT={duration(seconds, selectors)}"
     line += _message_id(message, selectors)
     if "subject" in selectors and (topic := subject(message)):
         line += f" T={_quoted(topic)}"
@@ -228,7 +232,12 @@ def _host(outcome: Outcome, selectors: Selectors) -> str:
     if host.address.startswith("/") or not host.address:
         return f" H={host.name}" if host.name else ""
     text = f" H={host.name} [{host.address}]"
-    return f"{text}:{host.port}" if "outgoing_port" in selectors and host.port else text
+    if "outgoing_port" in selectors and host.port:
+        text += f":{host.port}"
+    if outcome.interface and {"incoming_interface", "outgoing_interface"} <= selectors:
+        here, _, port = outcome.interface.rpartition(":")
+        text += f" I={here}:{port}" if "outgoing_port" in selectors else f" I={here}"
+    return text
 
 
 def _outgoing_tls(outcome: Outcome, selectors: Selectors) -> str:
@@ -262,7 +271,7 @@ def delivered(
     line = f"{'->' if additional else '=>'} {address(outcome, selectors, as_local)}"
     line += _common(message, outcome, selectors)
     if "delivery_size" in selectors:
-        line += f" S={message.size}"
+        line += f" S={outcome.size if outcome.size >= 0 else message.size}"
     line += _host(outcome, selectors)
     if "pipelining" in selectors and outcome.pipelined:
         line += " L"

@@ -102,9 +102,9 @@ class MailLog:
 
     # --- events ---------------------------------------------------------------
 
-    def received(self, message: Message, *, bounce_of: str = "") -> None:
+    def received(self, message: Message, *, bounce_of: str = "", seconds: float = -1) -> None:
         """Log an accepted message (``<=``)."""
-        self._event(message.id, lines.received(message, self._selectors, bounce_of))
+        self._event(message.id, lines.received(message, self._selectors, bounce_of, seconds))
         if self._settings.log_json:
             self._json("received", json.received(message, bounce_of))
 

@@ -75,7 +75,7 @@ class Outcome:
     reason: str = ""  # one line for the log: the error's text
     status: Status | None = None  # the next hop's answer, or ours
     host: Host | None = None  # the host that answered, for H=
-    confirmation: str = ""  # the next hop's final answer, for C=
+    confirmation: str = ""  # the next hop's own answer, on one line: for C= and Diagnostic-Code
     error: str = "*"  # the retry rules' name of the error: timeout_connect, refused, rcpt_4xx ...
     more_errno: str = ""  # what the error's name is qualified with
     host_error: bool = False  # the host (of host_failures, too) is to blame, not the address
@@ -87,3 +87,5 @@ class Outcome:
     dsn_passed_on: bool = False  # the next hop took over the DSN parameters
     host_failures: tuple[HostFailure, ...] = ()  # all hosts that failed on the way, in order
     seconds: float = -1.0  # how long this attempt took, for DT= of the log; negative = unknown
+    size: int = -1  # octets that the transport wrote, for S= of the log; negative = unknown
+    interface: str = ""  # our end of the connection, "[address]:port", for I= of the log

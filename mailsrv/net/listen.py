@@ -9,10 +9,12 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailsrv.errors import ConfigError
 from mailsrv.expansion.lists import split_list
+from mailsrv.net.hosts import is_own_address
 
 _DEFAULT_INTERFACES = "<; ::0 ; 0.0.0.0"
 _DEFAULT_PORTS = "smtp"
@@ -77,6 +79,24 @@ def listen_on(
     return list(found)
 
 
+def local_test(extra: str | None) -> Callable[[str], bool]:
+    """Return the test whether an IP address is this host's (13.8).
+
+    It is if it is an interface's, or one of ``extra`` (``extra_local_interfaces``).
+
+    :raises ConfigError: an item of ``extra`` is no address.
+    """
+    items = [item for item in split_list(extra or "") if item]
+    further = {ipaddress.ip_address(_address(item)[0]) for item in items}
+
+    def is_local(address: str) -> bool:
+        return is_own_address(address) or (
+            _is_address(address) and ipaddress.ip_address(address) in further
+        )
+
+    return is_local
+
+
 def _address(item: str) -> tuple[str, int | None]:
     bracketed = _BRACKETED.fullmatch(item)
     dotted = _DOTTED_PORT_4.fullmatch(item)
@@ -90,7 +110,7 @@ def _address(item: str) -> tuple[str, int | None]:
         if six and not _is_address(item):
             address, port = six[1], six[2]
     if not _is_address(address):
-        raise ConfigError(f'"{item}" is not a valid IP address in local_interfaces')
+        raise ConfigError(f'"{item}" is not a valid IP address')
     return address, None if port is None else port_number(port)
 
 

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 
+from mailsrv.mail.fixups import stamp, with_received
 from mailsrv.mail.header import Header, render
-from mailsrv.mail.message import InlineBody, Message, Recipient
+from mailsrv.mail.message import InlineBody, Message, Recipient, counted_size
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host
 from mailsrv.mail.status import Status
+
+MOST_SAID = 4000  # characters that are told of what went wrong with one address
+LONGEST_LINE = 900  # of its lines: RFC 5321 allows 998, with what stands before them
 
 
 class Kind(enum.Enum):
@@ -40,7 +44,7 @@ class Item:
     reason: str = ""
     status: Status | None = None
     host: Host | None = None
-    remote: bool = False
+    answer: str = ""  # the next hop's own words, its lines separated by a literal \\n
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class ReportSettings:
     bounce_return_size_limit: int = 100 * 1024  # octets; 0 = no limit
     bounce_return_linesize_limit: int = 998
     bounce_sender_authentication: str = ""
+    ident: str = ""  # login name of the server's user
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,16 @@ def wants(recipient: Recipient, word: str) -> bool:
     return word in recipient.notify if recipient.notify else word != "SUCCESS"
 
 
-def build(report: Report, message: Message, body: bytes, settings: ReportSettings) -> Message:
+def build(
+    report: Report,
+    message: Message,
+    body: bytes,
+    settings: ReportSettings,
+    received: Callable[[Message], str] = lambda message: "",
+) -> Message:
     """Return the report as a message.
 
+    ``received`` gives the text of its Received: line (without the time) for it.
     ``body`` is the start of the original's body, at least
     ``bounce_return_size_limit`` + 1 octets of it if there are so many.
     """
@@ -98,20 +110,22 @@ def build(report: Report, message: Message, body: bytes, settings: ReportSetting
         for type, content in parts
     ]
     whole = b"".join(pieces) + f"--{boundary}--\r\n".encode("ascii")
-    headers = _headers(report, message, settings, boundary)
-    return Message(
+    result = Message(
         id=report.id,
         sender="",
         recipients=tuple(Recipient(address) for address in (report.to, *report.copies)),
         origin=Origin(
             protocol="local",
+            ident=settings.ident,
             authenticated_sender=settings.bounce_sender_authentication,
         ),
-        headers=headers,
+        headers=_headers(report, message, settings, boundary),
         body=InlineBody(whole),
         received_at=report.now,
-        size=len(whole) + len(render(headers)),
     )
+    result.headers = with_received(result.headers, stamp(received(result), report.now))
+    result.size = counted_size(result.headers, result.body)
+    return result
 
 
 def printable(text: str, limit: int = 900) -> str:
@@ -135,9 +149,7 @@ def _headers(
         Kind.DELAYED: f"Warning: message {message.id} delayed {delay_words(report.delay)}",
     }.get(kind, "Delivery Status Notification")
     sender = settings.dsn_from or f"Mail Delivery System <Mailer-Daemon@{domain}>"
-    lines = [
-        f"Received: from mailsrv by {host} with local\n\tid {report.id}\n\tfor {report.to}; {date}"
-    ]
+    lines = []
     if kind is Kind.FAILED:
         failed = ", ".join(dict.fromkeys(printable(i.address, 320) for i in report.items))
         lines.append(f"X-Failed-Recipients: {failed[:900]}")
@@ -187,8 +199,11 @@ def _text(report: Report, message: Message, settings: ReportSettings, note: str)
         lines.append(f"  {printable(item.address)}")
         if item.recipient.address != item.address:
             lines.append(f"    (generated from {printable(item.recipient.address)})")
+        if item.host is not None and kind in (Kind.FAILED, Kind.DELAYED):
+            lines.append(f"    host {printable(item.host.name)} [{printable(item.host.address)}]")
         if item.reason:
-            lines.append(f"    {printable(item.reason)}")
+            why = "Delay reason: " if kind is Kind.DELAYED else ""
+            lines += [f"    {line}" for line in _broken(why + printable(item.reason, MOST_SAID))]
     if kind is Kind.DELAYED:
         lines += ["", "No action is required on your part. Delivery attempts will continue for",
                   "some time, and this warning may be repeated at intervals if the message",
@@ -198,6 +213,17 @@ def _text(report: Report, message: Message, settings: ReportSettings, note: str)
         lines += ["", note]
     text = "\n".join([*lines, ""]).encode("ascii", "backslashreplace")
     return text.replace(b"\r", b"").replace(b"\n", b"\r\n")
+
+
+def _broken(reason: str) -> list[str]:
+    """Return a reason in lines: those of a reply, and new ones at a colon of a long line."""
+    lines = []
+    for line in reason.split("\\n"):
+        while (colon := line.find(": ", 45)) >= 0:
+            lines.append(line[: colon + 1])
+            line = line[colon + 2 :]
+        lines.append(line)
+    return [line[:LONGEST_LINE] for line in lines]
 
 
 def _status(report: Report, message: Message, settings: ReportSettings) -> bytes:
@@ -219,11 +245,12 @@ def _status(report: Report, message: Message, settings: ReportSettings) -> bytes
             f"Action: {item.kind.value}",
             f"Status: {status}",
         ]
-        if item.remote and item.host is not None:
+        if item.host is not None:
             group.append(f"Remote-MTA: dns; {printable(item.host.name, 300)}")
-            if item.status is not None:
-                answer = f"{item.status.code} {item.status.text}"
-                group.append(f"Diagnostic-Code: smtp; {printable(answer)}")
+        if item.answer:
+            lines = printable(item.answer, MOST_SAID).split("\\n")
+            answer = "\r\n ".join(line[:LONGEST_LINE] for line in lines if line.strip(" "))
+            group.append(f"Diagnostic-Code: smtp; {answer}")
         groups.append(group)
     return "\r\n".join("".join(f"{line}\r\n" for line in g) for g in groups).encode("ascii")
 

@@ -29,7 +29,7 @@ class Bouncer:
     ``settings`` gives the options anew for each report (dsn_from is expanded
     every time); ``copies`` is errors_copy; ``may_warn`` is
     delay_warning_condition for a message and the only domain that is delayed
-    ("" if there are several).
+    ("" if there are several); ``received`` is received_header_text for a report.
     """
 
     clock: IClock
@@ -38,6 +38,7 @@ class Bouncer:
     delay_warning: Sequence[float] = (86400.0,)
     copies: Callable[[str], Awaitable[Sequence[str]]] = no_copies
     may_warn: Callable[[Message, str], Awaitable[bool]] = default_condition
+    received: Callable[[Message], str] = lambda message: ""
 
     async def failures(self, message: Message, outcomes: Sequence[Outcome]) -> list[Message]:
         """Return the bounces for failed addresses, one for each address that gets any."""
@@ -109,7 +110,7 @@ class Bouncer:
                     break
         now = self.clock.seconds()
         report = Report(self.next_id(), to, items, now, delay, copies)
-        return build(report, message, body, settings)
+        return build(report, message, body, settings, self.received)
 
 
 def _errors_to(message: Message, outcome: Outcome) -> str:
@@ -130,7 +131,7 @@ def _item(outcome: Outcome, kind: Kind) -> Item:
         "" if kind in (Kind.DELIVERED, Kind.RELAYED) else outcome.reason,
         outcome.status,
         outcome.host,
-        outcome.remote,
+        outcome.confirmation,
     )
 
 

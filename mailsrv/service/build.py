@@ -31,7 +31,7 @@ from mailsrv.interfaces import AclPhase
 from mailsrv.logs.log import MailLog
 from mailsrv.lookup import registry
 from mailsrv.mail.msgid import MessageIds
-from mailsrv.net.hosts import is_own_address
+from mailsrv.net.listen import local_test
 from mailsrv.net.threads import Threads
 from mailsrv.net.tls import ServerTls, TlsOptions
 from mailsrv.queue.bouncer import Bouncer
@@ -121,6 +121,7 @@ class Core:
             resolver=self.resolver,
             acl=self._call_acl,
             threads=lookups,
+            log=self.log,
         )
 
     async def _call_acl(self, *arguments: Any) -> Any:
@@ -137,7 +138,7 @@ class Core:
             self.pools["users"],
             self.reactor,
             local_transports={name: each.local for name, each in self.transports.items()},
-            is_local=is_own_address,
+            is_local=local_test(main.extra_local_interfaces),
         )
         return Acls(
             self.configuration.acls,
@@ -163,7 +164,7 @@ class Core:
             never_users=frozenset(never.union(FIXED_NEVER_USERS)),
             drop_privilege=main.deliver_drop_privilege,
             per_message=main.remote_max_parallel,
-            is_local=is_own_address,
+            is_local=local_test(main.extra_local_interfaces),
         )
 
     def _queue(self) -> QueueRunner:

@@ -11,9 +11,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from mailsrv.config.main import MainOptions
+from mailsrv.config.main import DEFAULT_USER, MainOptions
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
+from mailsrv.config.types import User
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.lists import NamedLists, split_list
 from mailsrv.expansion.regex import compile_regex
@@ -24,6 +25,8 @@ from mailsrv.logs import selectors
 from mailsrv.logs.files import destinations
 from mailsrv.logs.log import LogSettings
 from mailsrv.logs.syslog import facility
+from mailsrv.lookup import registry
+from mailsrv.net.listen import listen_on, local_test, ports
 
 
 class WallClock:
@@ -165,8 +168,12 @@ def faults(configuration: Configuration) -> list[ConfigError]:
     These are values whose meaning other folders know, and what is not there.
     """
     main = configuration.main
-    services = make_services(configuration, WallClock(), lambda name: None)
+    services = make_services(configuration, WallClock(), registry())
     checks: dict[str, Callable[[], object]] = {
+        "daemon_smtp_ports": lambda: ports(main.daemon_smtp_ports or ""),
+        "tls_on_connect_ports": lambda: ports(main.tls_on_connect_ports or ""),
+        "local_interfaces": lambda: listen_on(main.local_interfaces, None, None),
+        "extra_local_interfaces": lambda: local_test(main.extra_local_interfaces),
         "log_selector": lambda: selectors.parse(main.log_selector or ""),
         "syslog_facility": lambda: facility(main.syslog_facility or ""),
         "log_file_path": lambda: destinations(
@@ -184,7 +191,7 @@ def faults(configuration: Configuration) -> list[ConfigError]:
         problem = "more than one worker process is not available"
         hint = "set workers = 1, or leave it out"
         found.append(ConfigError(problem, main.places.get("workers"), hint))
-    return found + _routers_that_pass_nowhere(configuration)
+    return found + _routers_that_pass_nowhere(configuration) + _other_users(configuration)
 
 
 def _routers_that_pass_nowhere(configuration: Configuration) -> list[ConfigError]:
@@ -195,6 +202,19 @@ def _routers_that_pass_nowhere(configuration: Configuration) -> list[ConfigError
     from mailsrv.routing.router import Router
 
     return check([each for each in configuration.routers if isinstance(each, Router)])
+
+
+def _other_users(configuration: Configuration) -> list[ConfigError]:
+    """Deliveries as other system users than the one that a server started now would be."""
+    if configuration.main.deliver_drop_privilege:
+        return []
+    from mailsrv.transport.users import problems
+
+    own: int | None = os.geteuid()
+    if own == 0:
+        user = configuration.main.exim_user or User.called(DEFAULT_USER)
+        own = user.uid
+    return problems(configuration.routers, configuration.transports, own)
 
 
 def make_services(

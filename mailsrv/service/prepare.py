@@ -46,8 +46,13 @@ def prepare(configuration: Configuration) -> Prepared:
     log_file_path = at_start(main.log_file_path, services, "log_file_path")
     keys = KeyStore()
     unread = keys.preload_templates(main.tls_certificate, main.tls_privatekey)
-    for path in (spool_directory, *_log_folders(log_file_path)):
-        make_folder(path, 0o750, become)
+    folders = dict.fromkeys(_log_folders(log_file_path), "log_file_path")
+    for path, name in {spool_directory: "spool_directory", **folders}.items():
+        try:
+            make_folder(path, 0o750, become)
+        except OSError as error:
+            problem = f"{name}: cannot make {path}: {error.strerror}"
+            raise ConfigError(problem, main.places.get(name)) from error
     listening = _listen(main, services)
     if become is not None:
         preload()
@@ -86,9 +91,8 @@ def _listen(main: MainOptions, services: Services) -> list[tuple[Listener, socke
             return value
         return at_start(value, services, name)
 
-    interfaces = ":".join(filter(None, (text("local_interfaces"), text("extra_local_interfaces"))))
     wanted = listen_on(
-        interfaces or None,
+        text("local_interfaces"),
         text("daemon_smtp_ports"),
         text("tls_on_connect_ports"),
         ipv6=not main.disable_ipv6 and socket.has_ipv6,

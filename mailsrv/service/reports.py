@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypedDict
 
 from mailsrv.config.main import MainOptions
 from mailsrv.errors import TemporaryFailure
+from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.lists import match_address, split_list
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template, compile_string
@@ -25,16 +28,19 @@ class ReportOptions(TypedDict):
     delay_warning: Sequence[float]
     copies: Callable[[str], Awaitable[Sequence[str]]]
     may_warn: Callable[[Message, str], Awaitable[bool]]
+    received: Callable[[Message], str]
 
 
 def report_options(main: MainOptions, services: Services, log: IMailLog) -> ReportOptions:
     """Return them for a configuration."""
 
+    ident = _own_name()
+
     def settings() -> ReportSettings:
         return ReportSettings(
             primary_hostname=main.primary_hostname or "",
             qualify_domain=main.qualify_domain or "",
-            dsn_from=_now(main.dsn_from, services, log),
+            dsn_from=_now(main.dsn_from, "dsn_from", Scope(services), log),
             errors_reply_to=main.errors_reply_to or "",
             bounce_message_text=main.bounce_message_text or "",
             bounce_return_message=main.bounce_return_message,
@@ -42,10 +48,15 @@ def report_options(main: MainOptions, services: Services, log: IMailLog) -> Repo
             bounce_return_size_limit=main.bounce_return_size_limit,
             bounce_return_linesize_limit=main.bounce_return_linesize_limit,
             bounce_sender_authentication=main.bounce_sender_authentication or "",
+            ident=ident,
         )
 
     async def may_warn(message: Message, domain: str) -> bool:
         return await _wanted(main.delay_warning_condition, message, domain, services, log)
+
+    def received(report: Message) -> str:
+        scope = Scope(services, message=report, origin=report.origin)
+        return _now(main.received_header_text, "received_header_text", scope, log)
 
     copies = errors_copies(main.errors_copy, services, log)
     return {
@@ -53,18 +64,29 @@ def report_options(main: MainOptions, services: Services, log: IMailLog) -> Repo
         "delay_warning": main.delay_warning,
         "copies": copies,
         "may_warn": may_warn,
+        "received": received,
     }
 
 
-def _now(template: Template | None, services: Services, log: IMailLog) -> str:
+def _now(template: Template | None, name: str, scope: Scope, log: IMailLog) -> str:
     """Expand a text of the report itself; one that fails is left out, with a line in the log."""
     if template is None:
         return ""
     try:
-        return template.value(Scope(services))
-    except (TemporaryFailure, TypeError) as error:
-        log.panic(f"failed to expand dsn_from {template.source!r}: {error}")
+        return template.value(scope)
+    except ForcedFailure:
         return ""
+    except (TemporaryFailure, TypeError) as error:
+        log.panic(f"failed to expand {name} {template.source!r}: {error}")
+        return ""
+
+
+def _own_name() -> str:
+    """Return the login name of the user that this process runs as, or its number."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 async def _wanted(

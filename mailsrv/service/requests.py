@@ -171,7 +171,9 @@ class Requests:
         return self._queue
 
     async def _run(self, request: Request) -> AsyncIterator[Answer]:
-        queue = self._server()
+        if self._queue is None:
+            raise BadRequest("no server is running: deliveries begin when it is started")
+        queue = self._queue
         ids = request.get("messages") or None
         if ids is not None and not (
             isinstance(ids, list) and all(isinstance(id, str) and is_message_id(id) for id in ids)

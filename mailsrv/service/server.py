@@ -18,12 +18,10 @@ from twisted.internet.defer import Deferred
 
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, ConfigErrors
-from mailsrv.routing.route import check as check_routers
-from mailsrv.service.build import Core, Server, routers_of
+from mailsrv.service.build import Core, Server
 from mailsrv.service.prepare import Prepared, prepare
 from mailsrv.service.privileges import drop
 from mailsrv.spool.files import SpoolError
-from mailsrv.transport.users import problems
 
 UMASK = 0o027
 STDERR = 2
@@ -88,7 +86,6 @@ class MailService(service.Service):
         os.umask(UMASK)
         if prepared.account is not None:
             drop(prepared.account)
-        self._refuse_what_cannot_be()
         self._server = Server(Core(self._configuration, prepared, self._reactor), prepared)
         self._server.start()
         self._on_signal(signal.SIGUSR1, self._server.reopen_logs)
@@ -97,16 +94,6 @@ class MailService(service.Service):
     def _on_signal(self, number: int, function: Callable[[], None]) -> None:
         """Call ``function`` on the reactor thread at each such signal."""
         signal.signal(number, lambda *_: self._reactor.callFromThread(function))
-
-    def _refuse_what_cannot_be(self) -> None:
-        """Refuse what only now can be told, knowing whom the server runs as."""
-        configuration = self._configuration
-        errors = check_routers(routers_of(configuration))
-        if not configuration.main.deliver_drop_privilege:
-            drivers = [*configuration.routers, *configuration.transports.values()]
-            errors += problems(drivers, os.geteuid())
-        if errors:
-            raise ConfigErrors(errors)
 
     def _or_exit(self, step: Callable[[], Any]) -> Any:
         """Do a step; what an administrator can mend ends the start with one clear line."""

@@ -120,7 +120,9 @@ class HopProtocol(TwistedProtocol):
     """The connection's protocol: waits for replies, writes commands and messages.
 
     One :meth:`run` at a time.  ``answered`` tells whether the hop has replied
-    during the last one; ``alive`` whether another may follow.
+    during the last one, ``sent`` the octets of its message that were written;
+    ``alive`` tells whether another may follow.  ``interface`` is our end of the
+    connection as ``[address]:port``, "" for a Unix socket.
     """
 
     transport: Any
@@ -130,6 +132,8 @@ class HopProtocol(TwistedProtocol):
         self.timeouts = timeouts
         self.messages = 0
         self.answered = False
+        self.interface = ""
+        self.sent = 0
         self.phase: Phase | None = None
         self._clock = clock
         self._parser = ReplyParser()
@@ -148,6 +152,11 @@ class HopProtocol(TwistedProtocol):
         return self._failure is None and self.session.usable
 
     # --- from the transport ---
+
+    def connectionMade(self) -> None:
+        """The connection is there."""
+        here = self.transport.getHost()
+        self.interface = f"[{here.host}]:{here.port}" if hasattr(here, "port") else ""
 
     def dataReceived(self, data: bytes) -> None:
         """Take replies; any that come while nothing runs end the connection."""
@@ -207,7 +216,7 @@ class HopProtocol(TwistedProtocol):
         :raises Refused: the session was refused.
         :raises UnsafeValue: nothing was sent, and the connection is as it was.
         """
-        self._busy, self.answered, self.phase = True, False, None
+        self._busy, self.answered, self.sent, self.phase = True, False, 0, None
         try:
             step = next(steps)
             while True:
@@ -285,6 +294,7 @@ class HopProtocol(TwistedProtocol):
         try:
             async for piece in content():
                 self._write(waiting)
+                self.sent += len(waiting)
                 waiting = stuffer.feed(piece)
                 await self._until(
                     lambda: not self._paused,
@@ -294,7 +304,9 @@ class HopProtocol(TwistedProtocol):
         finally:
             self._produce(False)
         # The last piece goes with the dot in one segment, after a look for early replies.
-        self._write(waiting + stuffer.end())
+        waiting += stuffer.end()
+        self._write(waiting)
+        self.sent += len(waiting)
 
     def _produce(self, on: bool) -> None:
         """Ask the transport to say when its buffer is full, while a message is written."""

@@ -203,6 +203,7 @@ class Delivering:
         }
         async with AsyncExitStack() as held:
             await held.enter_async_context(self._facilities.limits.hold(wanted))
+            batch.started = self._facilities.clock.seconds()
             await transport.deliver(batch)
 
     async def _user(self, transport: Transport, batch: Batch) -> str:

@@ -8,7 +8,8 @@ makes one, runs the transaction, and turns replies and failures into outcomes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mailsrv.errors import PermanentFailure, TemporaryFailure
 from mailsrv.mail.message import Message
@@ -95,7 +96,8 @@ async def attempt(
 
     What is only deferred is settled too if ``last``, else left in ``open``.
     """
-    pool = batch.facilities.pool
+    pool, clock = batch.facilities.pool, batch.facilities.clock
+    started = clock.seconds()
     envelope = envelope_for(plan, batch, addresses, content)
     answers = Answers()
     failure: HopFailure | Refused | UnsafeValue | PermanentFailure | None = None
@@ -106,6 +108,11 @@ async def attempt(
         except (HopFailure, Refused, UnsafeValue, PermanentFailure) as error:
             failure = error
         result = _judge(plan, addresses, answers, failure)
+        facts: dict[str, Any] = {"seconds": clock.seconds() - started}
+        if lease is not None:
+            facts |= {"size": lease.connection.sent, "interface": lease.connection.interface}
+        result.settled = [replace(outcome, **facts) for outcome in result.settled]
+        result.open = [replace(outcome, **facts) for outcome in result.open]
         if last:
             result.settled += result.open
             result.open = []
@@ -275,6 +282,7 @@ def _answered(
         reason=f"{source} after {where}: {reply}",
         status=reply.status,
         host=plan.host,
+        confirmation=str(reply),
         error=_TEMPORARY_NAMES.get(phase, "*") if temporary else "*",
         more_errno=str(reply.code) if temporary else "",
         remote=remote,
@@ -301,6 +309,7 @@ def _failed(
             f"{source} after {failure.phase.value}: {failure.reply}",
             failure.reply.status,
             plan.host,
+            confirmation=str(failure.reply),
             host_error=host_error and not permanent,
             remote=remote,
         )

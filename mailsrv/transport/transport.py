@@ -60,6 +60,7 @@ class Batch:
     settle: Callable[[Sequence[Outcome]], Awaitable[None]]
     transport: str = ""
     sender: str = ""  # the return path of this delivery
+    started: float = 0.0  # when the transport began
     values: dict[str, str] = field(default_factory=dict)
 
     def scope(self, values: Mapping[str, str] | None = None) -> Scope:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mailsrv.config.options import OptionSet
@@ -51,21 +51,46 @@ def refuse_other_user(name: str, transport: str, never: frozenset[int]) -> None:
         )
 
 
-def problems(drivers: Iterable[OptionSet], own: int) -> list[ConfigError]:
-    """Return an error for each router or transport that names another user than uid ``own``.
+def problems(
+    routers: Iterable[OptionSet], transports: Mapping[str, OptionSet], own: int | None
+) -> list[ConfigError]:
+    """Return an error for each router or transport that needs another user than uid ``own``.
 
-    For configurations without deliver_drop_privilege.
+    For configurations without deliver_drop_privilege.  ``own`` is None where the
+    server's user is not known.  What is expanded for each delivery is told then.
     """
-    found = []
-    for driver in drivers:
-        user: Any = driver.values.get("user")
-        if isinstance(user, User) and user.uid != own:
-            found.append(
-                ConfigError(
-                    f"{driver.name} {driver.kind}: delivery as another system user "
-                    f"({user.name}) is not available",
-                    driver.places.get("user", driver.where),
-                    HINT,
-                )
-            )
-    return found
+    found = [_named(transport, own) for transport in transports.values()]
+    for router in routers:
+        chosen = transports.get(getattr(router.values.get("transport"), "source", ""))
+        if router.values.get("verify_only") or (chosen is not None and not _open(chosen)):
+            continue
+        found.append(_named(router, own))
+        if chosen is not None and router.values.get("check_local_user"):
+            found.append(_recipients_user(router, chosen))
+    return [error for error in found if error is not None]
+
+
+def _open(transport: OptionSet) -> bool:
+    """Tell whether a router chooses as whom a transport writes (specification 23.2)."""
+    return bool(getattr(transport, "needs_user", False)) and transport.values.get("user") is None
+
+
+def _named(driver: OptionSet, own: int | None) -> ConfigError | None:
+    user: Any = driver.values.get("user")
+    if own is None or not isinstance(user, User) or user.uid == own:
+        return None
+    problem = (
+        f"{driver.name} {driver.kind}: delivery as another system user ({user.name}) "
+        "is not available"
+    )
+    return ConfigError(problem, driver.places.get("user", driver.where), HINT)
+
+
+def _recipients_user(router: OptionSet, transport: OptionSet) -> ConfigError | None:
+    if router.values.get("user") is not None:
+        return None
+    problem = (
+        f"{router.name} router: with check_local_user, {transport.name} transport delivers as "
+        "the recipient's system user, which is not available"
+    )
+    return ConfigError(problem, router.places.get("check_local_user", router.where), HINT)

@@ -12,7 +12,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.commands.main import main
 
-CONFIGURATION = "primary_hostname = mail.example.com\ndomainlist local = a.example : *.b.example\n"
+CONFIGURATION = """\
+primary_hostname = mail.example.com
+domainlist local = a.example : *.b.example
+begin acl
+hello:
+  accept message = hello $acl_arg1
+no:
+  deny
+"""
 
 
 class ExpandTests(SynchronousTestCase):
@@ -39,6 +47,18 @@ class ExpandTests(SynchronousTestCase):
     def test_lines(self) -> None:
         """Without arguments the lines of the standard input are; "\\" at the end joins two."""
         self.assertEqual(self.run_command(given="${lc:AB\\\n   C}\n$1x\n"), "abc\nx\n")
+
+    def test_environment_is_the_server_s(self) -> None:
+        """What keep_environment does not name is not to be seen."""
+        with mock.patch.dict(os.environ, {"SECRET_OF_ROOT": "x"}):
+            said = self.run_command("<${env{SECRET_OF_ROOT}{$value}{none}}>")
+        self.assertEqual(said, "<none>\n")
+
+    def test_acls(self) -> None:
+        """They can be called, though there is no client; what they verify is deferred."""
+        said = self.run_command("${acl{hello}{x}}", "<${if acl{{no}}{yes}{no}}>", "${acl{nosuch}}")
+        self.assertEqual(said.splitlines()[:2], ["hello x", "<no>"])
+        self.assertTrue(said.splitlines()[2].startswith("Failed: "))
 
     def test_named_lists(self) -> None:
         """The configuration's lists are known."""

@@ -235,6 +235,17 @@ class ClientTests(SynchronousTestCase):
             self.assertIn(words, str(error))
             os.unlink(self.path)
 
+    def test_server_that_does_not_answer(self) -> None:
+        """Whoever waits is told so: a stopped process accepts connections and says nothing."""
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(self.path)
+        listener.listen()
+        with mock.patch("mailsrv.commands.control.FIRST", 0.01):
+            error = self.assertRaises(ControlError, self.ask)
+        expected = f"the server does not answer on {self.path} (within 0.01 seconds)"
+        self.assertEqual(str(error), expected)
+
     def test_no_server(self) -> None:
         """No socket, or one that nobody listens on, means that no server runs."""
         self.assertRaises(NotRunning, Control, self.path)

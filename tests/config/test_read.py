@@ -52,6 +52,13 @@ class MainSectionTests(FileTestCase):
             "hide": 'the option is missing after "hide"',
             "recipients_max = x": "integer expected for recipients_max",
             "exim_user = nosuchuser": "user nosuchuser was not found for exim_user",
+            "exim_user = 4242": "exim_group must be set, for user 4242 is not in the password file",
+            "smtp_receive_timeout = 5": "invalid time value for smtp_receive_timeout",
+            "message_size_limit = 5x": '"5x" is not a number for message_size_limit',
+            "smtp_accept_max_per_connection = x": '"x" is not a number for smtp_accept_max_per_con',
+            "smtp_accept_max_per_host = x": '"x" is not a number for smtp_accept_max_per_host',
+            "spool_directory = rel": '"rel" is not an absolute path for spool_directory',
+            "errors_reply_to = x": '"x" does not contain a domain for errors_reply_to',
         }.items():
             errors = self.errors(text)
             self.assertEqual(len(errors), 1, text)
@@ -94,6 +101,8 @@ class MainSectionTests(FileTestCase):
         self.assertEqual(main.exim_user.name, "mailsrv")
         main = self.read("exim_user = 0").main
         self.assertEqual(main.exim_group.gid, 0)
+        main = self.read("exim_user = 4242\nexim_group = 4243").main
+        self.assertEqual((main.exim_user.uid, main.exim_group.gid), (4242, 4243))
 
     def test_a_bad_string_is_a_warning(self) -> None:
         warnings = self.read("queue_only\nsmtp_banner = ${if").warnings

@@ -57,6 +57,57 @@ class ValueTests(SynchronousTestCase):
             },
         )
 
+    def test_expanded_numbers_and_times(self) -> None:
+        """What needs no expansion is checked as it is read; the rest when it is expanded."""
+        self.table(
+            types.EXPANDED_SIZE,
+            {
+                "50M": "o = 50M",
+                "0": "o = 0",
+                "": "o = ",
+                "${if eq{a}{b}{1}{2}}": "o = ${if eq{a}{b}{1}{2}}",
+                "x$y": "o = x$y",
+                "abc": '! "abc" is not a number',
+                "5x": '! "5x" is not a number',
+                "-1": '! "-1" is not a number',
+            },
+        )
+        self.table(
+            types.EXPANDED_TIME,
+            {
+                "5m": "o = 5m",
+                "${if eq{a}{b}{1s}{2s}}": "o = ${if eq{a}{b}{1s}{2s}}",
+                "5": "! invalid time value",
+                "5x": "! invalid time value",
+                "": "! invalid time value",
+            },
+        )
+
+    def test_paths(self) -> None:
+        self.table(
+            types.EXPANDED_PATH,
+            {
+                "/var/spool": "o = /var/spool",
+                "$x/y": "o = $x/y",
+                "rel": '! "rel" is not an absolute path',
+                "": '! "" is not an absolute path',
+            },
+        )
+
+    def test_addresses(self) -> None:
+        """As Exim takes errors_reply_to."""
+        self.table(
+            types.ADDRESS,
+            {
+                "x@y": "o = x@y",
+                "A <x@y>": "o = A <x@y>",
+                "x": '! "x" does not contain a domain',
+                "x@y, z@q": '! "x@y, z@q" is not one address',
+                "a b": '! "a b" does not contain a domain',
+                "": '! "" is not one address',
+            },
+        )
+
     def test_sizes_are_shown_with_suffixes(self) -> None:
         self.table(
             types.SIZE,

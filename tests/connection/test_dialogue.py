@@ -79,7 +79,7 @@ class DialogueTests(SynchronousTestCase):
         self.assertEqual(reply, b"250 OK id=1aaaaa-000001-00\r\n")
         (message,) = server.spool.messages
         texts = [header.text for header in message.headers]
-        self.assertTrue(texts[0].startswith("Received: from x; "))
+        self.assertTrue(texts[0].startswith("Received: from x;\n\t"))
         self.assertEqual(texts[1:], ["Subject: x\n y"])
         self.assertEqual(message.body.inline, b".body\r\n")
         self.assertEqual(

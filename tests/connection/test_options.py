@@ -5,12 +5,13 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsrv.interfaces import AclPhase, Action, Verdict
-from mailsrv.mail.message import Submission
+from mailsrv.interfaces import AclPhase, Action, Routed, Verdict
+from mailsrv.mail.message import Recipient, Submission
+from mailsrv.mail.routed import RoutedAddress
 from mailsrv.mail.status import LOCAL_PROBLEM, Status
 from tests.connection.server import Client, Server
 from tests.doubles.resolver import DictResolver
-from tests.doubles.verifier import usual
+from tests.doubles.verifier import FakeVerifier, usual
 
 NAMES = {
     ("192.0.2.1", "PTR"): ["one.example"],
@@ -266,11 +267,39 @@ class QuestionTests(SynchronousTestCase):
         self.assertEqual(client.say("VRFY alice@local.example"), "550 Administrative prohibition")
         self.assertEqual(client.server.parts.verifier.asked, [])
 
-    def test_expn_and_etrn(self) -> None:
+    def test_expn(self) -> None:
+        """Exim 4.96: 250 with the address, 553 for all that does not verify."""
         client = self.client()
-        self.assertEqual(
-            client.say("EXPN list@x"), "252 Cannot EXPN list; try RCPT TO to attempt delivery"
+        for argument, reply in (
+            ("", "501 missing address"),
+            ("alice@local.example", "250 <alice@local.example>"),
+            ("alice", "553 alice@example.com is undeliverable"),
+            ("x@local.example", "553 x@local.example is undeliverable"),
+            ("tmp@local.example", "553 tmp@local.example cannot be resolved at this time"),
+            ("a@x FOO", "553 a@x FOO is undeliverable"),
+        ):
+            self.assertEqual(client.say(f"EXPN {argument}".rstrip(" ")), reply)
+
+    def test_expn_of_many(self) -> None:
+        """All addresses that one becomes are told, one on each line, and once."""
+        client = self.client()
+        found = [
+            RoutedAddress(Recipient("many@local.example"), f"{name}@x", name, "x")
+            for name in ("a", "b", "a")
+        ]
+        client.server.parts.verifier = FakeVerifier(many=Routed(tuple(found)))
+        self.assertEqual(client.say("EXPN many@local.example"), "250-<a@x>|250 <b@x>")
+
+    def test_expn_refused(self) -> None:
+        client = self.client()
+        client.server.policy.verdicts[AclPhase.EXPN] = Verdict(
+            Action.DENY, Status(550, 0, 0, "Administrative prohibition")
         )
+        self.assertEqual(client.say("EXPN alice@local.example"), "550 Administrative prohibition")
+        self.assertEqual(client.server.parts.verifier.asked, [])
+
+    def test_etrn(self) -> None:
+        client = self.client()
         self.assertEqual(client.say("ETRN #x"), "458 Unable to queue messages for this node")
         client.say("MAIL FROM:<a@b>")
         self.assertEqual(client.say("ETRN #x"), "503 ETRN is not permitted inside a transaction")

@@ -16,8 +16,10 @@ class RecordingLog:
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
         self.failures: list[BaseException] = []
+        self.receptions: list[float] = []  # how long each message took to receive
 
-    def received(self, message: Message, *, bounce_of: str = "") -> None:
+    def received(self, message: Message, *, bounce_of: str = "", seconds: float = -1) -> None:
+        self.receptions.append(seconds)
         self.events.append(("received", message.id))
 
     def delivered(self, message: Message, outcome: Outcome, *, additional: bool = False) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from twisted.internet.address import IPv4Address
+
 from mailsrv.transport.connection import HopFailure, HopProtocol, Target
 
 HANG = "hang"  # says nothing at this point, and nothing afterwards
@@ -79,6 +81,9 @@ class Peer:
         self.writes.append(data)
         self._buffer += data
         self._read()
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.99", 40000)
 
     def loseConnection(self) -> None:
         self.lose()

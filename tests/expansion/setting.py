@@ -38,6 +38,7 @@ def make_scope(
         resolver=more.pop("resolver", None),
         acl=more.pop("acl", None),
         lists=lists,
+        log=more.pop("log", None),
         pid=4711,
     )
     return Scope(services, **more)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.hostname import lookup_host_name
 from mailsrv.expansion.lists import (
     Match,
     NamedLists,
@@ -21,6 +23,7 @@ from mailsrv.expansion.tree import drive
 from mailsrv.interfaces import Answer
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.origin import Origin
+from tests.doubles.log import RecordingLog
 from tests.expansion.setting import expand, make_scope
 
 ADDRESS = "192.0.2.1"
@@ -58,12 +61,17 @@ class HostTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.resolver = Names()
         self.origin = Origin(host_address=ADDRESS)
+        self.log = RecordingLog()
 
     def found(self, text: str, address: str = ADDRESS) -> bool:
         origin = self.origin if address == ADDRESS else Origin(host_address=address)
         lists = NamedLists(hosts={"net": compile_string("192.0.2.0/24")})
         scope = make_scope(
-            lists, resolver=self.resolver, connection=Connection(origin), origin=origin
+            lists,
+            resolver=self.resolver,
+            connection=Connection(origin),
+            origin=origin,
+            log=self.log,
         )
         return drive(match_host(compile_string(text), origin, scope)) is not None
 
@@ -130,6 +138,37 @@ class HostTests(SynchronousTestCase):
         self.origin.host_name = ""
         self.resolver.zones.clear()
         self.assertEqual(expand(text, scope), "/10")
+
+    def logged(self) -> list[tuple[str, str]]:
+        """Look the host's name up, twice; return what stands in the log."""
+        log = RecordingLog()
+        connection = Connection(self.origin)
+        for _ in range(2):
+            lookup = lookup_host_name(self.origin, connection, self.resolver, log)
+            with contextlib.suppress(StopIteration, TemporaryFailure):
+                lookup.send(None)
+        return log.events
+
+    def test_log(self) -> None:
+        """A host without names has one line (host_lookup_failed); others have none, as in Exim."""
+        self.assertEqual(self.logged(), [])
+        self.origin.host_name = ""
+        self.resolver.zones["host.example.net"] = ("192.0.2.77",)
+        self.assertEqual(self.logged(), [])
+        self.resolver.broken.add(ADDRESS)
+        self.assertEqual(self.logged(), [])
+        self.resolver.broken.clear()
+        self.resolver.zones.clear()
+        self.assertEqual(self.logged(), [("main", f"no host name found for IP address {ADDRESS}")])
+
+    def test_log_of_a_host_in_a_list(self) -> None:
+        """A name in a list without an address has a line that names the client."""
+        self.origin.helo_name = "c.example"
+        self.found("host.example.net : nowhere.example")
+        self.assertEqual(self.log.events, [])
+        self.found("nowhere.example : host.example.net")
+        line = "no IP address found for host nowhere.example (during SMTP connection from {})"
+        self.assertEqual(self.log.events, [("main", line.format(f"(c.example) [{ADDRESS}]"))])
 
     def test_asked_once(self) -> None:
         """A host without a name is asked for it once in a connection."""

@@ -99,6 +99,14 @@ class ReceivedTests(SynchronousTestCase):
             r'id=one@client.example T="a \"b\"" from <from@client.example> for to@example.org',
         )
 
+    def test_receive_time(self) -> None:
+        """How long the reception took, if it is known and wanted."""
+        message = a_message()
+        self.assertIn(" S=321 M8S=0 RT=0.250s id=", lines.received(message, ALL, seconds=0.25))
+        self.assertIn(" RT=1m5s ", lines.received(message, ALL - {"millisec"}, seconds=65.5))
+        self.assertNotIn("RT=", lines.received(message, ALL))
+        self.assertNotIn("RT=", lines.received(message, DEFAULT, seconds=1))
+
     def test_bounce_names_the_message_it_is_about(self) -> None:
         message = a_message(sender="", origin=Origin(protocol="local", ident="mailsrv"), headers=[])
         self.assertEqual(
@@ -141,6 +149,14 @@ class DeliveryTests(SynchronousTestCase):
         self.assertTrue(
             lines.delivered(a_message(), outcome, ALL, RECEIVED + 2).endswith("QT=2.000s DT=0.250s")
         )
+
+    def test_size_and_interface(self) -> None:
+        outcome = an_outcome(host=MX, size=307, interface="[192.0.2.1]:40000")
+        selectors = DEFAULT | {"incoming_interface", "outgoing_interface", "delivery_size"}
+        line = lines.delivered(a_message(), outcome, selectors, RECEIVED)
+        self.assertIn(" S=307 H=mx.example.net [192.0.2.25] I=[192.0.2.1]", line)
+        line = lines.delivered(a_message(), outcome, selectors | {"outgoing_port"}, RECEIVED)
+        self.assertIn(" I=[192.0.2.1]:40000", line)
 
     def test_further_address(self) -> None:
         line = lines.delivered(a_message(), an_outcome(), DEFAULT, RECEIVED, additional=True)

@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.errors import ConfigError
-from mailsrv.net.listen import Listener, bind, listen_on
+from mailsrv.net.listen import Listener, bind, listen_on, local_test
 
 
 class ListenTests(SynchronousTestCase):
@@ -37,6 +37,16 @@ class ListenTests(SynchronousTestCase):
     def test_bad(self) -> None:
         for interfaces, ports in (("foo", "25"), ("1.2.3.4.99999", "25"), ("1.2.3.4", "nosuch")):
             self.assertRaises(ConfigError, listen_on, interfaces, ports, None)
+
+    def test_own_addresses(self) -> None:
+        """Those of the interfaces are this host's, and those of extra_local_interfaces (13.8)."""
+        is_local = local_test("<; 192.0.2.7 ; 2001:db8::7")
+        for address in ("127.0.0.1", "192.0.2.7", "2001:DB8:0::7"):
+            self.assertTrue(is_local(address), address)
+        for address in ("192.0.2.8", "nonsense"):
+            self.assertFalse(is_local(address), address)
+        self.assertFalse(local_test(None)("192.0.2.7"))
+        self.assertRaises(ConfigError, local_test, "192.0.2")
 
     def test_bind_shared(self) -> None:
         """Two sockets share a port with reuse_port."""

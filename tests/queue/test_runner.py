@@ -151,6 +151,12 @@ class DeliveryTests(QueueTestCase):
         self.assertEqual(times, [900.0 * n for n in range(9)])
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
 
+    def test_domains_that_differ_in_case_are_one(self) -> None:
+        """One delivery, which settles both; local parts are another matter."""
+        self.submit("a@b", "a@B", "A@b")
+        self.assertEqual([address for _, address in self.delivering.attempts], ["a@b", "A@b"])
+        self.assertEqual(self.done(self.spool.count()), 0)
+
     def test_gives_up_with_one_bounce(self) -> None:
         """After the last cutoff the message bounces, once."""
         self.delivering.answers["a@b"] = {"reason": "full"}
@@ -408,14 +414,37 @@ class BounceTests(QueueTestCase):
         self.assertEqual(mail["X-Failed-Recipients"], "a@b")
         self.assertIn("no such user", mail.get_payload()[0].get_payload())
 
+    def test_next_hop_s_words(self) -> None:
+        """Who refused and what was said: in Exim's form, and in fields of RFC 3464."""
+        answer = "550-5.1.1 no such user here\\n550 5.1.1 really not"
+        said = "SMTP error from remote mail server after RCPT TO:<a@b>: "
+        host = Host("mx.b", "192.0.2.9", 25)
+        self.fail(
+            Recipient("a@b"),
+            outcome={"reason": said + answer, "host": host, "confirmation": answer},
+        )
+        text, status, _ = self.bounce().get_payload()
+        self.assertIn(
+            "  a@b\r\n    host mx.b [192.0.2.9]\r\n"
+            "    SMTP error from remote mail server after RCPT TO:<a@b>:\r\n"
+            "    550-5.1.1 no such user here\r\n    550 5.1.1 really not\r\n",
+            text.get_payload(),
+        )
+        item = status.get_payload()[1]
+        self.assertEqual(item["Remote-MTA"], "dns; mx.b")
+        self.assertEqual(
+            item["Diagnostic-Code"],
+            "smtp; 550-5.1.1 no such user here\r\n 550 5.1.1 really not",
+        )
+
     def test_ret_hdrs(self) -> None:
         self.fail(Recipient("a@b"), ret="HDRS")
         self.assertEqual(self.bounce().get_payload()[2].get_content_type(), "text/rfc822-headers")
 
     def test_hostile_answer(self) -> None:
         """What a next hop says cannot add a field, a part or an octet that is no ASCII."""
-        text = "no\r\nAction: delivered\n\n--x\r\n\0\xff\x1b["
-        outcome = {"status": Status(550, 1, 1, text), "reason": text, "remote": True}
+        text = "no\r\nAction: delivered\n\n--x\r\n\0\xff\x1b[\\n\\n \\nX: y"
+        outcome = {"status": Status(550, 1, 1, text), "reason": text, "confirmation": text}
         self.fail(Recipient("a@b"), outcome={**outcome, "host": Host("h\r\nX: y", "::1")})
         mail = self.bounce()
         item = mail.get_payload()[1].get_payload()[1]
@@ -423,6 +452,16 @@ class BounceTests(QueueTestCase):
         self.assertIsNone(item["X"])
         self.assertIn("\\x00\\xff\\x1b[", item["Diagnostic-Code"])
         self.assertEqual(len(mail.get_payload()), 3)
+
+    def test_endless_answer(self) -> None:
+        """However much a next hop says, no line is longer than SMTP allows (RFC 5321 4.5.3.1)."""
+        answer = "\\n".join(["550-" + "x" * 3000, "550 " + ": y" * 3000])
+        outcome = {"reason": f"SMTP error: {answer}", "confirmation": answer}
+        self.fail(Recipient("a@b"), outcome=outcome)
+        self.bounce()
+        body = self.found.body.inline
+        assert body is not None
+        self.assertLess(max(map(len, body.split(b"\r\n"))), 998)
 
     def test_notify(self) -> None:
         """No bounce for NOTIFY=NEVER or without FAILURE."""

@@ -74,6 +74,19 @@ class FaultTests(SynchronousTestCase):
                 any(text.startswith(f"line {line} of ") and name in text for text in found), name
             )
 
+    def test_ports(self) -> None:
+        path = Path(self.mktemp())
+        path.write_text(
+            "daemon_smtp_ports = smtp : nosuch\ntls_on_connect_ports = 99999\n"
+            "local_interfaces = 127.0.0.1 : nowhere\nextra_local_interfaces = 192.0.2\n"
+        )
+        found = [str(error) for error in faults(read(str(path)))]
+        wrong = ('"nosuch"', '"99999"', '"nowhere"', '"192.0.2"')
+        for line, words in enumerate(wrong, 1):
+            self.assertTrue(
+                any(text.startswith(f"line {line} of ") and words in text for text in found), words
+            )
+
     def test_what_is_not_there(self) -> None:
         path = Path(self.mktemp())
         path.write_text(
@@ -84,6 +97,35 @@ class FaultTests(SynchronousTestCase):
         self.assertIn("line 1 of ", workers)
         self.assertIn("workers = 1", workers)
         self.assertIn("line 6 of ", router)
+
+    def users(self, router: str, transport: str, main: str = "") -> list[str]:
+        """Return what is said of the deliveries' users; the router's last line is line 6."""
+        path = Path(self.mktemp())
+        path.write_text(
+            f"{main}\nbegin routers\nr:\n driver = accept\n transport = t\n {router}\n"
+            f"begin transports\nt:\n {transport}\n"
+        )
+        with mock.patch("os.geteuid", return_value=4242):
+            return [str(error) for error in faults(read(str(path)))]
+
+    def test_delivery_as_another_system_user(self) -> None:
+        """A start refuses what would defer every message, where that can be told before."""
+        box, lmtp = "driver = appendfile\n file = /x", "driver = lmtp\n socket = /x"
+        (error,) = self.users("check_local_user", box)
+        self.assertIn("line 6 of ", error)
+        self.assertIn("deliver_drop_privilege", error)
+        (error,) = self.users("user = daemon", box)
+        self.assertIn("line 6 of ", error)
+        (error,) = self.users("", f"{box}\n user = daemon")
+        self.assertIn("(daemon) is not available", error)
+        for fine in (
+            ("check_local_user", lmtp),
+            ("user = daemon", lmtp),
+            ("check_local_user\n user = $local_part", box),  # told at each delivery
+            ("check_local_user\n verify_only", box),
+            ("check_local_user", box, "deliver_drop_privilege"),
+        ):
+            self.assertEqual(self.users(*fine), [], fine)
 
     def test_a_good_configuration_has_none(self) -> None:
         path = Path(self.mktemp())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,6 +66,7 @@ class OptionTests(SynchronousTestCase):
             bounce_return_body=False, bounce_return_size_limit=5,
             bounce_return_linesize_limit=998, bounce_sender_authentication=None,
             delay_warning=(60,), delay_warning_condition=None, errors_copy=None,
+            received_header_text=None,
         )  # fmt: skip
         vars(main).update(values)
         log = RecordingLog()
@@ -76,6 +79,19 @@ class OptionTests(SynchronousTestCase):
         options, log = self.options(dsn_from=compile_string("${nosuch}"))
         self.assertEqual(options["settings"]().dsn_from, "")
         self.assertEqual([event for event, _ in log.events], ["panic"])
+
+    def test_received_line_is_that_of_the_option(self) -> None:
+        """received_header_text is expanded for the report; one that fails is left out."""
+        text = compile_string("Received: from $sender_ident with $received_protocol id $message_id")
+        options, _ = self.options(received_header_text=text)
+        report = message()
+        report.origin = Origin(protocol="local", ident=options["settings"]().ident)
+        own = pwd.getpwuid(os.geteuid()).pw_name
+        self.assertEqual(
+            options["received"](report), f"Received: from {own} with local id {report.id}"
+        )
+        options, log = self.options(received_header_text=compile_string("${nosuch}"))
+        self.assertEqual((options["received"](report), len(log.events)), ("", 1))
 
     def test_delay_warning_condition(self) -> None:
         """False values and they alone keep a warning back; a failure sends it."""

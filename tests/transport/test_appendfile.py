@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailsrv.config.types import User
 from mailsrv.errors import ConfigError
 from mailsrv.mail.message import InlineBody
 from mailsrv.mail.routed import Result
@@ -223,6 +224,14 @@ def test_quota_defers(tmp_path: Path) -> None:
     assert (outcome.result, outcome.error) == (Result.DEFERRED, "quota")
 
 
+def test_size_is_what_was_written(tmp_path: Path) -> None:
+    """Prefix, suffix and escaped lines count; time is the transport's own."""
+    w = World(make(Appendfile, file=f"{tmp_path}/box"))
+    (outcome,) = w.deliver(message(b"From me\r\n"), routed("bob@e"))
+    assert outcome.size == (tmp_path / "box").stat().st_size
+    assert outcome.seconds == 0
+
+
 def test_dev_null() -> None:
     w = World(make(Appendfile, file="/dev/null"))
     assert w.results(message(), routed("bob@e")) == [Result.DELIVERED]
@@ -249,8 +258,9 @@ def test_never_users(tmp_path: Path) -> None:
 
 def test_a_configuration_that_names_another_user_is_told_so() -> None:
     other = "daemon" if os.geteuid() == 0 else "root"
-    drivers = [make(Appendfile, file="/a", user=other), make(Appendfile, file="/a")]
-    (error,) = problems(drivers, os.geteuid())
+    transports = {name: make(Appendfile, name, file="/a") for name in "ab"}
+    transports["a"].values["user"] = User.called(other)
+    (error,) = problems([], transports, os.geteuid())
     assert "another system user" in str(error) and error.where == WHERE
 
 

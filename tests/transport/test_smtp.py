@@ -26,6 +26,30 @@ def test_several_recipients_in_one_transaction() -> None:
     assert outcomes[0].host == A
     assert outcomes[0].confirmation == "250 OK id=1"
     assert outcomes[0].pipelined and outcomes[0].remote
+    assert outcomes[0].interface == "[192.0.2.99]:40000"
+
+
+def test_size_is_what_was_written_and_time_is_one_host_s() -> None:
+    """Dots of transparency, CRLF and the final dot count, as in Exim."""
+    w = world(NextHop(final=HANG))
+    run = w.start(message(b"Hello\r\n.dot\r\n"), routed("a@e", hosts=(A,)))
+    w.clock.advance(3)
+    w.hop.connections[0].hanging = False
+    w.hop.connections[0].say(b"250 OK\r\n")
+    assert run.called
+    (outcome,) = w.outcomes
+    sent = w.hop.connections[0].raw.partition(b"DATA\r\n")[2]
+    assert (outcome.size, outcome.seconds) == (len(sent), 3)
+
+
+def test_peer_s_answer_is_kept_for_the_report() -> None:
+    w = world(NextHop(rcpt=b"550-5.1.1 no\r\n550 5.1.1 really not\r\n"))
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=(A,)))
+    assert outcome.confirmation == "550-5.1.1 no\\n550 5.1.1 really not"
+    assert outcome.reason.endswith(f"RCPT TO:<a@e>: {outcome.confirmation}")
+    w = world(NextHop(greeting=b"554 go away\r\n"))
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=(A,)))
+    assert outcome.confirmation == "554 go away"
 
 
 def test_domains_apart_without_multi_domain() -> None:

@@ -26,7 +26,7 @@ async def reverse_host_lookup(run: Evaluation, value: str, options: frozenset[st
     if not origin.host_address:
         return True
     try:
-        if await lookup_host_name(origin, run.connection, run.resolver):
+        if await lookup_host_name(origin, run.connection, run.resolver, run.log):
             return True
     except TemporaryFailure as failure:
         if "defer_ok" in options:
@@ -62,7 +62,7 @@ async def _is_client(run: Evaluation, name: str) -> bool:
         return same_address(literal, origin.host_address)
     deferred: TemporaryFailure | None = None
     try:
-        known = await lookup_host_name(origin, run.connection, run.resolver)
+        known = await lookup_host_name(origin, run.connection, run.resolver, run.log)
         if known and known.rstrip(".").lower() == name.rstrip(".").lower():
             return True
     except TemporaryFailure as failure:

@@ -16,6 +16,7 @@ from mailsrv.config.main.messages import MessageOptions
 from mailsrv.config.main.reception import ReceptionOptions
 from mailsrv.config.main.system import SystemOptions
 from mailsrv.config.types import Group, User
+from mailsrv.errors import ConfigError
 
 DEFAULT_USER = "mailsrv"
 FIXED_NEVER_USERS = (0,)  # uids that no delivery runs as, whatever never_users says
@@ -39,6 +40,16 @@ class MainOptions(ReceptionOptions, MessageOptions, DeliveryOptions, SystemOptio
         if self.exim_group is None:
             named = None if user.gid is None else Group.called(str(user.gid))
             self.values["exim_group"] = named or Group(user.name)
+
+    def check(self) -> None:
+        """Refuse a user whose group is not known.
+
+        :raises ConfigError: ``exim_user`` is a number that the password file does not have.
+        """
+        user, group, where = self.exim_user, self.exim_group, self.places.get("exim_user")
+        if where is not None and user is not None and (group is None or group.gid is None):
+            problem = f"exim_group must be set, for user {user.name} is not in the password file"
+            raise ConfigError(problem, where)
 
 
 def machine_name() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mailsrv.config.main.reasons import NO_CALLOUT, NO_DKIM, NO_LOCAL_INPUT, OWN_SPOOL, UNUSED
 from mailsrv.config.options import OptionSet, option
 from mailsrv.config.types import (
+    ADDRESS,
     ADDRESS_LIST,
     BOOLEAN,
     DOMAIN_LIST,
@@ -124,7 +125,7 @@ class MessageOptions(OptionSet):
     )
     envelope_to_remove = option(BOOLEAN, True, help="remove Envelope-to: from incoming messages")
     errors_copy = option(STRING_LIST, help="who receives copies of bounces for an address")
-    errors_reply_to = option(STRING, help="Reply-To: of bounces and warnings")
+    errors_reply_to = option(ADDRESS, help="Reply-To: of bounces and warnings")
     extract_addresses_remove_arguments = option(
         BOOLEAN,
         True,

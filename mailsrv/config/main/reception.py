@@ -17,6 +17,8 @@ from mailsrv.config.types import (
     BOOLEAN,
     DOMAIN_LIST,
     EXPANDED,
+    EXPANDED_SIZE,
+    EXPANDED_TIME,
     FIXED,
     HOST_LIST,
     INTEGER,
@@ -96,7 +98,7 @@ class ReceptionOptions(OptionSet):
         STRING, "<; ::0 ; 0.0.0.0", help="addresses to listen on, with ports if wanted"
     )
     message_size_limit = option(
-        EXPANDED, "50M", help="largest message that is accepted; 0 is no limit"
+        EXPANDED_SIZE, "50M", help="largest message that is accepted; 0 is no limit"
     )
     openssl_options = option(STRING, help="options of OpenSSL")
     pipelining_advertise_hosts = option(HOST_LIST, "*", help="hosts that are offered PIPELINING")
@@ -135,8 +137,10 @@ class ReceptionOptions(OptionSet):
     smtp_accept_max_nonmail_hosts = option(
         HOST_LIST, "*", help="hosts to which smtp_accept_max_nonmail applies"
     )
-    smtp_accept_max_per_connection = option(EXPANDED, "1000", help="messages in one connection")
-    smtp_accept_max_per_host = option(EXPANDED, help="simultaneous connections of one host")
+    smtp_accept_max_per_connection = option(
+        EXPANDED_SIZE, "1000", help="messages in one connection"
+    )
+    smtp_accept_max_per_host = option(EXPANDED_SIZE, help="simultaneous connections of one host")
     smtp_accept_queue = option(
         INTEGER,
         0,
@@ -180,7 +184,9 @@ class ReceptionOptions(OptionSet):
     smtp_max_unknown_commands = option(
         INTEGER, 3, help="unknown commands before the connection is dropped"
     )
-    smtp_receive_timeout = option(EXPANDED, "5m", help="longest wait for a command or for data")
+    smtp_receive_timeout = option(
+        EXPANDED_TIME, "5m", help="longest wait for a command or for data"
+    )
     smtp_reserve_hosts = option(HOST_LIST, help="hosts for which connections are kept free")
     smtp_return_error_details = option(
         BOOLEAN, False, help="tell the client more of why it is refused", no_effect=SAME_WORDS

@@ -15,6 +15,7 @@ from mailsrv.config.options import OptionSet, option
 from mailsrv.config.types import (
     BOOLEAN,
     EXPANDED,
+    EXPANDED_PATH,
     GROUP,
     GROUP_LIST,
     INTEGER,
@@ -112,7 +113,9 @@ class SystemOptions(OptionSet):
         BOOLEAN, False, help="spread the spool over many folders", no_effect=OWN_SPOOL
     )
     spool_directory = option(
-        EXPANDED, "/var/spool/mailsrv", help="folder of the queue and of what survives a restart"
+        EXPANDED_PATH,
+        "/var/spool/mailsrv",
+        help="folder of the queue and of what survives a restart",
     )
     spool_wireformat = option(BOOLEAN, False, help="keep bodies as they came", no_effect=OWN_SPOOL)
     sqlite_dbfile = option(STRING, help="default file of SQLite lookups", no_effect=NO_LOOKUP)

@@ -116,7 +116,7 @@ class Appendfile(BatchingTransport):
         try:
             # fcntl() knows processes, not threads: one delivery into a file at a time in ours.
             async with batch.facilities.limits.hold({("file", path): 1}):
-                written = await self._write(batch, opener, self._pieces(batch, content))
+                written, size = await self._write(batch, opener, self._pieces(batch, content))
         except OverQuota as error:
             await batch.settle(
                 [
@@ -125,8 +125,12 @@ class Appendfile(BatchingTransport):
                 ]
             )
             return
+        took = batch.facilities.clock.seconds() - batch.started
         await batch.settle(
-            [Outcome(a, Result.DELIVERED, delivered_to=written) for a in batch.addresses]
+            [
+                Outcome(a, Result.DELIVERED, delivered_to=written, seconds=took, size=size)
+                for a in batch.addresses
+            ]
         )
 
     async def _opener(self, batch: Batch, content: Content) -> tuple[Callable[[], _Writer], str]:
@@ -192,17 +196,21 @@ class Appendfile(BatchingTransport):
 
     async def _write(
         self, batch: Batch, opener: Callable[[], _Writer], pieces: AsyncIterator[bytes]
-    ) -> str:
-        """Write a message in a thread, in one go if it is in memory; return the file's path."""
+    ) -> tuple[str, int]:
+        """Write a message in a thread, in one go if it is in memory.
+
+        Returns the file's path and the octets written.
+        """
         threads = batch.facilities.threads
         if batch.message.body.inline is not None:
             data = b"".join([piece async for piece in pieces])
-            return await self._unlocked(batch, lambda: _at_once(opener, data))
-        writer = await self._unlocked(batch, opener)
+            return await self._unlocked(batch, lambda: _at_once(opener, data)), len(data)
+        writer, size = await self._unlocked(batch, opener), 0
         try:
             async for piece in pieces:
                 await threads.run(writer.write, piece)
-            return await threads.run(writer.finish)
+                size += len(piece)
+            return await threads.run(writer.finish), size
         except BaseException:
             await threads.run(writer.abort)
             raise
