@@ -44,7 +44,7 @@ class Load:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             await _expect(reader, b"220")
-            writer.write(b"EHLO bench.example\r\n")
+            writer.write(b"EHLO client.example\r\n")
             await _expect(reader, b"250")
             line = b"x" * 70 + b"\r\n"
             text = b"Subject: bench\r\n\r\n" + line * (self.size // len(line)) + b".\r\n"

@@ -361,10 +361,14 @@ class Dialogue:
         origin.helo_name = ""
         origin.helo_verified = False
         origin.authenticator = origin.authenticated_id = origin.authenticated_sender = ""
+        self.offer_nothing()
+        self.name_protocol()
+
+    def offer_nothing(self) -> None:
+        """Take back what the last EHLO offered: the client says who it is anew."""
         self.offers_tls = self.offers_pipelining = self.offers_dsn = False
         self.offers_utf8 = self.offers_chunking = False
         self.mechanisms = []
-        self.name_protocol()
 
     async def _rset(self, command: Command) -> None:
         self.log_incomplete("RSET")

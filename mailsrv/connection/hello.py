@@ -40,6 +40,7 @@ async def hello(session: Dialogue, command: Command) -> None:
         connection.helo_seen = False
         return
     session.drop_message()
+    session.offer_nothing()
     connection.helo_seen = True
     connection.esmtp = command.verb == "EHLO"
     session.name_protocol()

@@ -230,15 +230,17 @@ class ServerTls:
             context.load_verify_locations(None, wanted.authorities)
         else:
             context.load_verify_locations(wanted.authorities)
+        # A resumed session brings its certificate along without a verification.
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_options(SSL.OP_NO_TICKET)
         must = bool(wanted.verify & SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
 
         def judge(
-            connection: SSL.Connection, _cert: Any, _error: int, _depth: int, ok: int
+            connection: SSL.Connection, _cert: Any, _error: int, depth: int, ok: int
         ) -> bool:
-            if not ok:
-                start = _starts.get(connection)
-                if start is not None:
-                    start.verified = False
+            start = _starts.get(connection)
+            if start is not None:
+                start.judged(depth, bool(ok))
             return bool(ok) or not must
 
         context.set_verify(wanted.verify, judge)
@@ -284,7 +286,13 @@ class ServerStart:
         self._scope = scope
         self._wanted = wanted
         self._context = context
-        self.verified = wanted.verify != SSL.VERIFY_NONE
+        self.verified = False
+        self._faulty = False
+
+    def judged(self, depth: int, ok: bool) -> None:
+        """Note OpenSSL's judgement of a certificate of the client's chain; its own has depth 0."""
+        self._faulty = self._faulty or not ok
+        self.verified = depth == 0 and not self._faulty
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """Make the connection object; OpenSSL's callbacks find us by it."""

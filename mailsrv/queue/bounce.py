@@ -22,6 +22,7 @@ from mailsrv.mail.routed import Host
 from mailsrv.mail.status import Status
 
 MOST_SAID = 4000  # characters that are told of what went wrong with one address
+MOST_RETURNED = 10 << 20  # octets of a body, whatever bounce_return_size_limit says
 LONGEST_LINE = 900  # of its lines: RFC 5321 allows 998, with what stands before them
 
 
@@ -58,10 +59,15 @@ class ReportSettings:
     bounce_message_text: str = ""
     bounce_return_message: bool = True
     bounce_return_body: bool = True
-    bounce_return_size_limit: int = 100 * 1024  # octets; 0 = no limit
+    bounce_return_size_limit: int = 100 * 1024  # octets; 0 = MOST_RETURNED
     bounce_return_linesize_limit: int = 998
     bounce_sender_authentication: str = ""
     ident: str = ""  # login name of the server's user
+
+    @property
+    def most_returned(self) -> int:
+        """Octets of a body that are returned at most: a report is built in memory."""
+        return min(self.bounce_return_size_limit or MOST_RETURNED, MOST_RETURNED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +90,15 @@ def wants(recipient: Recipient, word: str) -> bool:
 def build(
     report: Report,
     message: Message,
-    body: bytes,
+    body: bytes | None,
     settings: ReportSettings,
     received: Callable[[Message], str] = lambda message: "",
 ) -> Message:
     """Return the report as a message.
 
     ``received`` gives the text of its Received: line (without the time) for it.
-    ``body`` is the start of the original's body, at least
-    ``bounce_return_size_limit`` + 1 octets of it if there are so many.
+    ``body`` is the start of the original's body, at least ``most_returned`` + 1
+    octets of it if there are so many; None if it cannot be read.
     """
     if not message.sender or not report.to:
         raise ValueError("a report about a message with a null sender")
@@ -252,11 +258,13 @@ def _status(report: Report, message: Message, settings: ReportSettings) -> bytes
             answer = "\r\n ".join(line[:LONGEST_LINE] for line in lines if line.strip(" "))
             group.append(f"Diagnostic-Code: smtp; {answer}")
         groups.append(group)
-    return "\r\n".join("".join(f"{line}\r\n" for line in g) for g in groups).encode("ascii")
+    return "\r\n".join("".join(f"{line}\r\n" for line in g) for g in groups).encode(
+        "ascii", "backslashreplace"
+    )
 
 
 def _original(
-    kind: Kind, message: Message, body: bytes, settings: ReportSettings
+    kind: Kind, message: Message, body: bytes | None, settings: ReportSettings
 ) -> tuple[bytes | None, str, str]:
     """Return what is sent back of the message, its type, and a remark for the text."""
     headers = render(message.headers)
@@ -265,9 +273,12 @@ def _original(
     full = kind is Kind.FAILED and settings.bounce_return_body and message.ret != "HDRS"
     if not full:
         return headers, "text/rfc822-headers", ""
-    limit = settings.bounce_return_size_limit
+    if body is None:
+        note = "The body of the message could not be read: only its header is returned."
+        return headers, "text/rfc822-headers", note
+    limit = settings.most_returned
     longest = max((len(line) for line in body.split(b"\r\n")), default=0)
-    if (limit and len(body) > limit) or longest > settings.bounce_return_linesize_limit:
+    if len(body) > limit or longest > settings.bounce_return_linesize_limit:
         note = f"The message is larger than {limit} octets or has overlong lines: only its header"
         return headers, "text/rfc822-headers", f"{note}\nis returned."
     return headers + b"\r\n" + body, "message/rfc822", ""

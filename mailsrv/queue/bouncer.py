@@ -1,14 +1,20 @@
-"""Decides which reports a message's outcomes cause, to whom, and builds them."""
+"""Decides which reports a message's outcomes cause, to whom, and builds them.
+
+No method raises because a report cannot be built: what was delivered, or failed
+for good, must be recorded all the same.  The report is left out then, or in case
+of a failure is as bare as can be, and the panic log says so.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import IClock
 from mailsrv.mail.message import Message, Recipient
 from mailsrv.mail.routed import Outcome
-from mailsrv.queue.bounce import Item, Kind, Report, ReportSettings, build, wants
+from mailsrv.queue.bounce import Item, Kind, Report, ReportSettings, build, printable, wants
 from mailsrv.queue.warn import warnable, warnings_due
 
 
@@ -27,7 +33,7 @@ class Bouncer:
     """Makes reports.
 
     ``settings`` gives the options anew for each report (dsn_from is expanded
-    every time); ``copies`` is errors_copy; ``may_warn`` is
+    every time); ``panic`` is told what could not be built, and why; ``copies`` is errors_copy; ``may_warn`` is
     delay_warning_condition for a message and the only domain that is delayed
     ("" if there are several); ``received`` is received_header_text for a report.
     """
@@ -35,6 +41,7 @@ class Bouncer:
     clock: IClock
     next_id: Callable[[], str]
     settings: Callable[[], ReportSettings]
+    panic: Callable[[str, BaseException | None], None]
     delay_warning: Sequence[float] = (86400.0,)
     copies: Callable[[str], Awaitable[Sequence[str]]] = no_copies
     may_warn: Callable[[Message, str], Awaitable[bool]] = default_condition
@@ -63,10 +70,7 @@ class Bouncer:
         if due <= message.warned or not message.sender:
             return message.warned, []
         wanted = [o for o in outcomes if wants(o.address.recipient, "DELAY")]
-        domains = {o.address.domain for o in wanted}
-        if not wanted or not await self.may_warn(
-            message, domains.pop() if len(domains) == 1 else ""
-        ):
+        if not wanted or not await self._may_warn(message, wanted):
             return due, []
         return due, await self._reports(message, wanted, Kind.DELAYED, now - message.received_at)
 
@@ -80,7 +84,19 @@ class Bouncer:
             if to and wants(recipient, "FAILURE"):
                 item = Item(recipient, recipient.address, Kind.FAILED, reason)
                 groups.setdefault(to, []).append(item)
-        return [await self._report(message, to, items) for to, items in groups.items()]
+        return [each for to in groups for each in await self._report(message, to, groups[to])]
+
+    async def _may_warn(self, message: Message, outcomes: Sequence[Outcome]) -> bool:
+        from twisted.internet.defer import CancelledError
+
+        domains = {outcome.address.domain for outcome in outcomes}
+        try:
+            return await self.may_warn(message, domains.pop() if len(domains) == 1 else "")
+        except CancelledError:
+            raise
+        except Exception as error:
+            self.panic(f"{message.id}: delay_warning_condition failed", error)
+            return False
 
     async def _reports(
         self, message: Message, outcomes: Sequence[Outcome], kind: Kind, delay: float = 0.0
@@ -92,25 +108,54 @@ class Bouncer:
             to = _errors_to(message, outcome)
             if to:
                 groups.setdefault(to, []).append(_item(outcome, kind))
-        return [await self._report(message, to, items, delay) for to, items in groups.items()]
+        return [
+            report for to in groups for report in await self._report(message, to, groups[to], delay)
+        ]
 
     async def _report(
         self, message: Message, to: str, items: Sequence[Item], delay: float = 0.0
-    ) -> Message:
-        settings = self.settings()
-        failed = items[0].kind is Kind.FAILED
-        copies = await self.copies(to) if failed else ()
-        wanted = settings.bounce_return_size_limit + 1 or 1
-        body = b""
-        if failed and settings.bounce_return_message and settings.bounce_return_body:
-            limited = settings.bounce_return_size_limit > 0
+    ) -> list[Message]:
+        """Return one report, or none if it is not worth more than what it tells."""
+        from twisted.internet.defer import CancelledError
+
+        now, host = self.clock.seconds(), "localhost"
+        try:
+            settings = self.settings()
+            host = settings.primary_hostname
+            copies, body = await self._copies(to, items), await self._body(message, items, settings)
+            report = Report(self.next_id(), to, items, now, delay, copies)
+            return [build(report, message, body, settings, self.received)]
+        except CancelledError:
+            raise
+        except Exception as error:
+            self.panic(f"{message.id}: cannot build a report to {to}", error)
+        if items[0].kind is not Kind.FAILED:
+            return []
+        bare = [Item(item.recipient, item.address, Kind.FAILED) for item in items]
+        settings = ReportSettings(printable(host), bounce_return_body=False)
+        return [build(Report(self.next_id(), to, bare, now), message, b"", settings)]
+
+    async def _copies(self, to: str, items: Sequence[Item]) -> Sequence[str]:
+        return await self.copies(to) if items[0].kind is Kind.FAILED else ()
+
+    async def _body(
+        self, message: Message, items: Sequence[Item], settings: ReportSettings
+    ) -> bytes | None:
+        """Return as much of the body as the report may need; None if it cannot be read."""
+        returned = settings.bounce_return_message and settings.bounce_return_body
+        if items[0].kind is not Kind.FAILED or not returned:
+            return b""
+        pieces, length = [], 0
+        try:
             async for piece in message.body.chunks():
-                body += piece
-                if limited and len(body) >= wanted:
+                pieces.append(piece)
+                length += len(piece)
+                if length > settings.most_returned:
                     break
-        now = self.clock.seconds()
-        report = Report(self.next_id(), to, items, now, delay, copies)
-        return build(report, message, body, settings, self.received)
+        except TemporaryFailure as failure:  # it may never be readable again
+            self.panic(f"{message.id}: returned without its body", failure)
+            return None
+        return b"".join(pieces)
 
 
 def _errors_to(message: Message, outcome: Outcome) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -51,6 +52,7 @@ from mailsrv.spool.sqlite import SqliteSpool
 from mailsrv.transport.deliver import Delivering
 from mailsrv.transport.transport import Transport
 
+FILES_KEPT = 4  # a part of the open files that sessions leave to spool, next hops and lookups
 GRACE = 20.0  # seconds that sessions, and then deliveries, have to end
 WORKER = 0  # the number of the only worker: its ids, its folder in the spool directory
 
@@ -224,7 +226,7 @@ class Core:
                 resolver=self.resolver,
                 verifier=Verifier(self.routing),
                 tls=ServerTls(TlsOptions.from_options(main), prepared.keys),
-                file_limit=prepared.file_limit,
+                file_limit=prepared.file_limit - prepared.file_limit // FILES_KEPT,
             ),
             {listener.port for listener, _ in prepared.listening if listener.tls_on_connect},
         )
@@ -271,21 +273,30 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         core = self._core
-        for port in self._ports:
-            await maybeDeferred(port.stopListening)
-        await core.factory.drain(GRACE)
-        await core.queue.stop(GRACE)
-        if self._control is not None:
-            await maybeDeferred(self._control.stopListening)
-        await core.delivering.close()
-        core.authentication.close()
-        await core.spool.close()
-        await core.hints.close()
-        for pool in core.pools.values():
-            await pool.stop(1.0)
+        for step in self._last_steps():
+            try:
+                await step()
+            except Exception as error:  # the others must be done all the same, the spool's above all
+                core.log.panic("a step of the end failed", error)
         core.log.main(f"mailsrv {__version__} ended: pid={os.getpid()}")
         self._observer.stop()
         core.log.close()
+
+    def _last_steps(self) -> Iterator[Callable[[], Awaitable[object]]]:
+        """What is ended, in its order."""
+        core = self._core
+        for port in self._ports:
+            yield partial(maybeDeferred, port.stopListening)
+        yield partial(core.factory.drain, GRACE)
+        yield partial(core.queue.stop, GRACE)
+        if self._control is not None:
+            yield partial(maybeDeferred, self._control.stopListening)
+        yield core.delivering.close
+        yield partial(maybeDeferred, core.authentication.close)
+        yield core.spool.close
+        yield core.hints.close
+        for pool in core.pools.values():
+            yield partial(pool.stop, 1.0)
 
     def reopen_logs(self) -> None:
         """SIGUSR1: the log files were renamed."""

@@ -25,6 +25,7 @@ class ReportOptions(TypedDict):
     """Arguments of :class:`~mailsrv.queue.bouncer.Bouncer`."""
 
     settings: Callable[[], ReportSettings]
+    panic: Callable[[str, BaseException | None], None]
     delay_warning: Sequence[float]
     copies: Callable[[str], Awaitable[Sequence[str]]]
     may_warn: Callable[[Message, str], Awaitable[bool]]
@@ -61,6 +62,7 @@ def report_options(main: MainOptions, services: Services, log: IMailLog) -> Repo
     copies = errors_copies(main.errors_copy, services, log)
     return {
         "settings": settings,
+        "panic": log.panic,
         "delay_warning": main.delay_warning,
         "copies": copies,
         "may_warn": may_warn,

@@ -53,6 +53,7 @@ class MainSectionTests(FileTestCase):
             "recipients_max = x": "integer expected for recipients_max",
             "exim_user = nosuchuser": "user nosuchuser was not found for exim_user",
             "exim_user = 4242": "exim_group must be set, for user 4242 is not in the password file",
+            "primary_hostname = m\xfcller.example": "primary_hostname 'm\\xfcller.example' is not",
             "smtp_receive_timeout = 5": "invalid time value for smtp_receive_timeout",
             "message_size_limit = 5x": '"5x" is not a number for message_size_limit',
             "smtp_accept_max_per_connection = x": '"x" is not a number for smtp_accept_max_per_con',

@@ -21,6 +21,21 @@ class DialogueTests(SynchronousTestCase):
             "250-PIPELINING|250-CHUNKING|250-SMTPUTF8|250 HELP",
         )
 
+    def test_helo_takes_back_what_ehlo_offered(self) -> None:
+        """After HELO there is no extension: neither AUTH nor CHUNKING, nor parameters of MAIL."""
+        server = Server()
+        server.auth.mechanisms = ["PLAIN"]
+        client = server.connect()
+        client.read()
+        self.assertIn("AUTH", client.say("EHLO c.example"))
+        client.say("HELO c.example")
+        for line, code in (
+            ("AUTH PLAIN", "503"),
+            ("MAIL FROM:<a@b> RET=HDRS", "501"),
+            ("BDAT 0 LAST", "503"),
+        ):
+            self.assertEqual(client.say(line)[:3], code, line)
+
     def test_errors_in_exims_words(self) -> None:
         client = Server(message_size_limit="1000").connect()
         client.read()

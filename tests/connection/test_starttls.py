@@ -1,16 +1,23 @@
 """Tests of STARTTLS with real TLS in memory, and of mailsrv.net.tls."""
 
+import contextlib
 import os
+import ssl as stdlib_ssl
 from itertools import product
 from unittest import mock
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from mailsrv.expansion.scope import Scope, Services
+from mailsrv.expansion.template import compile_string
+from mailsrv.expansion.tree import drive
+from mailsrv.mail.origin import Origin
 from mailsrv.net import tls as net_tls
-from mailsrv.net.tls import KeyStore
+from mailsrv.net.tls import KeyStore, ServerStart, ServerTls, TlsOptions
 from tests.connection.test_hostile import BARE, HARMLESS, cuts
 from tests.connection.tls import TlsCase
 
@@ -171,6 +178,48 @@ class ClientCertificateTests(TlsCase):
     def test_not_asked_for(self) -> None:
         self.assertTrue(self.shake(True))
         self.assertIs(self.origin().tls_certificate_verified, False)
+
+    def test_a_resumed_session_verifies_nobody(self) -> None:
+        """A stranger's certificate is not verified by coming back with the session (or a ticket)."""
+        stranger = self.certificate("stranger.example")
+        options = TlsOptions(
+            tls_certificate=compile_string(self.pem),
+            tls_try_verify_hosts=compile_string("*"),
+            tls_verify_certificates=compile_string(self.pem + ".crt"),
+        )
+        server = ServerTls(options, KeyStore())
+        services = Services(clock=Clock(), settings={}, lookup=lambda name: None)
+        for version in (stdlib_ssl.TLSVersion.TLSv1_2, stdlib_ssl.TLSVersion.TLSv1_3):
+            client = stdlib_ssl.SSLContext(stdlib_ssl.PROTOCOL_TLS_CLIENT)
+            client.check_hostname, client.verify_mode = False, stdlib_ssl.CERT_NONE
+            client.minimum_version = client.maximum_version = version
+            client.load_cert_chain(stranger + ".crt", stranger)
+            session = None
+            for _ in range(2):
+                start = drive(server.context(Scope(services, origin=Origin(host_address="::1"))))
+                session = _handshake(start, client, session)
+                self.assertIs(start.verified, False, version)
+
+
+def _handshake(start: ServerStart, client: stdlib_ssl.SSLContext, session: object) -> object:
+    """Shake hands in memory; return the client's session, to come back with."""
+    server = start.serverConnectionForTLS(None)
+    server.set_accept_state()
+    to_client, to_server = stdlib_ssl.MemoryBIO(), stdlib_ssl.MemoryBIO()
+    peer = client.wrap_bio(to_client, to_server, session=session)
+    for _ in range(6):
+        with contextlib.suppress(stdlib_ssl.SSLWantReadError):
+            peer.do_handshake()
+        if octets := to_server.read():
+            server.bio_write(octets)
+        with contextlib.suppress(SSL.WantReadError):
+            server.do_handshake()
+        with contextlib.suppress(SSL.WantReadError):
+            to_client.write(server.bio_read(65536))
+    server.send(b"hi")
+    to_client.write(server.bio_read(65536))
+    assert peer.read(2) == b"hi"
+    return peer.session
 
 
 class _Given:

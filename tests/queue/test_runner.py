@@ -42,6 +42,7 @@ class QueueTestCase(SynchronousTestCase):
         self.ids = MessageIds(self.clock.seconds, random=lambda n: 0)
         self.spool, self.hints, self.log = MemorySpool(), MemoryHints(), RecordingLog()
         self.routing = TableRouting()
+        self.reports = ReportSettings("mx.example")
         self.delivering = TableDelivering(self.clock)
         self.runner = self.make()
         self.addCleanup(self.end)
@@ -53,7 +54,7 @@ class QueueTestCase(SynchronousTestCase):
 
     def make(self, **settings: Any) -> QueueRunner:
         rules = [parse_rule(self.rules, Position("f", 1))] if self.rules else []
-        bouncer = Bouncer(self.clock, self.ids, lambda: ReportSettings("mx.example"))
+        bouncer = Bouncer(self.clock, self.ids, lambda: self.reports, self.log.panic)
         schedule = Schedule(self.clock, self.hints, RetryRules(rules))
         return QueueRunner(
             self.clock, self.spool, schedule, self.routing, self.delivering,
@@ -436,6 +437,87 @@ class BounceTests(QueueTestCase):
             item["Diagnostic-Code"],
             "smtp; 550-5.1.1 no such user here\r\n 550 5.1.1 really not",
         )
+
+    def test_body_that_cannot_be_read(self) -> None:
+        """The failure is reported once, with the header alone and a remark."""
+
+        class Unreadable:
+            inline, size, lines = None, 300_000, 3
+
+            async def chunks(self) -> Any:
+                raise TemporaryFailure(reason="Input/output error")
+                yield b""
+
+        self.fail(Recipient("a@b"), body=Unreadable())
+        text, _, original = self.bounce().get_payload()
+        self.assertIn("could not be read", text.get_payload())
+        self.assertEqual(original.get_content_type(), "text/rfc822-headers")
+        self.assertIn(("panic"), [kind for kind, _ in self.log.events])
+        self.advance(600)
+        self.assertEqual(self.sent().count("a@b"), 1)
+
+    def test_failure_whose_report_cannot_be_built(self) -> None:
+        """It is reported as barely as can be; the panic log says why."""
+        self.runner._bouncer.received = lambda report: 1 / 0  # type: ignore[return-value]
+        self.delivering.answers.update({"a@b": REFUSED, "s@example.org": {"reason": "later"}})
+        self.submit()
+        text, status, original = self.bounce().get_payload()
+        self.assertIn("a@b", text.get_payload())
+        self.assertEqual(status.get_payload()[1]["Action"], "failed")
+        self.assertEqual(original.get_content_type(), "text/rfc822-headers")
+        self.assertIsInstance(self.log.failures[0], ZeroDivisionError)
+
+    def test_notices_that_cannot_be_built(self) -> None:
+        """A success notice or a warning is left out; a delivery is never made again for it."""
+        self.reports = None  # type: ignore[assignment]
+        self.delivering.answers["c@d"] = {"reason": "later"}
+        self.submit(Recipient("a@b", frozenset({"SUCCESS"})))
+        self.submit("c@d")
+        self.advance(2 * DAY, 900)
+        self.assertEqual(self.sent().count("a@b"), 1)
+        self.assertEqual(self.done(self.spool.count()), 1)
+        self.assertEqual(self.events("received"), [])
+        self.assertGreater(len(self.log.failures), 1)
+
+    def test_condition_of_a_warning_that_fails(self) -> None:
+        """No warning, and the message is tried as before."""
+
+        async def may_warn(message: Message, domain: str) -> bool:
+            raise KeyError
+
+        self.runner._bouncer.may_warn = may_warn
+        self.delivering.answers["a@b"] = {"reason": "later"}
+        self.submit()
+        self.advance(1.5 * DAY, 900)
+        self.assertEqual(set(self.sent()), {"a@b"})
+        self.assertEqual(len(self.events("panic")), 1)
+
+    def test_name_beyond_ascii(self) -> None:
+        """A host's name that is no ASCII is escaped in the report."""
+        self.reports = ReportSettings("m\xfcller.example")
+        self.fail(Recipient("a@b"))
+        status = self.bounce().get_payload()[1].get_payload()[0]
+        self.assertEqual(status["Reporting-MTA"], "dns; m\\xfcller.example")
+
+    def test_most_of_a_body_that_is_returned(self) -> None:
+        """No limit is a limit, for a report is built in memory; what is beyond is not even read."""
+        read: list[int] = []
+
+        class Large:
+            inline, size, lines = None, 1 << 40, 0
+
+            async def chunks(self) -> Any:
+                while True:
+                    read.append(1 << 20)
+                    yield b"x" * 70 + b"\r\n" * ((1 << 19) - 35)
+
+        for limit in (0, 1 << 40):
+            read.clear()
+            self.spool = MemorySpool()
+            self.reports = ReportSettings("mx.example", bounce_return_size_limit=limit)
+            self.fail(Recipient("a@b"), body=Large())
+            self.assertEqual(self.bounce().get_payload()[2].get_content_type(), "text/rfc822-headers")
+            self.assertEqual(sum(read), 11 << 20)
 
     def test_ret_hdrs(self) -> None:
         self.fail(Recipient("a@b"), ret="HDRS")

@@ -42,10 +42,16 @@ class MainOptions(ReceptionOptions, MessageOptions, DeliveryOptions, SystemOptio
             self.values["exim_group"] = named or Group(user.name)
 
     def check(self) -> None:
-        """Refuse a user whose group is not known.
+        """Refuse a user whose group is not known, and a name that SMTP cannot say.
 
-        :raises ConfigError: ``exim_user`` is a number that the password file does not have.
+        :raises ConfigError: ``exim_user`` is a number that the password file does not have;
+            ``primary_hostname`` has a character that is no printing ASCII.
         """
+        name = self.primary_hostname or ""
+        if not all("!" <= character <= "~" for character in name):
+            place = self.places.get("primary_hostname")
+            hint = "write an international name in its xn-- form"
+            raise ConfigError(f"primary_hostname {name!a} is not a name in ASCII", place, hint)
         user, group, where = self.exim_user, self.exim_group, self.places.get("exim_user")
         if where is not None and user is not None and (group is None or group.gid is None):
             problem = f"exim_group must be set, for user {user.name} is not in the password file"
