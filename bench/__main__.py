@@ -78,7 +78,8 @@ def main() -> None:
         for number in range(options.rounds):
             for work in WORKS:
                 for kind in list(peers):
-                    load = Load(0, options.clients, options.messages // options.clients, options.size)
+                    each = options.messages // options.clients
+                    load = Load(0, options.clients, each, options.size)
                     try:
                         rate = measure(work, kind, port, load)
                     except pytest.skip.Exception as reason:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Load:
-    """``clients`` send ``each`` messages of some ``size`` octets; on one connection each if ``kept``.
+    """``clients`` send ``each`` messages of some ``size`` octets; ``kept``: on one connection each.
 
     ``latencies`` are the seconds from MAIL to the answer to the end of data.
     """

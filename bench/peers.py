@@ -1,4 +1,4 @@
-"""The servers that are compared, each with the same work to do and its own promise about the disk."""
+"""The servers that are compared, with the same work to do and their own promise about the disk."""
 
 from __future__ import annotations
 

@@ -307,6 +307,9 @@ class IBodyWriter(Protocol):
         """
 
 
+FURTHEST = 2 * 86400.0  # seconds: what is planned for later was planned by a clock that was wrong
+
+
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
     """A line of a queue listing (``-bp``)."""
@@ -370,7 +373,8 @@ class ISpool(Protocol):
     async def due(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[str]:
         """Ids of messages whose next attempt is at or before ``now``, the longest due first.
 
-        Frozen messages are never due.
+        A message whose time is more than ``FURTHEST`` ahead is due, too.  Frozen
+        messages are never due.
         """
 
     async def next_due(self, skip: frozenset[str] = frozenset()) -> float | None:

@@ -25,12 +25,12 @@ from mailsrv.commands.control import (
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError
 from mailsrv.interfaces import IMailLog, QueueEntry
+from mailsrv.mail.msgid import is_message_id
 from mailsrv.service.environment import spool_directory
 from mailsrv.service.requests import (
     Answer,
     BadRequest,
     Requests,
-    is_message_id,
     unpack_entry,
 )
 

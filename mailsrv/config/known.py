@@ -222,16 +222,6 @@ _PRIVATE = {
     },
 }
 
-_ACL_CONDITIONS = """
-acl authenticated condition decode dkim_signers dkim_status dmarc_status dnslists domains
-encrypted hosts local_parts malware mime_regex ratelimit recipients regex seen sender_domains
-senders spam spf spf_guess verify
-"""
-
-_ACL_MODIFIERS = """
-add_header continue control delay endpass log_message log_reject_target logwrite message queue
-remove_header set udpsend
-"""
 
 _LOG_SELECTORS = """
 8bitmime acl_warn_skipped address_rewrite all all_parents arguments connection_reject
@@ -246,8 +236,6 @@ smtp_protocol_error smtp_syntax_error subject tls_certificate_verified tls_ciphe
 tls_resumption tls_sni unknown_in_list
 """
 
-ACL_CONDITIONS = frozenset(_ACL_CONDITIONS.split())
-ACL_MODIFIERS = frozenset(_ACL_MODIFIERS.split())
 LOG_SELECTORS = frozenset(_LOG_SELECTORS.split())
 
 # Other names of options.

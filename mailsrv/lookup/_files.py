@@ -6,7 +6,6 @@ mixture: it is read whole through one descriptor.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
@@ -89,12 +88,3 @@ class FileCache(Generic[T]):
         except OSError as error:
             raise unusable(path, self._what, error) from None
         return identity(status), self._parse(content)
-
-
-def check_regular(path: str, what: str) -> None:
-    """Refuse a path that is no file, such as a folder.
-
-    :raises TemporaryFailure: in Exim's words.
-    """
-    if os.path.isdir(path):
-        raise unusable(path, what, OSError(errno.EISDIR, os.strerror(errno.EISDIR)))

@@ -75,13 +75,3 @@ def decode(digits: str) -> int:
 def is_message_id(text: str) -> bool:
     """Tell whether ``text`` has the form of a message id, for example on the command line."""
     return _FORM.fullmatch(text) is not None
-
-
-def time_of(id: str) -> float:
-    """Return when a message id was drawn, in seconds since the epoch.
-
-    :raises ValueError: no message id.
-    """
-    if not is_message_id(id):
-        raise ValueError(f"malformed message id {id!r}")
-    return decode(id[:6]) + min(decode(id[14:]), FRACTIONS - 1) / FRACTIONS

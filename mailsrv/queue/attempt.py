@@ -21,6 +21,7 @@ from mailsrv.mail.routed import Host, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.queue.bouncer import Bouncer, recipients_of
 from mailsrv.queue.schedule import NOT_REACHED, Schedule
+from mailsrv.queue.shield import shielded
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -226,20 +227,12 @@ class Attempt:
 
     async def _record(self, outcomes: Sequence[Outcome]) -> None:
         """Take outcomes; what is begun here ends, even if the attempt is cancelled."""
-        from twisted.internet.defer import Deferred
-
-        recorded: Deferred[None] = Deferred.fromCoroutine(self._recorded(outcomes))
-        waiting: Deferred[None] = Deferred()
+        said = f"{self._message.id}: outcomes are lost"
+        recorded, waiting = shielded(
+            self._recorded(outcomes), lambda error: self._tools.log.panic(said, error)
+        )
         self._recording.add(recorded)
-
-        def ended(result: Any) -> None:
-            self._recording.discard(recorded)
-            if not waiting.called:
-                waiting.callback(result)
-            elif result is not None:
-                self._tools.log.panic(f"{self._message.id}: outcomes are lost", result.value)
-
-        recorded.addBoth(ended)
+        recorded.addBoth(lambda _: self._recording.discard(recorded))
         await waiting
 
     async def _recorded(self, outcomes: Sequence[Outcome]) -> None:

@@ -33,9 +33,10 @@ class Bouncer:
     """Makes reports.
 
     ``settings`` gives the options anew for each report (dsn_from is expanded
-    every time); ``panic`` is told what could not be built, and why; ``copies`` is errors_copy; ``may_warn`` is
-    delay_warning_condition for a message and the only domain that is delayed
-    ("" if there are several); ``received`` is received_header_text for a report.
+    every time); ``panic`` is told what could not be built, and why; ``copies`` is
+    errors_copy; ``may_warn`` is delay_warning_condition for a message and the only
+    domain that is delayed ("" if there are several); ``received`` is
+    received_header_text for a report.
     """
 
     clock: IClock

@@ -2,28 +2,39 @@
 
 There is no periodic queue run: each deferred message has a next attempt's time
 in the spool, and one timer waits for the earliest of them.  Of all that waits,
-only ids of messages under way, and a bounded number of new ones, are in memory.
+only ids are in memory: of messages under way, of a bounded number of new ones,
+and of those that a command asked for, which may be all.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.interfaces import IClock, IDelivering, IMailLog, IRouting, ISpool, QueueEntry
+from mailsrv.interfaces import (
+    FURTHEST,
+    IClock,
+    IDelivering,
+    IMailLog,
+    IRouting,
+    ISpool,
+    QueueEntry,
+)
 from mailsrv.mail.header import render
 from mailsrv.mail.message import Message
 from mailsrv.queue.attempt import QUEUED, Attempt, Domains, Tools, no_domain
 from mailsrv.queue.bouncer import Bouncer
 from mailsrv.queue.schedule import Schedule
+from mailsrv.queue.shield import shielded
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+T = TypeVar("T")
 HOLD = 60.0  # seconds until a message is tried again that could not be loaded or written
 FROZEN_CHECK = 900.0  # seconds between looks at frozen messages, if an option asks for them
 LONGEST_TIMER = 3600.0
@@ -92,7 +103,7 @@ class QueueRunner:
         )
         self._active: set[str] = set()
         self._new: deque[str] = deque()  # just received
-        self._asked: deque[str] = deque()  # run_now
+        self._asked: OrderedDict[str, None] = OrderedDict()  # run_now, each id once
         self._thawing: set[str] = set()
         self._held: dict[str, float] = {}
         self._soonest = 0.0  # nothing that waits in the spool is due before
@@ -214,8 +225,7 @@ class QueueRunner:
             if force:
                 self.schedule.forced.add(id)
             self._held.pop(id, None)
-            if id not in self._asked:
-                self._asked.append(id)
+            self._asked[id] = None
             found += 1
         self._wake()
         return found
@@ -225,16 +235,14 @@ class QueueRunner:
 
         :raises Locked: it is being delivered.
         """
-        message = await self._claimed(id)
-        if message is None:
-            return False
-        try:
+
+        async def remove(message: Message) -> bool:
             await self._spool.remove(id)
             self._log.main("removed by administrator", id)
             self._log.completed(message)
-        finally:
-            self._release(id)
-        return True
+            return True
+
+        return await self._claimed(id, remove) or False
 
     async def freeze(self, id: str) -> bool | None:
         """See :meth:`IQueueControl.freeze`."""
@@ -246,47 +254,49 @@ class QueueRunner:
 
     async def give_up(self, id: str, reason: str = "delivery cancelled by administrator") -> bool:
         """Bounce a message whole (``-Mg``).  :raises Locked: as :meth:`remove`."""
-        message = await self._claimed(id)
-        if message is None:
-            return False
-        try:
+
+        async def give_up(message: Message) -> bool:
             reports = await self._bouncer.cancelled(message, reason)
             await self._spool.remove(id, reports=reports)
             self._log.main(reason, id)
             for report in reports:
                 self._log.received(report, bounce_of=id)
             self._log.completed(message)
-        finally:
-            self._release(id)
-        return True
+            return True
+
+        return await self._claimed(id, give_up) or False
 
     async def _set_frozen(self, id: str, at: float, words: str) -> bool | None:
-        message = await self._claimed(id)
-        if message is None:
-            return None
-        try:
+        async def set_frozen(message: Message) -> bool:
             if (message.frozen_at > 0) == (at > 0):
                 return False
             message.frozen_at = at
             await self._spool.update(message, self._clock.seconds())
             self._log.main(words, id)
-        finally:
-            self._release(id)
-        return True
+            return True
 
-    async def _claimed(self, id: str) -> Message | None:
-        """Take a message so that no attempt begins; None (and nothing taken) if there is none."""
+        return await self._claimed(id, set_frozen)
+
+    async def _claimed(self, id: str, change: Callable[[Message], Awaitable[T]]) -> T | None:
+        """Change a message while no attempt can begin; None if there is no such message.
+
+        A write cannot be taken back: the claim is kept until the change has ended,
+        though whoever asked for it may be gone.
+        """
+
+        async def claimed() -> T | None:
+            try:
+                message = await self._spool.load(id)
+                return None if message is None else await change(message)
+            finally:
+                self._release(id)
+
         if id in self._active:
             raise Locked(id)
         self._active.add(id)
-        try:
-            message = await self._spool.load(id)
-        except BaseException:
-            self._release(id)
-            raise
-        if message is None:
-            self._release(id)
-        return message
+        said = f"{id}: cannot be changed"
+        _, waiting = shielded(claimed(), lambda error: self._log.panic(said, error))
+        return await waiting
 
     # --- what is attempted next ---
 
@@ -315,12 +325,12 @@ class QueueRunner:
         if any(until <= now for until in self._held.values()):
             self._held = {id: until for id, until in self._held.items() if until > now}
             self._soonest = 0.0
-        for queue, first in ((self._asked, False), (self._new, True)):
-            while queue and self._room() > 0:
-                id = queue.popleft()
-                if id not in self._active and id not in self._held:
-                    self._start(id, first=first)
-        if self._room() > 0 and self._soonest <= now:
+        while (self._asked or self._new) and self._room() > 0:
+            first = not self._asked
+            id = self._new.popleft() if first else self._asked.popitem(last=False)[0]
+            if id not in self._active and id not in self._held:
+                self._start(id, first=first)
+        if self._room() > 0 and (self._soonest <= now or now + FURTHEST < self._soonest < inf):
             await self._look(now)
         when = min(self._soonest, *self._held.values(), inf)
         if self._room() > 0 and when < inf:
@@ -390,7 +400,7 @@ class QueueRunner:
 
     def _untried(self, message: Message) -> bool:
         """A message that waited for room, or for a restart, has its first attempt yet to come."""
-        return not message.delivered and self._clock.seconds() - message.received_at < 60
+        return not message.delivered and 0 <= self._clock.seconds() - message.received_at < 60
 
     def _release(self, id: str, *, quiet: bool = False) -> None:
         """Let go of a message; unless ``quiet``, the spool may have something due now."""
@@ -413,6 +423,7 @@ class QueueRunner:
     async def _frozen(self) -> None:
         """Do with frozen messages what the options ask for after a time."""
         settings, now = self._settings, self._clock.seconds()
+        thawed: list[str] = []
         async for entry in self._spool.listing():
             if not entry.frozen or entry.id in self._active or self._stopping:
                 continue
@@ -428,7 +439,9 @@ class QueueRunner:
             else:
                 thaw = age >= settings.ignore_bounce_errors_after
             if thaw:
-                await self.run_now([entry.id], force=True, frozen=True)
+                thawed.append(entry.id)
+        if thawed:
+            await self.run_now(thawed, force=True, frozen=True)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> Deferred[None]:
         from twisted.internet.defer import Deferred

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.interfaces import IClock, IHints, RetryHint
+from mailsrv.interfaces import FURTHEST, IClock, IHints, RetryHint
 from mailsrv.mail.address import split
 from mailsrv.mail.message import Message
 from mailsrv.mail.routed import Host, HostFailure, Outcome
@@ -43,11 +43,18 @@ class Schedule:
         self._interval_max = interval_max
         self.forced: set[str] = set()  # ids of messages whose retry times are overridden
 
+    def _hint(self, key: str) -> RetryHint | None:
+        """Return what is known, unless a clock that was wrong planned it."""
+        hint = self._hints.retry(key)
+        if hint is not None and hint.next_try > self._clock.seconds() + FURTHEST:
+            return None
+        return hint
+
     # --- IHostRetry ---
 
     def may_try(self, message: Message, host: Host, domain: str) -> bool:
         """See :meth:`IHostRetry.may_try`."""
-        hint = self._hints.retry(host_key(host))
+        hint = self._hint(host_key(host))
         return hint is None or hint.next_try <= self._clock.seconds() or message.id in self.forced
 
     # --- for the queue ---
@@ -59,7 +66,7 @@ class Schedule:
         messages at once.
         """
         key, now = host_key(failure.host), self._clock.seconds()
-        hint = self._hints.retry(key)
+        hint = self._hint(key)
         if hint is not None and hint.next_try > now and message.id not in self.forced:
             return
         rule, _ = await self._find(
@@ -88,7 +95,7 @@ class Schedule:
     def waits_until(self, message: Message, address: str) -> float:
         """Return the time before which a recipient is not tried again; 0 if it may be now."""
         keys = (f"R:{address}", f"R:{address}:{message.sender}", f"T:{address}")
-        hints = (self._hints.retry(key) for key in (*keys, f"M:{message.id}:{address}"))
+        hints = (self._hint(key) for key in (*keys, f"M:{message.id}:{address}"))
         latest = max((hint.next_try for hint in hints if hint is not None), default=0.0)
         return latest if latest > self._clock.seconds() else 0.0
 
@@ -125,7 +132,7 @@ class Schedule:
             return None
         hint = after_failure(
             rule,
-            self._hints.retry(key),
+            self._hint(key),
             now,
             error=outcome.error,
             text=outcome.reason,
@@ -155,7 +162,7 @@ class Schedule:
         hosts += [failure.host for failure in outcome.host_failures]
         if outcome.host is not None:
             hosts.append(outcome.host)
-        return [self._hints.retry(key) for key in dict.fromkeys(map(host_key, hosts))]
+        return [self._hint(key) for key in dict.fromkeys(map(host_key, hosts))]
 
     def _key(self, message: Message, outcome: Outcome, about_message: bool) -> str:
         address = outcome.address.address

@@ -276,7 +276,7 @@ class Server:
         for step in self._last_steps():
             try:
                 await step()
-            except Exception as error:  # the others must be done all the same, the spool's above all
+            except Exception as error:  # the others are done all the same
                 core.log.panic("a step of the end failed", error)
         core.log.main(f"mailsrv {__version__} ended: pid={os.getpid()}")
         self._observer.stop()

@@ -10,12 +10,12 @@ The same code answers a command that opened the spool itself.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from mailsrv.errors import MailFailure
 from mailsrv.interfaces import IMailLog, IQueueControl, ISpool, QueueEntry
+from mailsrv.mail.msgid import is_message_id
 from mailsrv.service.spoolform import header_file
 
 # Octets of a request's line.
@@ -26,8 +26,6 @@ PAGE_OCTETS = 16 * 1024
 # Name of the socket in a worker's folder.
 SOCKET = "control"
 
-_ID = re.compile(r"[0-9A-Za-z]{6}-[0-9A-Za-z]{6}-[0-9A-Za-z]{2}")
-
 T = TypeVar("T")
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -35,11 +33,6 @@ Answer = dict[str, Any]
 
 class BadRequest(Exception):
     """A request that cannot be understood; the text is the answer."""
-
-
-def is_message_id(text: str) -> bool:
-    """Tell whether a text has the form of a message id."""
-    return _ID.fullmatch(text) is not None
 
 
 def pack_entry(entry: QueueEntry) -> list[Any]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.interfaces import IBodyWriter, QueueEntry, RetryHint
+from mailsrv.interfaces import FURTHEST, IBodyWriter, QueueEntry, RetryHint
 from mailsrv.mail.message import Body, InlineBody, Message
 from mailsrv.spool.bodies import IO_ERROR
 
@@ -117,7 +117,8 @@ class MemorySpool:
 
     async def due(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[str]:
         """See :meth:`ISpool.due`."""
-        return [id for time, id in self._ready(skip) if time <= now][:limit]
+        ready = self._ready(skip)
+        return [id for time, id in ready if not now < time <= now + FURTHEST][:limit]
 
     async def next_due(self, skip: frozenset[str] = frozenset()) -> float | None:
         """See :meth:`ISpool.next_due`."""

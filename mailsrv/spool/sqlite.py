@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.interfaces import IBodyWriter, QueueEntry
+from mailsrv.interfaces import FURTHEST, IBodyWriter, QueueEntry
 from mailsrv.mail.message import InlineBody, Message
 from mailsrv.net.threads import IThreads, Threads
 from mailsrv.spool.bodies import INLINE_LIMIT, IO_ERROR, Bodies, FileBody
@@ -69,6 +69,7 @@ CREATE TABLE content (
 );
 """
 _INSERT = "INSERT INTO queue VALUES (?,?,?,?,?,?,?,'','','',?,?,?,'')"
+_FIRST = " ORDER BY next_attempt, id LIMIT ?"
 _DUE = "SELECT {} FROM queue WHERE frozen_at = 0 AND bad = '' "
 
 
@@ -201,9 +202,13 @@ class SqliteSpool:
 
     async def due(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[str]:
         """See :meth:`ISpool.due`."""
-        query = _DUE.format("id") + "AND next_attempt <= ? ORDER BY next_attempt, id LIMIT ?"
-        rows = await self._read(self._select, query, (now, limit + len(skip)))
-        return [id for (id,) in rows if id not in skip][:limit]
+        found: list[str] = []
+        for when, bound in (("<=", now), (">", now + FURTHEST)):  # each by the index
+            if len(found) < limit:
+                query = _DUE.format("id") + f"AND next_attempt {when} ?" + _FIRST
+                rows = await self._read(self._select, query, (bound, limit + len(skip)))
+                found += [id for (id,) in rows if id not in skip]
+        return found[:limit]
 
     async def next_due(self, skip: frozenset[str] = frozenset()) -> float | None:
         """See :meth:`ISpool.next_due`."""

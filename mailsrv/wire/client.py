@@ -28,7 +28,6 @@ T = TypeVar("T")
 
 MAX_LINE = 4096  # octets of one reply line; RFC 5321 4.5.3.1.5 says 512
 MAX_LINES = 300  # lines of one reply
-MAX_WAITING = 1 << 16  # octets of replies that nobody has asked for yet
 
 
 class ProtocolError(Exception):

@@ -180,7 +180,7 @@ class ClientCertificateTests(TlsCase):
         self.assertIs(self.origin().tls_certificate_verified, False)
 
     def test_a_resumed_session_verifies_nobody(self) -> None:
-        """A stranger's certificate is not verified by coming back with the session (or a ticket)."""
+        """A stranger is not verified by coming back with the session (or a ticket)."""
         stranger = self.certificate("stranger.example")
         options = TlsOptions(
             tls_certificate=compile_string(self.pem),
@@ -196,7 +196,8 @@ class ClientCertificateTests(TlsCase):
             client.load_cert_chain(stranger + ".crt", stranger)
             session = None
             for _ in range(2):
-                start = drive(server.context(Scope(services, origin=Origin(host_address="::1"))))
+                scope = Scope(services, origin=Origin(host_address="::1"))
+                start = drive(server.context(scope))
                 session = _handshake(start, client, session)
                 self.assertIs(start.verified, False, version)
 

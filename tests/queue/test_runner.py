@@ -4,8 +4,9 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from email import message_from_bytes
 from typing import Any, TypeVar
+from unittest import mock
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -516,7 +517,9 @@ class BounceTests(QueueTestCase):
             self.spool = MemorySpool()
             self.reports = ReportSettings("mx.example", bounce_return_size_limit=limit)
             self.fail(Recipient("a@b"), body=Large())
-            self.assertEqual(self.bounce().get_payload()[2].get_content_type(), "text/rfc822-headers")
+            self.assertEqual(
+                self.bounce().get_payload()[2].get_content_type(), "text/rfc822-headers"
+            )
             self.assertEqual(sum(read), 11 << 20)
 
     def test_ret_hdrs(self) -> None:
@@ -687,6 +690,106 @@ class CommandTests(QueueTestCase):
         message = self.submit()
         self.done(self.runner.give_up(message.id))
         self.assertEqual(self.sent(), ["a@b", "s@example.org"])
+
+    def test_client_that_goes_away(self) -> None:
+        """What it asked for is done whole: no attempt begins while the spool is still writing."""
+        for change in (self.runner.give_up, self.runner.remove, self.runner.freeze):
+            self.delivering.answers["s@example.org"] = {"reason": "later"}
+            message = self.message()
+            self.done(self.spool.store(message, self.clock.seconds()))
+            gate: Deferred[None] = Deferred()
+
+            def slowly(write: Any, gate: Deferred[None] = gate) -> Any:
+                async def written(*arguments: Any, **named: Any) -> None:
+                    await gate
+                    await write(*arguments, **named)
+
+                return written
+
+            with (
+                mock.patch.object(self.spool, "remove", slowly(self.spool.remove)),
+                mock.patch.object(self.spool, "update", slowly(self.spool.update)),
+            ):
+                asked = Deferred.fromCoroutine(change(message.id))
+                asked.cancel()
+                self.failureResultOf(asked, CancelledError)
+                self.failureResultOf(Deferred.fromCoroutine(self.runner.thaw(message.id)), Locked)
+                self.done(self.runner.run_now([message.id], force=True))
+                self.clock.advance(1)
+                gate.callback(None)
+            self.clock.advance(1)
+            self.assertNotIn("a@b", self.sent())
+            self.assertEqual(self.log.failures, [])
+        self.assertEqual(len(self.events("completed")), 2)
+
+    def test_claim_is_kept_until_the_write_has_ended(self) -> None:
+        """The end of the process waits for it, too."""
+        message = self.message()
+        self.done(self.spool.store(message, self.clock.seconds()))
+        gate: Deferred[None] = Deferred()
+
+        async def remove(id: str) -> None:
+            await gate
+
+        with mock.patch.object(self.spool, "remove", remove):
+            Deferred.fromCoroutine(self.runner.remove(message.id)).addErrback(
+                lambda f: None
+            ).cancel()
+            stopped = Deferred.fromCoroutine(self.runner.stop(10))
+            self.assertNoResult(stopped)
+            gate.callback(None)
+            self.successResultOf(stopped)
+
+    def test_all_at_once(self) -> None:
+        """What is asked for all messages, or for all frozen ones, costs each a constant time."""
+        looked: list[int] = []
+        listing = self.spool.listing
+        self.spool.listing = lambda: looked.append(1) or listing()  # type: ignore[method-assign]
+        self.runner = self.make(auto_thaw=60.0, max_active=1)
+        for _ in range(50):
+            frozen = self.message(frozen_at=self.clock.seconds())
+            self.done(self.spool.store(frozen, self.clock.seconds()))
+        self.clock.advance(100)
+        self.done(self.runner._frozen())
+        self.assertEqual(len(looked), 2)
+        self.assertEqual(len(self.sent()), 50)
+
+    def test_asked_for_twice(self) -> None:
+        """A message that waits for room is attempted once, in the order of the first request."""
+        self.runner = self.make(max_active=0)
+        messages = [self.submit(f"{name}@b") for name in "abc"]
+        self.done(self.runner.run_now([messages[0].id], force=True))
+        self.done(self.runner.run_now(force=True))
+        self.assertEqual(list(self.runner._asked), [message.id for message in messages])
+
+    def test_clock_that_was_ahead(self) -> None:
+        """What a wrong clock planned for a far future is due when the clock is right again."""
+        self.submit("now@b", received_at=self.clock.seconds())
+        ahead = self.clock.seconds() + 365 * DAY
+        message = self.message(received_at=ahead)
+        self.done(self.spool.store(message, ahead))
+        host = Host("h", "192.0.2.1", 25)
+        for key in ("T:h:192.0.2.1:25", "R:a@b:s@example.org"):
+            self.hints.set_retry(key, RetryHint(ahead, ahead, ahead + DAY))
+        self.assertTrue(self.runner.schedule.may_try(message, host, "b"))
+        self.delivering.answers["a@b"] = {"reason": "later"}
+        self.runner.start()
+        self.clock.advance(1)
+        self.assertEqual(self.sent(), ["now@b", "a@b"])
+        self.advance(3600)
+        self.assertEqual(len(self.sent()), 6)
+
+    def test_clock_that_is_set_back_meanwhile(self) -> None:
+        """The timer does not wait for a time that the clock will not see."""
+        self.delivering.answers["a@b"] = {"reason": "later"}
+        self.runner.start()
+        self.clock.rightNow += 365 * DAY
+        self.submit()
+        self.clock.rightNow -= 365 * DAY
+        for call in self.clock.getDelayedCalls():
+            call.reset(3600)
+        self.advance(3600)
+        self.assertEqual(len(self.sent()), 2)
 
     def test_queue_only(self) -> None:
         """A message that is only queued waits for its next attempt's time."""

@@ -189,7 +189,7 @@ def test_commands_import_nothing_heavy(server: Server, words: list[str]) -> None
 
 
 def test_a_missing_certificate_is_told_at_the_start(server: Server) -> None:
-    """Without its certificate the server takes mail in clear text, and says so before anybody asks."""
+    """Without its certificate the server takes mail in clear text, and says so at once."""
     server.certificate.unlink()
     server.start()
     machine.wait_until(lambda: "TLS is not available" in server.log("panic"), "the panic log", 10)

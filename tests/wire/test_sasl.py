@@ -38,31 +38,3 @@ class DecodeTests(SynchronousTestCase):
         error = self.assertRaises(sasl.SaslError, sasl.decode, b"c2VjcmV0!")
         self.assertNotIn("c2VjcmV0", repr(error))
         self.assertIsNone(error.__cause__)
-
-
-class SplitAuthTests(SynchronousTestCase):
-    def test_forms(self) -> None:
-        for argument, expected in {
-            b"plain": ("PLAIN", None),
-            b"PLAIN =": ("PLAIN", b""),
-            b"CRAM-MD5  ": ("CRAM-MD5", None),
-            b"Plain YQ==": ("PLAIN", b"a"),
-        }.items():
-            with self.subTest(argument=argument):
-                self.assertEqual(sasl.split_auth(argument), expected)
-
-    def test_refused(self) -> None:
-        for argument in (b"", b" ", b"PL\tAIN", b"A" * 21, b"\xc3\x84", b"PLAIN a b", b"PLAIN *"):
-            with self.subTest(argument=argument):
-                self.assertRaises(sasl.SaslError, sasl.split_auth, argument)
-
-
-class PlainTests(SynchronousTestCase):
-    def test_three_fields(self) -> None:
-        self.assertEqual(sasl.parse_plain(b"z\0u\0p"), (b"z", b"u", b"p"))
-        self.assertEqual(sasl.parse_plain(b"\0u\0"), (b"", b"u", b""))
-
-    def test_count_of_nuls_and_user_are_checked(self) -> None:
-        for raw in (b"", b"u", b"u\0p", b"\0u\0p\0", b"\0\0p", b"\0u\0p\0x"):
-            with self.subTest(raw=raw):
-                self.assertRaises(sasl.SaslError, sasl.parse_plain, raw)
