@@ -22,6 +22,7 @@ from mailsrv.spool.sqlite import open_database
 
 INTERVAL = 2.0  # seconds from a change to its batch
 REFRESH = 10.0  # seconds between looks at what other workers wrote
+SWEEP = 3600.0  # seconds between looks for hints that are too old
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS retry (
@@ -57,6 +58,7 @@ class SqliteHints:
         self._changed: dict[str, RetryHint | None] = {}
         self._seen = 0.0  # the time up to which other workers' changes are known
         self._timer: Any = None
+        self._swept = clock.seconds()
         self._busy = False
         self._closed = False
         make_folder(self._path.parent)
@@ -66,10 +68,7 @@ class SqliteHints:
     def retry(self, key: str) -> RetryHint | None:
         """See :meth:`IHints.retry`; what was last tried longer than ``expire`` ago is ignored."""
         hint = self._retry.get(key)
-        if hint is not None and hint.last_tried < self._clock.seconds() - self._expire:
-            del self._retry[key]
-            return None
-        return hint
+        return None if hint is None or self._expired(hint) else hint
 
     def set_retry(self, key: str, hint: RetryHint | None) -> None:
         """See :meth:`IHints.set_retry`."""
@@ -98,6 +97,7 @@ class SqliteHints:
         if self._busy:
             return
         self._busy = True
+        self._sweep()
         changed, self._changed = self._changed, {}
         try:
             news = await self._threads.run(self._exchange, changed, self._clock.seconds())
@@ -110,6 +110,15 @@ class SqliteHints:
         finally:
             self._busy = False
         self._arm(REFRESH)
+
+    def _expired(self, hint: RetryHint) -> bool:
+        return hint.last_tried < self._clock.seconds() - self._expire
+
+    def _sweep(self) -> None:
+        """Drop from memory what nobody will be told any more; the database does so by itself."""
+        if self._clock.seconds() >= self._swept + SWEEP:
+            self._swept = self._clock.seconds()
+            self._retry = {key: h for key, h in self._retry.items() if not self._expired(h)}
 
     def _arm(self, delay: float) -> None:
         """See that a batch is written in ``delay`` seconds at the latest."""

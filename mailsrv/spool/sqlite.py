@@ -118,7 +118,10 @@ class SqliteSpool:
             self._lock.release()
             raise
         self._writer = GroupWriter(
-            lambda: self._open(self._path), turns or ThreadTurns(reactor), self._bound_wal
+            lambda: self._open(self._path),
+            turns or ThreadTurns(reactor),
+            self._bound_wal,
+            panic,
         )
 
     # --- ISpool ---

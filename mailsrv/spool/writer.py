@@ -135,7 +135,8 @@ class GroupWriter:
 
     ``connect`` opens the database, in the writer's thread; ``afterwards`` is
     called there between transactions, when their callers know how they ended: as
-    long as it takes, nothing is written.  It does not raise.
+    long as it takes, nothing is written.  ``panic`` is told, on the reactor thread,
+    what such functions raise; the database is opened anew after it.
     """
 
     def __init__(
@@ -143,10 +144,12 @@ class GroupWriter:
         connect: Callable[[], sqlite3.Connection],
         turns: ITurns,
         afterwards: Callable[[sqlite3.Connection], None] = lambda connection: None,
+        panic: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._connect = connect
         self._turns = turns
         self._afterwards = afterwards
+        self._panic = panic
         self._lock = threading.Lock()
         self._waiting: list[Operation] = []
         self._connection: sqlite3.Connection | None = None
@@ -208,7 +211,7 @@ class GroupWriter:
         self._do(batch)
         self._turns.hand_back(lambda: _finish(batch))
         if self._connection is not None:
-            self._afterwards(self._connection)
+            self._beside(self._afterwards, self._connection)
         return bool(self._waiting)
 
     def _do(self, batch: list[Operation]) -> None:
@@ -226,16 +229,31 @@ class GroupWriter:
                 self._do([operation])
 
     def _transaction(self, batch: list[Operation]) -> None:
-        if self._connection is None:
-            self._connection = self._connect()
-        connection = self._connection
+        connection = self._connected()
         if self._between is not None:
             between, self._between = self._between, None
-            between(connection)
+            self._beside(between, connection)
+            connection = self._connected()
         connection.execute("BEGIN IMMEDIATE")
         for operation in batch:
             operation.result = operation.function(connection)
         connection.execute("COMMIT")
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def _beside(
+        self, function: Callable[[sqlite3.Connection], object], connection: sqlite3.Connection
+    ) -> None:
+        """Call what is no transaction's part: its error costs no transaction, nor the thread."""
+        try:
+            function(connection)
+        except Exception as error:
+            text = f"spool: checkpoint failed: {error!r}"
+            self._turns.hand_back(lambda: self._panic(text))
+            self._disconnect()
 
     def _roll_back(self) -> bool:
         """Undo a failed transaction; False if the connection cannot be used any more."""

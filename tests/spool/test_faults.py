@@ -141,6 +141,31 @@ class CutTests(FolderTestCase):
         result(self, spool.store(a_message(), 1.0))
         self.assertEqual(result(self, spool.count()), 1)
 
+    def test_checkpoint_that_fails(self) -> None:
+        """Nothing is lost by it, the writer goes on, and the panic log says so."""
+
+        class Failing(sqlite3.Connection):
+            def execute(self, query: str, *values: Any) -> Any:  # type: ignore[override]
+                if "TRUNCATE" in query:
+                    raise sqlite3.DatabaseError("database disk image is malformed")
+                return super().execute(query, *values)
+
+        def connect(path: Path) -> sqlite3.Connection:
+            return sqlite3.connect(
+                path, isolation_level=None, factory=Failing, check_same_thread=False
+            )
+
+        spool = self.spool(self.folder / "0", connect=connect, wal_limit=0)
+        (self.folder / "0" / "spool.sqlite3-wal").write_bytes(b"")
+        connect(self.folder / "0" / "spool.sqlite3").execute("PRAGMA journal_mode=WAL")
+        for number in range(3):
+            result(self, spool.store(a_message(f"16VDhn-0001{number:02x}-D3"), 1.0))
+        spool._writer.between(lambda connection: 1 / 0)
+        result(self, spool.store(a_message("16VDhn-000103-D3"), 1.0))
+        self.assertEqual(result(self, spool.count()), 4)
+        self.assertIn("malformed", self.panics[0])
+        self.assertTrue(any("ZeroDivisionError" in text for text in self.panics))
+
     def found(self, folder: Path) -> list[Message | None]:
         """Open a spool and load all that it has."""
         spool = self.spool(folder)

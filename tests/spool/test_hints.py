@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -56,6 +57,16 @@ class HintsTests(SynchronousTestCase):
         hints.set_retry("T:a", HINT)
         self.clock.advance(7 * 86400 + 3)
         self.assertIsNone(hints.retry("T:a"))
+
+    def test_expired_hints_cost_no_memory(self) -> None:
+        """A hint that nobody asks for again is dropped all the same; a newer one stays."""
+        hints = self.make()
+        for number in range(100):
+            hints.set_retry(f"R:u{number}@x:s", replace(HINT, last_tried=self.clock.seconds()))
+        self.clock.pump([86400.0] * 6)
+        hints.set_retry("T:new", replace(HINT, last_tried=self.clock.seconds()))
+        self.clock.pump([86400.0] * 2)
+        self.assertEqual(list(hints._retry), ["T:new"])
 
     def test_damaged_file(self) -> None:
         """A file that is no database is put aside, reported, and begun anew."""
