@@ -307,6 +307,7 @@ class IBodyWriter(Protocol):
         """
 
 
+HISTORY = 64 * 1024  # octets of a message's own log: older lines are dropped
 FURTHEST = 2 * 86400.0  # seconds: what is planned for later was planned by a clock that was wrong
 
 
@@ -322,6 +323,7 @@ class QueueEntry:
     frozen: bool
     recipients: tuple[str, ...]
     delivered: tuple[str, ...] = ()
+    quarantined: bool = False  # it cannot be read, is never attempted, and is kept
 
 
 class ISpool(Protocol):
@@ -365,7 +367,10 @@ class ISpool(Protocol):
         """
 
     async def history(self, id: str) -> str | None:
-        """The message's own log (``-Mvl``), whole lines; None: no such message."""
+        """The message's own log (``-Mvl``), whole lines, the last ``HISTORY`` octets of it.
+
+        None: no such message; a quarantined one has its log.
+        """
 
     async def load(self, id: str) -> Message | None:
         """Read a message whole; ``recipients`` are those not yet done.  None if there is none."""
@@ -381,7 +386,10 @@ class ISpool(Protocol):
         """The time of the earliest next attempt of a message that is not frozen."""
 
     def listing(self) -> AsyncIterator[QueueEntry]:
-        """All messages, oldest first, read in short pages."""
+        """All messages, oldest first, read in short pages.
+
+        Of one that is quarantined, sender and recipients are empty if they cannot be read.
+        """
 
     async def count(self) -> int:
         """Number of messages."""

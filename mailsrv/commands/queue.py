@@ -345,6 +345,8 @@ def size(octets: int) -> str:
 def entry_lines(entry: QueueEntry, now: float, *, delivered: bool) -> list[str]:
     """Return the lines of one message in a listing, without the empty one after it."""
     frozen = " *** frozen ***" if entry.frozen else ""
+    if entry.quarantined:
+        frozen = " *** quarantined ***"
     waiting = age(now - entry.received_at)
     lines = [f"{waiting} {size(entry.size)} {entry.id} <{entry.sender}>{frozen}"]
     if delivered:

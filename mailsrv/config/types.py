@@ -405,14 +405,15 @@ def _is_number(name: str) -> bool:
 def _user(name: str, where: Position) -> User:
     user = User.called(name)
     if user.uid is None:
-        raise ConfigError(f"user {name} was not found", where)
+        hint = f"make it with: adduser --system --group --no-create-home {name}"
+        raise ConfigError(f"user {name} was not found", where, hint)
     return user
 
 
 def _group(name: str, where: Position) -> Group:
     group = Group.called(name)
     if group.gid is None:
-        raise ConfigError(f"group {name} was not found", where)
+        raise ConfigError(f"group {name} was not found", where, f"make it with: addgroup --system {name}")
     return group
 
 

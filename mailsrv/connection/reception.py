@@ -240,6 +240,9 @@ class Reception:
         if verdict.action is Action.DISCARD:
             self._thrown_away("DATA", verdict)
             return
+        if session.gone:  # whatever ran meanwhile took no notice: the body is given up
+            self._discard_body()
+            return
         message = self._message()
         await self._store(message)
         self._say_accepted(message.id, verdict)

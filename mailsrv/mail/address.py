@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from mailsrv.mail.taint import like
+
+_ATOM = r"[^\x00-\x20\x7f()<>@,;:\\\".\[\]]+"
+_DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 
 
 def split(address: str) -> tuple[str, str]:
@@ -28,3 +33,14 @@ def unquoted(local_part: str) -> str:
         elif character != '"':
             result.append(character)
     return like("".join(result), local_part)
+
+
+def quoted(local_part: str) -> str:
+    """Return an unquoted local part in its wire form: quoted if it is no dot-string.
+
+    The reverse of :func:`unquoted` (RFC 5321 4.1.2; octets beyond ASCII stand as they are).
+    """
+    if _DOT_STRING.fullmatch(local_part):
+        return local_part
+    escaped = local_part.replace("\\", "\\\\").replace('"', '\\"')
+    return like(f'"{escaped}"', local_part)

@@ -44,7 +44,6 @@ class RoutedAddress:
     home: str = ""
     user: str = ""  # system user that delivers it, if routing chose one
     dsn_lasthop: bool = False
-    unseen_copies: int = 0
     vars: Mapping[str, str] = field(default_factory=dict)  # $r_…
 
 

@@ -58,12 +58,15 @@ class Tools:
 
 
 def part_key(address: RoutedAddress) -> str:
-    """Return what identifies a delivery: transport, address, and a file's or pipe's parent.
+    """Return what identifies a delivery: router, transport, address, and a file's or pipe's parent.
 
-    Domains that differ in case alone are one (RFC 5321 2.4).
+    Domains that differ in case alone are one (RFC 5321 2.4).  The copy of an unseen router
+    is a delivery of its own, over the same transport too.  What was not routed has no
+    transport; whichever router failed it, it is the same address.
     """
     local_part, domain = split(address.address)
-    key = f"{address.transport}:{local_part}@{domain.lower()}"
+    router = address.router if address.transport else ""
+    key = f"{router}:{address.transport}:{local_part}@{domain.lower()}"
     if address.address[:1] in ("|", "/", ">") and address.parent is not None:
         key += f":{address.parent.address}"
     return key

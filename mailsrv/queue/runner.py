@@ -113,6 +113,7 @@ class QueueRunner:
         self._again = False
         self._idle: list[Deferred[None]] = []
         self._attempts: set[Deferred[None]] = set()
+        self._changing: set[Deferred[None]] = set()  # messages that commands change
 
     # --- life ---
 
@@ -218,7 +219,7 @@ class QueueRunner:
             id = entry.id
             if (wanted is not None and id not in wanted) or id in self._active:
                 continue
-            if entry.frozen and not frozen:
+            if entry.quarantined or (entry.frozen and not frozen):
                 continue
             if entry.frozen:
                 self._thawing.add(id)
@@ -236,13 +237,17 @@ class QueueRunner:
         :raises Locked: it is being delivered.
         """
 
-        async def remove(message: Message) -> bool:
+        async def remove() -> bool:
+            message = await self._spool.load(id)
+            if message is None and await self._spool.history(id) is None:
+                return False
             await self._spool.remove(id)
             self._log.main("removed by administrator", id)
-            self._log.completed(message)
+            if message is not None:  # else it is quarantined
+                self._log.completed(message)
             return True
 
-        return await self._claimed(id, remove) or False
+        return await self._claimed(id, remove)
 
     async def freeze(self, id: str) -> bool | None:
         """See :meth:`IQueueControl.freeze`."""
@@ -264,7 +269,7 @@ class QueueRunner:
             self._log.completed(message)
             return True
 
-        return await self._claimed(id, give_up) or False
+        return await self._changed(id, give_up) or False
 
     async def _set_frozen(self, id: str, at: float, words: str) -> bool | None:
         async def set_frozen(message: Message) -> bool:
@@ -275,19 +280,27 @@ class QueueRunner:
             self._log.main(words, id)
             return True
 
-        return await self._claimed(id, set_frozen)
+        return await self._changed(id, set_frozen)
 
-    async def _claimed(self, id: str, change: Callable[[Message], Awaitable[T]]) -> T | None:
-        """Change a message while no attempt can begin; None if there is no such message.
+    async def _changed(self, id: str, change: Callable[[Message], Awaitable[T]]) -> T | None:
+        """Change a message; None if there is none.  :raises Locked: as :meth:`remove`."""
 
-        A write cannot be taken back: the claim is kept until the change has ended,
+        async def changed() -> T | None:
+            message = await self._spool.load(id)
+            return None if message is None else await change(message)
+
+        return await self._claimed(id, changed)
+
+    async def _claimed(self, id: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something while no attempt of a message can begin.
+
+        A write cannot be taken back: the claim is kept until the work has ended,
         though whoever asked for it may be gone.
         """
 
-        async def claimed() -> T | None:
+        async def claimed() -> T:
             try:
-                message = await self._spool.load(id)
-                return None if message is None else await change(message)
+                return await work()
             finally:
                 self._release(id)
 
@@ -295,7 +308,9 @@ class QueueRunner:
             raise Locked(id)
         self._active.add(id)
         said = f"{id}: cannot be changed"
-        _, waiting = shielded(claimed(), lambda error: self._log.panic(said, error))
+        changing, waiting = shielded(claimed(), lambda error: self._log.panic(said, error))
+        self._changing.add(changing)  # or nothing might refer to it once its caller is gone
+        changing.addBoth(lambda _: self._changing.discard(changing))
         return await waiting
 
     # --- what is attempted next ---
@@ -425,7 +440,7 @@ class QueueRunner:
         settings, now = self._settings, self._clock.seconds()
         thawed: list[str] = []
         async for entry in self._spool.listing():
-            if not entry.frozen or entry.id in self._active or self._stopping:
+            if not entry.frozen or entry.quarantined or entry.id in self._active or self._stopping:
                 continue
             age = now - entry.received_at
             if 0 < settings.timeout_frozen_after <= age:

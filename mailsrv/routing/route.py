@@ -76,8 +76,7 @@ class Routing:
 
     async def decide(self, recipient: Recipient, context: Context) -> Routed:
         """Route an address in any circumstances, within the time for it; never raises."""
-        from twisted.internet.defer import CancelledError, Deferred
-        from twisted.internet.error import TimeoutError
+        from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 
         run: Deferred[Routed] = Deferred.fromCoroutine(_Run(self, context).route(recipient))
         run.addTimeout(self._timeout, self._clock)
@@ -120,6 +119,8 @@ class _Run:
 
     async def route(self, recipient: Recipient) -> Routed:
         """Offer the address to the routers in turn."""
+        from twisted.internet.defer import CancelledError
+
         address = begin(recipient, recipient.address)
         reroutes = 0
         while True:
@@ -127,6 +128,8 @@ class _Run:
                 end = await self._through(address)
             except MailFailure as failure:
                 return self._defer(failure.reason)
+            except CancelledError:
+                raise
             except Exception as error:
                 self._log.panic(f"{self._router} router: routing failed", error)
                 return self._defer("unexpected failure of the router")
@@ -156,7 +159,7 @@ class _Run:
                 child = f"{names.split(address.address)[0]}@{decision.domain}"
                 seen.router = router.name
                 return begin(address.recipient, like(child, address.address), seen)
-            end = await self._follow(router, decision, met_address, address)
+            end = await self._follow(router, decision, met_address)
             if end is not None:
                 return end
             if isinstance(decision, Passed):
@@ -164,7 +167,7 @@ class _Run:
         return await self._unrouteable(last, seen)
 
     async def _follow(
-        self, router: Router, decision: Decision, seen: RoutedAddress, address: RoutedAddress
+        self, router: Router, decision: Decision, seen: RoutedAddress
     ) -> Routed | None:
         """Return the end of routing that a decision is, or None to go on."""
         scope = self._context.scope(seen, router.name)
@@ -182,7 +185,6 @@ class _Run:
             if failed is not None:
                 return failed
         if unseen:
-            address.unseen_copies += 1
             return None
         if isinstance(decision, Failed):
             return self._end(UNROUTEABLE.saying(decision.message), decision.reason, router)

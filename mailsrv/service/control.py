@@ -7,7 +7,7 @@ pieces of its answer repeat; see :mod:`mailsrv.service.requests`.
 
 Requests of a client are answered one after the other; while its socket is full
 or a request is under way nothing more is read.  A client that goes away
-cancels what it asked for.
+cancels what it asked for, except for a change of a message that has begun.
 """
 
 from __future__ import annotations

@@ -104,5 +104,6 @@ def make_folder(path: str, mode: int, owner: Account | None) -> None:
     if parent and not os.path.isdir(parent):
         os.makedirs(parent, 0o755, exist_ok=True)
     os.mkdir(path, mode)
+    os.chmod(path, mode)  # whatever umask we were started with
     if owner is not None:
         os.chown(path, owner.uid, owner.gid, follow_symlinks=False)

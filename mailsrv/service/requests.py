@@ -46,15 +46,15 @@ def pack_entry(entry: QueueEntry) -> list[Any]:
         entry.frozen,
         list(entry.recipients),
         list(entry.delivered),
+        entry.quarantined,
     ]
 
 
 def unpack_entry(packed: list[Any]) -> QueueEntry:
     """Return the entry that :func:`pack_entry` packed."""
-    id, sender, size, received_at, next_attempt, frozen, recipients, delivered = packed
-    return QueueEntry(
-        id, sender, size, received_at, next_attempt, frozen, tuple(recipients), tuple(delivered)
-    )
+    id, sender, size, received_at, next_attempt, frozen, left, done, quarantined = packed
+    times = received_at, next_attempt
+    return QueueEntry(id, sender, size, *times, frozen, tuple(left), tuple(done), quarantined)
 
 
 class Requests:
@@ -139,11 +139,13 @@ class Requests:
             yield {"removed": await _unlocked(id, self._queue.remove(id))}
             return
         message = await self._spool.load(id)
+        known = message is not None or await self._spool.history(id) is not None  # quarantined
         await self._spool.remove(id)
-        if message is not None and self._log_of_removal is not None:
+        if known and self._log_of_removal is not None:
             self._log_of_removal.main("removed by administrator", id)
-            self._log_of_removal.completed(message)
-        yield {"removed": message is not None}
+            if message is not None:
+                self._log_of_removal.completed(message)
+        yield {"removed": known}
 
     async def _freeze(self, request: Request) -> AsyncIterator[Answer]:
         id = _message_id(request)

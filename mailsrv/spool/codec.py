@@ -12,6 +12,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
+from mailsrv.interfaces import HISTORY
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import Body, Message, Recipient
 from mailsrv.mail.origin import Origin
@@ -144,6 +145,11 @@ def decode_done(journal: str) -> frozenset[str]:
         )
     except (ValueError, TypeError) as error:
         raise Unreadable(f"damaged journal: {error!r}") from error
+
+
+def whole_lines(history: str) -> str:
+    """Return what is kept of a message's own log without a line that has lost its beginning."""
+    return history if len(history) < HISTORY else history.partition("\n")[2]
 
 
 def _recipient(recipient: Recipient) -> list[Any]:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.interfaces import FURTHEST, IBodyWriter, QueueEntry, RetryHint
+from mailsrv.interfaces import FURTHEST, HISTORY, IBodyWriter, QueueEntry, RetryHint
 from mailsrv.mail.message import Body, InlineBody, Message
 from mailsrv.spool.bodies import IO_ERROR
+from mailsrv.spool.codec import whole_lines
 
 
 @dataclass(slots=True)
@@ -81,7 +82,8 @@ class MemorySpool:
         if kept is not None:
             kept.done.update(done)
             kept.parts.update(parts)
-            kept.history += history.encode("ascii", "backslashreplace").decode("ascii")
+            text = history.encode("ascii", "backslashreplace").decode("ascii")
+            kept.history = (kept.history + text)[-HISTORY:]
             if next_attempt is not None:
                 kept.next_attempt = next_attempt
 
@@ -138,7 +140,7 @@ class MemorySpool:
     async def history(self, id: str) -> str | None:
         """See :meth:`ISpool.history`."""
         kept = self._messages.get(id)
-        return None if kept is None else kept.history
+        return None if kept is None else whole_lines(kept.history)
 
     async def close(self) -> None:
         """See :meth:`ISpool.close`."""

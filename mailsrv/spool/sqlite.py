@@ -6,9 +6,11 @@ locked by the owner for life.  Three connections: the writer's
 neither holds up a commit.  ``queue`` has what changes, ``content`` what does
 not: a settled recipient never rewrites a body.
 
-A row that cannot be read is quarantined: it stays, is reported once and is
-never due.  A database that is none, or of a newer mailsrv, is a
-:class:`SpoolError`; nothing is ever deleted because it cannot be read.
+A row that cannot be read is quarantined: it stays, is reported once, is listed
+as such, counted at each start, and never due; when a body that was missing is
+there again at a start, the message is as before.  A database that is none, or of
+a newer mailsrv, is a :class:`SpoolError`; nothing is ever deleted because it
+cannot be read.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.interfaces import FURTHEST, IBodyWriter, QueueEntry
+from mailsrv.interfaces import FURTHEST, HISTORY, IBodyWriter, QueueEntry
 from mailsrv.mail.message import InlineBody, Message
 from mailsrv.net.threads import IThreads, Threads
 from mailsrv.spool.bodies import INLINE_LIMIT, IO_ERROR, Bodies, FileBody
@@ -33,6 +35,7 @@ from mailsrv.spool.codec import (
     encode_done,
     encode_envelope,
     encode_headers,
+    whole_lines,
 )
 from mailsrv.spool.files import FolderLock, SpoolError, make_folder, make_private
 from mailsrv.spool.writer import GroupWriter, ITurns, ThreadTurns
@@ -69,6 +72,7 @@ CREATE TABLE content (
 );
 """
 _INSERT = "INSERT INTO queue VALUES (?,?,?,?,?,?,?,'','','',?,?,?,'')"
+_MISSING = "its body {} is missing"
 _FIRST = " ORDER BY next_attempt, id LIMIT ?"
 _DUE = "SELECT {} FROM queue WHERE frozen_at = 0 AND bad = '' "
 
@@ -149,6 +153,7 @@ class SqliteSpool:
             encode_done(list(done)),
             encode_done(list(parts)),
             history.encode("ascii", "backslashreplace").decode("ascii"),
+            -HISTORY,
             next_attempt,
             id,
         )
@@ -157,7 +162,8 @@ class SqliteSpool:
         def settle(connection: sqlite3.Connection) -> None:
             insert(connection)
             connection.execute(
-                "UPDATE queue SET done = done || ?, parts = parts || ?, history = history || ?,"
+                "UPDATE queue SET done = done || ?, parts = parts || ?,"
+                " history = substr(history || ?, ?),"
                 " next_attempt = coalesce(?, next_attempt) WHERE id = ?",
                 values,
             )
@@ -224,16 +230,19 @@ class SqliteSpool:
         last = ""
         while rows := await self._read(self._select, _LISTING, (last, PAGE)):
             last = rows[-1][0]
-            for id, received, size, frozen, attempt, done, envelope in rows:
+            for id, received, size, frozen, attempt, done, bad, envelope in rows:
+                quarantined = bad != ""
                 try:
                     sender, recipients = decode_recipients(envelope)
                     settled = decode_done(done)
                 except Unreadable as error:
                     await self._quarantine(id, str(error))
-                    continue
+                    quarantined, sender, recipients, settled = True, "", (), frozenset()
                 left = tuple(r for r in recipients if r not in settled)
                 gone = tuple(r for r in recipients if r in settled)
-                yield QueueEntry(id, sender, size, received, attempt, frozen > 0, left, gone)
+                yield QueueEntry(
+                    id, sender, size, received, attempt, frozen > 0, left, gone, quarantined
+                )
 
     async def count(self) -> int:
         """See :meth:`ISpool.count`."""
@@ -243,7 +252,7 @@ class SqliteSpool:
     async def history(self, id: str) -> str | None:
         """See :meth:`ISpool.history`."""
         rows = await self._read(self._select, "SELECT history FROM queue WHERE id = ?", (id,))
-        return str(rows[0][0]) if rows else None
+        return whole_lines(str(rows[0][0])) if rows else None
 
     async def close(self) -> None:
         """See :meth:`ISpool.close`."""
@@ -337,7 +346,7 @@ class SqliteSpool:
     async def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return await self._reads.run(function, *arguments)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise TemporaryFailure(IO_ERROR, f"cannot read the spool: {error}") from error
 
     def _select(self, query: str, values: tuple[Any, ...]) -> list[Any]:
@@ -353,8 +362,11 @@ class SqliteSpool:
         envelope, headers, body = content
         if envelope is None or (body is None and not file):
             raise Unreadable("its content is missing")
-        if file and not (self._bodies.folder / file).exists():
-            raise Unreadable(f"its body {file} is missing")
+        if file:
+            try:
+                os.stat(self._bodies.folder / file)
+            except FileNotFoundError:  # any other error may pass
+                raise Unreadable(_MISSING.format(file)) from None
         return decode(
             id,
             envelope,
@@ -395,14 +407,21 @@ class SqliteSpool:
         """Sweep files without a message; quarantine messages without their file."""
         before, connection = time.time(), self._open(self._path)
         try:
-            query = "SELECT body_file, id FROM queue WHERE body_file != '' AND bad = ''"
-            held = dict(connection.execute(query).fetchall())
-            every = "SELECT body_file FROM queue WHERE body_file != ''"
-            self._bodies.sweep({name for (name,) in connection.execute(every)}, before)
-            for name in held.keys() - self._bodies.names():
-                why = f"its body {name} is missing"
-                connection.execute("UPDATE queue SET bad = ? WHERE id = ?", (why, held[name]))
-                self._panic(f"spool: message {held[name]} is quarantined: {why}")
+            query = "SELECT body_file, id, bad FROM queue WHERE body_file != ''"
+            held = connection.execute(query).fetchall()
+            self._bodies.sweep({name for name, _, _ in held}, before)
+            found = self._bodies.names()
+            for name, id, bad in held:
+                missing = _MISSING.format(name)
+                if bad == "" and name not in found:
+                    connection.execute("UPDATE queue SET bad = ? WHERE id = ?", (missing, id))
+                    self._panic(f"spool: message {id} is quarantined: {missing}")
+                elif bad == missing and name in found:
+                    connection.execute("UPDATE queue SET bad = '' WHERE id = ?", (id,))
+                    self._panic(f"spool: message {id} is no longer quarantined: its body is back")
+            count = connection.execute("SELECT count(*) FROM queue WHERE bad != ''").fetchone()[0]
+            if count:
+                self._panic(f"spool: quarantined messages, which nobody gets (see -bp): {count}")
         except sqlite3.Error as error:
             raise SpoolError(f"cannot use the spool {self._path}: {error}") from error
         finally:
@@ -479,8 +498,8 @@ _LOAD = (
     " WHERE id = ? AND bad = ''"
 )
 _LISTING = (
-    "SELECT id, received_at, size, frozen_at, next_attempt, done, envelope"
-    " FROM queue JOIN content ON number = content WHERE id > ? AND bad = '' ORDER BY id LIMIT ?"
+    "SELECT id, received_at, size, frozen_at, next_attempt, done, bad, envelope"
+    " FROM queue LEFT JOIN content ON number = content WHERE id > ? ORDER BY id LIMIT ?"
 )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -269,10 +270,8 @@ class GroupWriter:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
+            with suppress(Exception):  # it is given up because it does not work
                 connection.close()
-            except sqlite3.Error:
-                pass  # it is given up because it does not work
 
 
 def _finish(batch: list[Operation]) -> None:

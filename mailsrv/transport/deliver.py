@@ -138,6 +138,8 @@ class Delivering:
         )
         try:
             own = await transport.together(message, address, scope)
+        except CancelledError:
+            raise
         except Exception as error:
             if not isinstance(error, MailFailure):
                 self._log.panic(f"{transport.name} transport: batching failed", error)
@@ -263,11 +265,20 @@ class _Ledger:
 def _without_twins(
     addresses: Sequence[RoutedAddress],
 ) -> tuple[list[RoutedAddress], dict[int, list[RoutedAddress]]]:
-    """Separate addresses that would be delivered twice to the same place (specification 3.11)."""
+    """Separate addresses that would be delivered twice to the same place (specification 3.11).
+
+    An unseen router's copy is another delivery, though address and transport are equal.
+    """
     first: dict[Hashable, RoutedAddress] = {}
     twins: dict[int, list[RoutedAddress]] = {}
     for address in addresses:
-        key = (address.address, address.transport, address.hosts, address.local_part)
+        key = (
+            address.address,
+            address.router,
+            address.transport,
+            address.hosts,
+            address.local_part,
+        )
         if key in first:
             twins.setdefault(id(first[key]), []).append(address)
         else:

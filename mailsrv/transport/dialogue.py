@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mailsrv.errors import PermanentFailure, TemporaryFailure
+from mailsrv.mail.address import quoted, split, unquoted
 from mailsrv.mail.message import Message
 from mailsrv.mail.routed import Host, HostFailure, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
+from mailsrv.mail.taint import like
 from mailsrv.transport.connection import HopFailure, Timeouts
 from mailsrv.transport.headers import Content
 from mailsrv.transport.pool import Hop, Lease, Pool
@@ -206,11 +208,12 @@ def _recipient(plan: Plan, address: RoutedAddress) -> EnvelopeRecipient:
 
 def sent_address(address: RoutedAddress, *, include_affixes: bool) -> str:
     """Return the address as RCPT names it: in its own case, without affixes unless asked for."""
-    local_part, at, domain = address.address.rpartition("@")
     if include_affixes or not (address.prefix or address.suffix):
         return address.address
-    end = len(local_part) - len(address.suffix)
-    return local_part[len(address.prefix) : end] + at + domain
+    local_part, domain = split(address.address)
+    plain = unquoted(local_part)  # that is what the affixes were found in
+    rest = plain[len(address.prefix) : len(plain) - len(address.suffix)]
+    return like(f"{quoted(rest)}@{domain}", address.address)
 
 
 def _needs_utf8(message: Message, sender: str, addresses: Sequence[RoutedAddress]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +34,34 @@ class Maildir:
     retries: int = 10
 
 
+class Turns:
+    """One call at a time for the open file of one message, and none after its last.
+
+    A delivery may be aborted while a thread still writes: this keeps the descriptor
+    from being closed, and its number from being used again, under the writing.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._over = False
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Work on the file.  :raises TemporaryFailure: it is closed, or the work failed."""
+        with self._lock, failing(self._place):
+            if self._over:
+                raise TemporaryFailure(reason=f"{self._place}: the delivery was given up")
+            yield
+
+    @contextmanager
+    def last(self) -> Iterator[bool]:
+        """Close the file; gives whether it is still open."""
+        with self._lock:
+            before, self._over = self._over, True
+            yield not before
+
+
 class MaildirWriter:
     """One message on its way into a Maildir: made, written, then finished or aborted.
 
@@ -41,6 +70,7 @@ class MaildirWriter:
 
     def __init__(self, maildir: Maildir, now: float) -> None:
         self._maildir = maildir
+        self._turns = Turns(maildir.directory)
         with failing(maildir.directory):
             _prepare(maildir)
             self._name, self._handle = _create(maildir, now)
@@ -48,14 +78,14 @@ class MaildirWriter:
 
     def write(self, piece: bytes) -> None:
         """Write the next octets."""
-        with failing(self._maildir.directory):
+        with self._turns.turn():
             write_all(self._handle, piece)
 
     def finish(self) -> str:
         """Make the message visible and durable; return its path."""
         new = os.path.join(self._maildir.directory, "new")
         final = os.path.join(new, self._name + self._maildir.tag)
-        with failing(self._maildir.directory):
+        with self._turns.turn():
             os.fsync(self._handle)
             os.link(self._temporary, final)  # unlike rename, it never replaces another message
             try:
@@ -68,11 +98,11 @@ class MaildirWriter:
 
     def abort(self) -> None:
         """Remove what was written for the message; harmless after ``finish``."""
-        handle, self._handle = self._handle, -1
-        if handle >= 0:
-            os.close(handle)
-            with suppress(OSError):
-                os.unlink(self._temporary)
+        with self._turns.last() as is_open:
+            if is_open:
+                os.close(self._handle)
+                with suppress(OSError):
+                    os.unlink(self._temporary)
 
 
 @contextmanager

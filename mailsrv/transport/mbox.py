@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.mail.status import Status
-from mailsrv.transport.maildir import failing, make_directories, sync_directory, write_all
+from mailsrv.transport.maildir import Turns, failing, make_directories, sync_directory, write_all
 
 _COUNTER = itertools.count()
 _FULL = Status(452, 2, 2, "mailbox is full")
@@ -66,6 +66,7 @@ class MailboxWriter:
 
     def __init__(self, mailbox: Mailbox, size: int = 0) -> None:
         self._path = mailbox.path
+        self._turns = Turns(mailbox.path)
         self._held = ExitStack()
         with failing(mailbox.path), ExitStack() as held:
             folder = os.path.dirname(mailbox.path)
@@ -78,27 +79,28 @@ class MailboxWriter:
             if mailbox.quota and self._old + size > mailbox.quota:
                 raise OverQuota(_FULL, "mailbox is full (MTA-imposed quota exceeded)")
             self._held = held.pop_all()
-        self._open = True
 
     def write(self, piece: bytes) -> None:
         """Write the next octets."""
-        with failing(self._path):
+        with self._turns.turn():
             write_all(self._handle, piece)
 
     def finish(self) -> str:
         """Make the message durable, unlock the mailbox, return its path."""
-        with failing(self._path):
+        with self._turns.turn():
             os.fsync(self._handle)
-        self._open = False
-        self._held.close()
+        with self._turns.last() as is_open:
+            if not is_open:  # aborted meanwhile
+                raise TemporaryFailure(reason=f"{self._path}: the delivery was given up")
+            self._held.close()
         return self._path
 
     def abort(self) -> None:
         """Take the mailbox back to what it was; harmless after ``finish``."""
-        if self._open:
-            self._open = False
-            with self._held:
-                os.ftruncate(self._handle, self._old)
+        with self._turns.last() as is_open:
+            if is_open:
+                with self._held:
+                    os.ftruncate(self._handle, self._old)
 
 
 # --- locks ---------------------------------------------------------------------

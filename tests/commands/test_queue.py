@@ -102,6 +102,11 @@ class CommandTests(SynchronousTestCase):
         self.assertNotIn("D d@e", self.run_command("-bpu", workers=[first, second])[1])
         self.assertNotIn(ID, self.run_command("-bp", OTHER, workers=[first, second])[1])
 
+    def test_quarantined(self) -> None:
+        """A message that cannot be read is listed as such."""
+        shown = self.run_command("-bp", workers=[FakeWorker(entry(quarantined=True))])[1]
+        self.assertIn("<s@x.example> *** quarantined ***\n", shown)
+
     def test_columns(self) -> None:
         """Ages and sizes keep Exim's widths."""
         self.assertEqual(

@@ -248,6 +248,22 @@ class DialogueTests(SynchronousTestCase):
         self.assertEqual(len(server.queue.ids), 1)
         self.assertEqual(server.log.failures, [])
 
+    def test_close_that_an_acl_does_not_notice_stores_nothing(self) -> None:
+        """The client went while the DATA ACL ran: the body is given up, so nothing is stored."""
+        server = Server()
+        client = server.connect()
+        client.envelope()
+        client.say("DATA")
+
+        def leaves(phase: AclPhase, connection: object) -> None:
+            if phase is AclPhase.DATA:
+                client.transport.loseConnection()
+
+        server.policy.effect = leaves
+        client.raw(b"A: b\r\n\r\nx\r\n.\r\n")
+        self.assertEqual((server.spool.messages, server.spool.open), ([], 0))
+        self.assertEqual((server.queue.ids, server.log.failures), ([], []))
+
     def test_close_cancels_an_acl(self) -> None:
         server = Server()
         client = server.connect()

@@ -138,7 +138,7 @@ class DeliveryTests(QueueTestCase):
         )
         self.delivering.answers["y@c"] = {"reason": "later"}
         message = self.submit("list@b")
-        self.assertEqual(self.done(self.spool.load(message.id)).parts, {"t:x@c"})
+        self.assertEqual(self.done(self.spool.load(message.id)).parts, {"r:t:x@c"})
         self.delivering.answers.clear()
         self.advance(900)
         self.assertEqual(self.sent(), ["x@c", "y@c", "y@c"])
@@ -236,6 +236,31 @@ class DeliveryTests(QueueTestCase):
             self.assertEqual(self.sent().count("copy@b"), 1 + later)
             self.assertEqual(self.sent().count("s@example.org"), 1)
             self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_unseen_copy_over_the_same_transport(self) -> None:
+        """Two routers' deliveries to one address are two, tried again each for itself."""
+        both = lambda r: Routed(  # noqa: E731
+            (an_address(r, "c@d", router="archive"), an_address(r, "c@d", router="main"))
+        )
+        self.routing.answers.update({"a@b": both, "b@b": both})
+        self.delivering.answers["c@d"] = {"reason": "later"}
+        self.submit("a@b", "b@b")
+        self.assertEqual(self.sent(), ["c@d", "c@d"])
+        self.delivering.answers.clear()
+        self.advance(900)
+        self.assertEqual(self.sent(), ["c@d"] * 4)
+        self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_failure_by_another_router_is_the_same_failure(self) -> None:
+        """An address that cannot be routed bounces once, whichever router says so."""
+        names = iter("abcdefgh")
+        self.routing.answers["a@b"] = lambda r: Routed(
+            (an_address(r, "copy@b"),), Status(550, 1, 1, "no"), router=next(names)
+        )
+        self.delivering.answers["copy@b"] = {"reason": "later"}
+        self.submit()
+        self.advance(3600)
+        self.assertEqual(self.sent().count("s@example.org"), 1)
 
     def test_unseen_copy_of_an_address_that_waits(self) -> None:
         """The copy is delivered once, however often the address itself is tried."""
@@ -753,6 +778,29 @@ class CommandTests(QueueTestCase):
         self.done(self.runner._frozen())
         self.assertEqual(len(looked), 2)
         self.assertEqual(len(self.sent()), 50)
+
+    def test_quarantined(self) -> None:
+        """A message that cannot be read is attempted by no command, and can be removed."""
+        message = self.message()
+        self.done(self.spool.store(message, self.clock.seconds() + DAY))
+        listing = self.spool.listing
+
+        async def quarantined() -> Any:
+            async for entry in listing():
+                yield replace(entry, quarantined=True)
+
+        async def nothing(id: str) -> None:
+            return None
+
+        with (
+            mock.patch.object(self.spool, "listing", quarantined),
+            mock.patch.object(self.spool, "load", nothing),
+        ):
+            self.assertEqual(self.done(self.runner.run_now(force=True, frozen=True)), 0)
+            self.assertTrue(self.done(self.runner.remove(message.id)))
+            self.assertFalse(self.done(self.runner.remove(message.id)))
+        self.assertEqual(self.done(self.spool.count()), 0)
+        self.assertEqual(self.log.events, [("main", "removed by administrator")])
 
     def test_asked_for_twice(self) -> None:
         """A message that waits for room is attempted once, in the order of the first request."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from mailsrv.errors import ConfigError, Position, TemporaryFailure
@@ -232,6 +232,24 @@ def test_routing_that_hangs_defers_in_time() -> None:
     run.addCallback(done.append)
     w.clock.advance(301)
     assert done[0].status is not None and done[0].status.temporary
+    assert done[0].reason == "routing took too long"
+    assert not w.log.failures
+
+
+def test_cancelled_routing_ends_as_cancelled() -> None:
+    """Whoever cancels a routing is told so: it is no answer, and nobody's fault."""
+
+    class Hanging(Accept):
+        async def route(self, address: Any, context: Any) -> Any:
+            await Deferred()
+
+    w = World(make(Hanging, "a", transport="local"))
+    run = Deferred.fromCoroutine(w.routing.route(message(), Recipient("bob@e")))
+    failed: list[Any] = []
+    run.addErrback(failed.append)
+    run.cancel()
+    assert failed and failed[0].check(CancelledError)
+    assert not w.log.failures
 
 
 # --- manualroute ---------------------------------------------------------------

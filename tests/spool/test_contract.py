@@ -1,5 +1,6 @@
 """What every spool does, the one in SQLite and its twin in memory alike."""
 
+import errno
 import shutil
 import sqlite3
 import tempfile
@@ -7,6 +8,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.interfaces import ISpool
+from mailsrv.interfaces import FURTHEST, HISTORY, ISpool
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import InlineBody, Message, Recipient
 from mailsrv.mail.origin import Origin
@@ -87,6 +89,28 @@ class SpoolContract:
         self.assertEqual((loaded.delivered, loaded.parts), ({"c@d", "e@f"}, {"smtp:x"}))
         self.assertEqual(self.run_(spool.next_due()), 99.0)
         self.assertEqual(self.run_(spool.history("16VDhn-0001bo-D3")), "one\ntwo\n")
+
+    def test_history_is_bounded(self) -> None:
+        """Of a message's own log the last lines are kept, whole."""
+        spool = self.make()
+        self.run_(spool.store(a_message(), 1.0))
+        id, lines = a_message().id, [f"{number:05d} {'x' * 100}\n" for number in range(2000)]
+        for start in range(0, 2000, 100):
+            self.run_(spool.settle(id, [], history="".join(lines[start : start + 100])))
+        history = self.run_(spool.history(id))
+        assert history is not None
+        self.assertTrue("".join(lines).endswith("\n" + history))
+        self.assertTrue(HISTORY - 200 < len(history) <= HISTORY)
+
+    def test_plans_of_a_wrong_clock_are_due(self) -> None:
+        """What is further off than anything is planned is due, after all that really is."""
+        spool = self.make()
+        for number, time in enumerate((1e9, 5.0, FURTHEST + 10, FURTHEST + 11)):
+            self.run_(spool.store(a_message(f"16VDhn-00000{number}-00"), time))
+        due = [id[-4] for id in self.run_(spool.due(10.0, 9))]
+        self.assertEqual(due, ["1", "3", "0"])
+        due = [id[-4] for id in self.run_(spool.due(10.0, 1, frozenset(["16VDhn-000001-00"])))]
+        self.assertEqual(due, ["3"])
 
     def test_due(self) -> None:
         """Due are those whose time has come and that are not frozen, the longest due first."""
@@ -288,6 +312,12 @@ class SqliteSpoolTests(SpoolContract, SynchronousTestCase):
         self.assertEqual(self.run_(spool.count()), 2)
         self.assertEqual(len(self.panics), 1)
 
+        async def listed() -> list[tuple[str, bool]]:
+            return [(entry.id[-4], entry.quarantined) async for entry in spool.listing()]
+
+        self.assertEqual(self.run_(listed()), [("1", True), ("2", False)])
+        self.assertIsNotNone(self.run_(spool.history("16VDhn-000001-00")))
+
     def test_damaged_database_is_left_alone(self) -> None:
         """A file that is no database is an error and is not touched."""
         (self.folder / "0").mkdir()
@@ -317,7 +347,62 @@ class SqliteSpoolTests(SpoolContract, SynchronousTestCase):
         spool = self.make(inline_limit=10)
         self.assertFalse((bodies / "stray").exists())
         self.assertEqual(len(self.run_(spool.due(9.0, 9))), 1)
-        self.assertEqual(len(self.panics), 1)
+        self.assertEqual(len(self.panics), 2)
+        self.assertIn("nobody gets (see -bp): 1", self.panics[1])
+
+    def test_body_that_comes_back(self) -> None:
+        """A message that was quarantined because its body was away is delivered when it is there.
+
+        Until then it is counted at each start, listed as such, and can be removed.
+        """
+        spool = self.make(inline_limit=10)
+
+        async def receive() -> None:
+            writer = spool.new_body()
+            waiting = writer.write(b"x" * 100)
+            assert waiting is not None
+            await waiting
+            await spool.store(a_message(body=await writer.finish()), 1.0)
+
+        async def listed() -> list[tuple[str, bool]]:
+            return [(entry.sender, entry.quarantined) async for entry in spool.listing()]
+
+        self.run_(receive())
+        body = next((self.folder / "0" / "bodies").iterdir())
+        away = body.rename(self.folder / "away")
+        message = a_message()
+        self.assertIsNone(self.run_(spool.load(message.id)))
+        for _ in range(2):
+            self.run_(spool.close())
+            self.panics.clear()
+            spool = self.make(inline_limit=10)
+            self.assertEqual(len(self.panics), 1)
+        self.assertEqual(self.run_(listed()), [(message.sender, True)])
+        self.assertEqual(self.run_(spool.due(9.0, 9)), [])
+        self.run_(spool.close())
+        away.rename(body)
+        spool = self.make(inline_limit=10)
+        self.assertEqual(self.run_(listed()), [(message.sender, False)])
+        self.assertEqual(self.run_(spool.due(9.0, 9)), [message.id])
+        self.assertIsNotNone(self.run_(spool.load(message.id)))
+
+    def test_body_that_cannot_be_looked_at(self) -> None:
+        """An error that may pass quarantines nothing: the message is tried again."""
+        spool = self.make(inline_limit=10)
+
+        async def receive() -> None:
+            writer = spool.new_body()
+            waiting = writer.write(b"x" * 100)
+            assert waiting is not None
+            await waiting
+            await spool.store(a_message(body=await writer.finish()), 1.0)
+
+        self.run_(receive())
+        with mock.patch("os.stat", side_effect=OSError(errno.EIO, "Input/output error")):
+            loading = Deferred.fromCoroutine(spool.load(a_message().id))
+            self.failureResultOf(loading, TemporaryFailure)
+        self.assertIsNotNone(self.run_(spool.load(a_message().id)))
+        self.assertEqual(self.panics, [])
 
     def test_refused_body_leaves_no_file(self) -> None:
         """A body that is aborted after it was finished, and never stored, is removed."""

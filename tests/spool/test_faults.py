@@ -151,13 +151,11 @@ class CutTests(FolderTestCase):
                 return super().execute(query, *values)
 
         def connect(path: Path) -> sqlite3.Connection:
-            return sqlite3.connect(
-                path, isolation_level=None, factory=Failing, check_same_thread=False
-            )
+            connection = sqlite3.connect(path, isolation_level=None, factory=Failing)
+            connection.execute("PRAGMA journal_mode=WAL")
+            return connection
 
         spool = self.spool(self.folder / "0", connect=connect, wal_limit=0)
-        (self.folder / "0" / "spool.sqlite3-wal").write_bytes(b"")
-        connect(self.folder / "0" / "spool.sqlite3").execute("PRAGMA journal_mode=WAL")
         for number in range(3):
             result(self, spool.store(a_message(f"16VDhn-0001{number:02x}-D3"), 1.0))
         spool._writer.between(lambda connection: 1 / 0)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
 
 from mailsrv.config.types import User
-from mailsrv.errors import ConfigError
+from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.mail.message import InlineBody
 from mailsrv.mail.routed import Result
 from mailsrv.mail.taint import Tainted
@@ -295,3 +296,88 @@ def test_escaping_does_not_depend_on_where_pieces_end(parts: list[bytes]) -> Non
     assert local([whole]) == wanted
     assert local(parts) == wanted
     assert local([whole[i : i + 1] for i in range(len(whole))]) == wanted
+
+
+@pytest.mark.parametrize("kind", ["mbox", "maildir"])
+def test_abort_waits_for_the_write_of_another_thread(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The descriptor is not closed, nor its number used again, under a write; nothing follows."""
+    writer: Any
+    if kind == "mbox":
+        writer = MailboxWriter(Mailbox(f"{tmp_path}/box", "h"))
+    else:
+        writer = MaildirWriter(Maildir(f"{tmp_path}/dir", "h"), 0)
+    began, go, real = threading.Event(), threading.Event(), os.write
+
+    def slow(handle: int, data: Any) -> int:
+        began.set()
+        go.wait(5)
+        return real(handle, data[:4])
+
+    monkeypatch.setattr(maildir_module.os, "write", slow)
+    writing = threading.Thread(target=writer.write, args=(b"SECRET",))
+    aborting = threading.Thread(target=writer.abort)
+    writing.start()
+    assert began.wait(5)
+    aborting.start()
+    aborting.join(0.05)
+    assert aborting.is_alive()
+    go.set()
+    writing.join()
+    aborting.join()
+    for call in (lambda: writer.write(b"x"), writer.finish):
+        with pytest.raises(TemporaryFailure):
+            call()
+    assert all(not p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+class LateThreads:
+    """Runs at once what it is given; the results come when ``go`` is called."""
+
+    def __init__(self) -> None:
+        self.late: list[Deferred[None]] = []
+        self.names: list[str] = []
+
+    async def run(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        self.names.append(getattr(function, "__name__", ""))
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.late.append(Deferred())
+            await self.late[-1]
+
+    def go(self) -> None:
+        late, self.late = self.late, []
+        for one in late:
+            if not one.called:
+                one.callback(None)
+
+
+@pytest.mark.parametrize("world", [maildir_world, mbox_world])
+@pytest.mark.parametrize("body", [InlineBody(b"x\r\n"), FileBody([b"x\r\n"])])
+def test_delivery_that_is_cut_is_recorded_or_did_not_happen(
+    tmp_path: Path, world: Any, body: Any
+) -> None:
+    """Wherever the cut comes, the mailbox and the outcome agree, and no lock is left."""
+    recorded = []
+    for steps in range(8):
+        folder = tmp_path / str(steps)
+        threads: Any = LateThreads()
+        w = world(folder)
+        object.__setattr__(w.delivering._facilities, "threads", threads)
+        ended: list[Any] = []
+        run = w.start(message(body=body), routed("bob@e")).addBoth(ended.append)
+        for _ in range(steps):
+            threads.go()
+        if not ended:
+            run.cancel()
+        for _ in range(9):
+            threads.go()
+        assert ended, "the delivery hangs"
+        assert ended[0] is None or ended[0].check(CancelledError)
+        content = [p.read_bytes() for p in folder.rglob("*") if p.is_file()]
+        assert sum(map(bool, content)) == len(w.outcomes), (steps, content)
+        assert not list(folder.rglob("*.lock")) and not list(folder.rglob("tmp/*"))
+        recorded.append(len(w.outcomes))
+    assert recorded[-1] == 1

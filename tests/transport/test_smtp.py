@@ -6,7 +6,9 @@ import pytest
 
 from mailsrv.errors import ConfigError
 from mailsrv.mail.routed import Host, Result
+from mailsrv.mail.taint import Tainted
 from mailsrv.transport.connection import HopFailure
+from mailsrv.transport.dialogue import sent_address
 from mailsrv.transport.transports.smtp import Smtp
 from tests.doubles.nexthop import CLOSE, HANG, NextHop
 from tests.transport.helpers import World, make, message, routed
@@ -260,3 +262,33 @@ def test_hosts_with_ports() -> None:
 def test_bad_options(options: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
         make(Smtp, **options)
+
+
+def test_unseen_copy_and_twins_of_one_router() -> None:
+    """One router's equal addresses are one delivery, two routers' are two (3.11, unseen)."""
+    w = world(max_rcpt="1")
+    addresses = [routed("a@e", router=name, hosts=(A,)) for name in ("archive", "main", "main")]
+    assert w.results(message(), *addresses) == [Result.DELIVERED] * 3
+    assert [m.recipients for m in w.hop.messages] == [["a@e"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("address", "prefix", "suffix", "sent"),
+    [
+        ("Joe+Ext@e", "", "+Ext", "Joe@e"),
+        ('"joe+ext"@e', "", "+ext", "joe@e"),
+        ('"pre-joe"@e', "pre-", "", "joe@e"),
+        ('"j\\oe+e"@e', "", "+e", "joe@e"),
+        ('"j o\\"e+e"@e', "", "+e", '"j o\\"e"@e'),
+        ('"a\\\\b+e"@e', "", "+e", '"a\\\\b"@e'),
+        ('"joe."@e', "", ".", "joe@e"),
+        ('"joe.+e"@e', "", "+e", '"joe."@e'),
+        ('"+e"@e', "", "+e", '""@e'),
+        ('"joe"@e', "", "", '"joe"@e'),
+    ],
+)
+def test_affixes_of_a_quoted_local_part(address: str, prefix: str, suffix: str, sent: str) -> None:
+    """Affixes are those of the text within the quotes; what is left is quoted if it must be."""
+    named = sent_address(routed(address, prefix=prefix, suffix=suffix), include_affixes=False)
+    assert named == sent
+    assert isinstance(named, Tainted)

@@ -199,25 +199,36 @@ class Appendfile(BatchingTransport):
     ) -> tuple[str, int]:
         """Write a message in a thread, in one go if it is in memory.
 
-        Returns the file's path and the octets written.
+        Returns the file's path and the octets written.  A cancellation that comes when the
+        message may be in the mailbox already has no effect, else nothing is left behind.
         """
+        from twisted.internet.defer import CancelledError
+
+        from mailsrv.transport.uncut import uncut
+
         threads = batch.facilities.threads
         if batch.message.body.inline is not None:
             data = b"".join([piece async for piece in pieces])
-            return await self._unlocked(batch, lambda: _at_once(opener, data)), len(data)
-        writer, size = await self._unlocked(batch, opener), 0
+            return (await self._unlocked(batch, lambda: _at_once(opener, data)))[0], len(data)
+        (writer, cancelled), size = await self._unlocked(batch, opener), 0
         try:
+            if cancelled:
+                raise CancelledError
             async for piece in pieces:
                 await threads.run(writer.write, piece)
                 size += len(piece)
-            return await threads.run(writer.finish), size
+            return (await uncut(threads.run(writer.finish)))[0], size
         except BaseException:
-            await threads.run(writer.abort)
+            await uncut(threads.run(writer.abort))
             raise
 
-    async def _unlocked(self, batch: Batch, function: Callable[[], T]) -> T:
-        """Call ``function`` in a thread, again while others hold the mailbox' lock."""
+    async def _unlocked(self, batch: Batch, function: Callable[[], T]) -> tuple[T, bool]:
+        """Call ``function`` in a thread, again while others hold the mailbox' lock.
+
+        A call that has begun ends; the second result tells whether we were cancelled meanwhile.
+        """
         from mailsrv.transport.mbox import Busy
+        from mailsrv.transport.uncut import uncut
 
         tries = max(self.lock_retries, 1)
         reason = ""
@@ -225,7 +236,7 @@ class Appendfile(BatchingTransport):
             if attempt:
                 await _sleep(batch, float(self.lock_interval))
             try:
-                return await batch.facilities.threads.run(function)
+                return await uncut(batch.facilities.threads.run(function))
             except Busy as busy:
                 reason = str(busy)
         raise TemporaryFailure(reason=f"failed to lock mailbox ({reason})")
