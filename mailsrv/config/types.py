@@ -413,7 +413,9 @@ def _user(name: str, where: Position) -> User:
 def _group(name: str, where: Position) -> Group:
     group = Group.called(name)
     if group.gid is None:
-        raise ConfigError(f"group {name} was not found", where, f"make it with: addgroup --system {name}")
+        raise ConfigError(
+            f"group {name} was not found", where, f"make it with: addgroup --system {name}"
+        )
     return group
 
 

@@ -235,9 +235,7 @@ class ServerTls:
         context.set_options(SSL.OP_NO_TICKET)
         must = bool(wanted.verify & SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
 
-        def judge(
-            connection: SSL.Connection, _cert: Any, _error: int, depth: int, ok: int
-        ) -> bool:
+        def judge(connection: SSL.Connection, _cert: Any, _error: int, depth: int, ok: int) -> bool:
             start = _starts.get(connection)
             if start is not None:
                 start.judged(depth, bool(ok))

@@ -421,7 +421,9 @@ class Attempt:
         outcomes = [*self._succeeded, *self._failed, *(o for o, _ in self._deferred)]
         lines = []
         for o in outcomes:
-            said = f"{o.address.address} R={o.address.router} T={o.address.transport}"
+            said = o.address.address
+            said += f" R={o.address.router}" if o.address.router else ""
+            said += f" T={o.address.transport}" if o.address.transport else ""
             text = f"{stamp} {flags[o.result]} {said} {o.reason}".rstrip(" ")
             lines.append("".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in text) + "\n")
         return "".join(lines)

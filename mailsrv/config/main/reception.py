@@ -163,7 +163,9 @@ class ReceptionOptions(OptionSet):
         INTEGER, 0, help="listen backlog above which a line is logged", no_effect=OWN_PROCESSES
     )
     smtp_banner = option(
-        EXPANDED, "$smtp_active_hostname ESMTP mailsrv $version_number $tod_full", help="the greeting"
+        EXPANDED,
+        "$smtp_active_hostname ESMTP mailsrv $version_number $tod_full",
+        help="the greeting",
     )
     smtp_bare_newline = option(
         BARE_NEWLINE,
