@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import settings
 from tests.real.dovecot import Dovecot
 from tests.real.server import Server
 
+_CURRENT = "PYTEST_CURRENT_TEST"  # pytest's own, which it changes and removes itself
 REAL = Path(__file__).parent / "real"
 
 # Machines differ in speed, so no example has a deadline; a check in CI=true gives the same twice.
@@ -29,6 +31,17 @@ def _working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.chdir(tmp_path_factory.mktemp("working"))
     yield
     os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Give each test the environment that the run began with: commands and servers purge theirs."""
+    before = dict(os.environ)
+    yield
+    if {**os.environ, _CURRENT: ""} != {**before, _CURRENT: ""}:
+        os.environ.clear()
+        os.environ.update(before)
+        time.tzset()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
