@@ -343,23 +343,6 @@ def rejected_headers(connection: Connection, headers: list[Header]) -> list[str]
             lines += [f"    <{recipient.address}>" for recipient in transaction.recipients[1:]]
     for header in headers:
         first, *folded = header.text.split("\n")
-        lines.append(f"{_mark(header)} {first}")
+        lines.append(f"{header.letter} {first}")
         lines += [f"  {line}" for line in folded]
     return lines
-
-
-_MARKS = {
-    "bcc": "B",
-    "cc": "C",
-    "from": "F",
-    "message-id": "I",
-    "received": "P",
-    "reply-to": "R",
-    "sender": "S",
-    "to": "T",
-}
-
-
-def _mark(header: Header) -> str:
-    """Return the letter with which Exim marks a header field of a kind it knows."""
-    return _MARKS.get(header.name.lower(), " ")

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Exim's letters of the header fields that it treats specially (specification 56).
+_LETTERS = {
+    "bcc": "B",
+    "cc": "C",
+    "from": "F",
+    "message-id": "I",
+    "received": "P",
+    "reply-to": "R",
+    "sender": "S",
+    "to": "T",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -20,6 +32,11 @@ class Header:
     def value(self) -> str:
         """All after the colon, as it stands."""
         return self.text.partition(":")[2]
+
+    @property
+    def letter(self) -> str:
+        """The letter that stands for the field in spool files and the reject log; a blank for most."""
+        return _LETTERS.get(self.name.lower(), " ")
 
     def called(self, name: str) -> bool:
         """Tell whether this field has ``name``, in any case."""

@@ -10,17 +10,6 @@ from mailsrv.mail.header import Header
 from mailsrv.mail.message import Message
 from mailsrv.mail.origin import Origin
 
-_LETTERS = {
-    "bcc": "B",
-    "cc": "C",
-    "from": "F",
-    "message-id": "I",
-    "received": "P",
-    "reply-to": "R",
-    "sender": "S",
-    "to": "T",
-}
-
 
 def header_file(message: Message) -> str:
     """Return the lines of the message's -H file, as far as mailsrv has what they tell."""
@@ -95,5 +84,4 @@ def _tree(addresses: list[str]) -> list[str]:
 
 
 def _header(header: Header) -> str:
-    letter = _LETTERS.get(header.name.lower(), " ")
-    return f"{len(header.text) + 1:03d}{letter} {header.text}"
+    return f"{len(header.text) + 1:03d}{header.letter} {header.text}"

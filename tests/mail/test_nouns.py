@@ -61,6 +61,13 @@ class HeaderTests(SynchronousTestCase):
         self.assertTrue(header.called("SUBJECT"))
         self.assertFalse(header.called("Subj"))
 
+    def test_letter(self) -> None:
+        """The fields that Exim treats specially have their letter, in any case; others a blank."""
+        letters = [
+            Header(text).letter for text in ("TO: a", "Received: x", "Subject: to", "Too: x")
+        ]
+        self.assertEqual(letters, ["T", "P", " ", " "])
+
     def test_wire_form(self) -> None:
         """Folded lines and fields end in CRLF; no header is no octet."""
         self.assertEqual(
