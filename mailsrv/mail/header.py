@@ -35,7 +35,7 @@ class Header:
 
     @property
     def letter(self) -> str:
-        """The letter that stands for the field in spool files and the reject log; a blank for most."""
+        """The letter for the field in spool files and the reject log; a blank for most."""
         return _LETTERS.get(self.name.lower(), " ")
 
     def called(self, name: str) -> bool:
