@@ -41,8 +41,7 @@ The queue
   -bp                      list it
   -bpa, -bpu, -bpr         list it with generated addresses, only undelivered ones, unsorted
   -bpc                     count its messages
-  -q                       try all messages whose time has come; -qf: all that are not frozen;
-                           -qff: frozen ones, too
+  -q, -qf                  try all messages now that are not frozen; -qff: frozen ones, too
   -M ID...                 deliver these messages now
   -Mvh, -Mvb, -Mvl ID      print a message's header, body, log
   -Mrm ID...               remove messages; -Mf freezes, -Mt thaws them, -Mg gives them up

@@ -41,7 +41,7 @@ _HOSTILE_TEXT = re.compile(r"[^\x20-\x7e\n\t]")
 _LISTINGS = ("-bp", "-bpa", "-bpu", "-bpr", "-bpra", "-bpru")
 _VIEWS = {"-Mvh": "headers", "-Mvb": "body", "-Mvl": "log"}
 _RUNS = {
-    "-q": {},
+    "-q": {"force": True},  # what is due is tried without being asked for
     "-qf": {"force": True},
     "-qff": {"force": True, "frozen": True},
     "-M": {"force": True, "frozen": True},

@@ -124,6 +124,12 @@ class CommandTests(SynchronousTestCase):
         self.assertIn(("run", {"messages": [], "force": True, "frozen": True}), workers[0].asked)
         self.assertEqual(self.run_command("-q", workers=[])[0], 1)
 
+    def test_a_queue_run_is_now(self) -> None:
+        """-q does not wait for retry times: what is due is tried without being asked for."""
+        workers = [FakeWorker(entry())]
+        self.assertEqual(self.run_command("-q", workers=workers)[0], 0)
+        self.assertIn(("run", {"messages": [], "force": True}), workers[0].asked)
+
     def test_remove(self) -> None:
         """Removal says what it did."""
         workers = [FakeWorker(entry()), FakeWorker(entry(OTHER))]
