@@ -19,7 +19,6 @@ from mailsrv import __version__
 from mailsrv.acl.run import Acls
 from mailsrv.auth.authenticator import Authenticator
 from mailsrv.auth.sasl import Authentication
-from mailsrv.config.main import FIXED_NEVER_USERS
 from mailsrv.config.model import Configuration
 from mailsrv.connection.factory import SmtpFactory
 from mailsrv.connection.parts import Parts
@@ -44,7 +43,7 @@ from mailsrv.routing.verify import Verifier
 from mailsrv.service.control import ControlFactory, listen
 from mailsrv.service.environment import log_settings, make_services, set_environment
 from mailsrv.service.observer import PanicObserver
-from mailsrv.service.prepare import Prepared
+from mailsrv.service.prepare import Prepared, never_users
 from mailsrv.service.reports import report_options
 from mailsrv.service.requests import SOCKET
 from mailsrv.spool.hints import SqliteHints
@@ -104,7 +103,7 @@ class Core:
         )
         rules = configuration.retry.matching(self._retry_pattern)
         self.schedule = Schedule(reactor, self.hints, rules, interval_max=main.retry_interval_max)
-        self.delivering = self._delivering()
+        self.delivering = self._delivering(prepared.privileged)
         self.queue = self._queue()
         self.authentication = Authentication(
             reactor,
@@ -152,9 +151,8 @@ class Core:
             log=self.log,
         )
 
-    def _delivering(self) -> Delivering:
+    def _delivering(self, privileged: list[socket.socket]) -> Delivering:
         main = self.configuration.main
-        never = {user.uid for user in main.never_users or () if user.uid is not None}
         return Delivering(
             self.transports,
             self.services,
@@ -163,10 +161,11 @@ class Core:
             self.schedule,
             self.pools["deliveries"],
             self.reactor,
-            never_users=frozenset(never.union(FIXED_NEVER_USERS)),
+            never_users=never_users(main),
             drop_privilege=main.deliver_drop_privilege,
             per_message=main.remote_max_parallel,
             is_local=local_test(main.extra_local_interfaces),
+            privileged=privileged[0] if privileged else None,
         )
 
     def _queue(self) -> QueueRunner:

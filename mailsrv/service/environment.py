@@ -11,10 +11,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from mailsrv.config.main import DEFAULT_USER, MainOptions
+from mailsrv.config.main import MainOptions
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
-from mailsrv.config.types import User
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.lists import NamedLists, split_list
 from mailsrv.expansion.regex import compile_regex
@@ -205,16 +204,12 @@ def _routers_that_pass_nowhere(configuration: Configuration) -> list[ConfigError
 
 
 def _other_users(configuration: Configuration) -> list[ConfigError]:
-    """Deliveries as other system users than the one that a server started now would be."""
-    if configuration.main.deliver_drop_privilege:
+    """Deliveries as other system users, which only a server that root starts can do."""
+    if configuration.main.deliver_drop_privilege or os.geteuid() == 0:
         return []
     from mailsrv.transport.users import problems
 
-    own: int | None = os.geteuid()
-    if own == 0:
-        user = configuration.main.exim_user or User.called(DEFAULT_USER)
-        own = user.uid
-    return problems(configuration.routers, configuration.transports, own)
+    return problems(configuration.routers, configuration.transports, os.geteuid())
 
 
 def make_services(

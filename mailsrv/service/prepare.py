@@ -6,7 +6,7 @@ import os
 import socket
 from dataclasses import dataclass, field
 
-from mailsrv.config.main import DEFAULT_USER, MainOptions
+from mailsrv.config.main import DEFAULT_USER, FIXED_NEVER_USERS, MainOptions
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, ConfigErrors
 from mailsrv.expansion.scope import Services
@@ -16,6 +16,8 @@ from mailsrv.net.tls import KeyStore
 from mailsrv.service.environment import WallClock, at_start, faults, make_services
 from mailsrv.service.preload import preload
 from mailsrv.service.privileges import Account, account, make_folder, raise_file_limit
+from mailsrv.transport.privileged.policy import policy_for
+from mailsrv.transport.privileged.start import start
 
 
 @dataclass(slots=True)
@@ -29,6 +31,8 @@ class Prepared:
     spool_directory: str
     log_file_path: str
     warnings: list[str] = field(default_factory=list)  # for the log, when there is one
+    # One for each serving process: the way to the process that delivers as other users.
+    privileged: list[socket.socket] = field(default_factory=list)
 
 
 def prepare(configuration: Configuration) -> Prepared:
@@ -64,7 +68,28 @@ def prepare(configuration: Configuration) -> Prepared:
         spool_directory,
         log_file_path,
         [f"TLS is not available: {error.filename}: {error.strerror}" for error in unread],
+        privileged_process(configuration, become) if become is not None else [],
     )
+
+
+def privileged_process(
+    configuration: Configuration, own: Account, serving: int = 1
+) -> list[socket.socket]:
+    """Start what delivers as other users, if the configuration needs it (specification 23.2).
+
+    Returns a channel to it for each of the ``serving`` processes.
+    """
+    main = configuration.main
+    if main.deliver_drop_privilege:
+        return []
+    policy = policy_for(configuration.routers, configuration.transports, never_users(main), own.uid)
+    return start(policy, serving) if policy is not None else []
+
+
+def never_users(main: MainOptions) -> frozenset[int]:
+    """Return the uids as which nothing is delivered."""
+    named = {user.uid for user in main.never_users or () if user.uid is not None}
+    return frozenset(named.union(FIXED_NEVER_USERS))
 
 
 def serving_account(main: MainOptions) -> Account:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
+from socket import socket
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
-from mailsrv.config.types import User
+from mailsrv.config.types import Group, User
 from mailsrv.errors import MailFailure
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.interfaces import IHostRetry, IMailLog, IResolver, Record
@@ -25,7 +27,7 @@ from mailsrv.transport.connection import Connector, IConnector
 from mailsrv.transport.limits import Limits
 from mailsrv.transport.pool import Pool
 from mailsrv.transport.transport import Batch, Facilities, Transport, optional
-from mailsrv.transport.users import refuse_other_user
+from mailsrv.transport.users import RunAs, is_other_user
 
 
 class Delivering:
@@ -34,7 +36,8 @@ class Delivering:
     ``drop_privilege`` is ``deliver_drop_privilege``: all local deliveries run
     as the server's user.  ``per_message`` is ``remote_max_parallel``; ``total``
     bounds the runs of all transports together, ``per_hop`` the connections to
-    one next hop.  ``connector`` is given by tests.
+    one next hop.  ``connector`` is given by tests.  ``privileged`` leads to the
+    process that delivers as other users; None: there is none.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Delivering:
         total: int = 200,
         is_local: Callable[[str], bool] = lambda address: False,
         connector: IConnector | None = None,
+        privileged: socket | None = None,
     ) -> None:
         self._transports = transports
         self._never = never_users
@@ -74,6 +78,7 @@ class Delivering:
             per_hop,
             is_local,
             services.settings.get("primary_hostname", "localhost"),
+            privileged=privileged,
         )
 
     async def deliver(
@@ -195,9 +200,7 @@ class Delivering:
             raise _unknown(batch.transport)
         await transport.prepare(batch)
         if not self._drop and (transport.needs_user or transport.user is not None):
-            name = await self._user(transport, batch)
-            threads = self._facilities.threads
-            await threads.run(refuse_other_user, name, batch.transport, self._never)
+            batch.run_as = await self._other_user(transport, batch)
         wanted = {
             ("all",): self._total,
             ("message", batch.message.id): self._per_message,
@@ -207,6 +210,20 @@ class Delivering:
             await held.enter_async_context(self._facilities.limits.hold(wanted))
             batch.started = self._facilities.clock.seconds()
             await transport.deliver(batch)
+
+    async def _other_user(self, transport: Transport, batch: Batch) -> RunAs | None:
+        """Return the user of a delivery that is not the server's own.
+
+        :raises TemporaryFailure: nothing may be delivered as this user.
+        """
+        name = await self._user(transport, batch)
+        privileged = self._facilities.privileged is not None and transport.needs_user
+        judge = partial(is_other_user, name, batch.transport, self._never, privileged=privileged)
+        if not await self._facilities.threads.run(judge):
+            return None
+        group = transport.group
+        named = group.name if isinstance(group, Group) else await optional(group, batch.scope())
+        return RunAs(name, named or "", transport.initgroups)
 
     async def _user(self, transport: Transport, batch: Batch) -> str:
         """Return the user that the configuration wants; "" = the server's own."""

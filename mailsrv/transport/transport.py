@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from mailsrv.config.options import OptionSet, option
-from mailsrv.config.types import BOOLEAN, EXPANDED, EXPANDED_USER, STRING_LIST
+from mailsrv.config.types import (
+    BOOLEAN,
+    EXPANDED,
+    EXPANDED_GROUP,
+    EXPANDED_USER,
+    STRING_LIST,
+)
 from mailsrv.errors import ConfigError, PermanentFailure, TemporaryFailure
 from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.scope import Scope, Services
@@ -25,8 +31,11 @@ from mailsrv.mail.status import Status
 from mailsrv.net.threads import IThreads
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from mailsrv.transport.limits import Limits
     from mailsrv.transport.pool import Pool
+    from mailsrv.transport.users import RunAs
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,7 @@ class Facilities:
     per_hop: int = 20  # connections to one next hop at a time
     is_local: Callable[[str], bool] = lambda address: False  # one of this host's own addresses
     hostname: str = "localhost"
+    privileged: socket | None = None  # to the process that delivers as other users
 
 
 @dataclass(slots=True)
@@ -62,6 +72,7 @@ class Batch:
     sender: str = ""  # the return path of this delivery
     started: float = 0.0  # when the transport began
     values: dict[str, str] = field(default_factory=dict)
+    run_as: RunAs | None = None  # another user than the server's
 
     def scope(self, values: Mapping[str, str] | None = None) -> Scope:
         """Return what the transport's options see; ``values`` are further variables.
@@ -103,10 +114,12 @@ class Transport(OptionSet):
     )
     delivery_date_add = option(BOOLEAN, default=False, help="add a Delivery-date: header line")
     envelope_to_add = option(BOOLEAN, default=False, help="add an Envelope-to: header line")
+    group = option(EXPANDED_GROUP, help="system group that delivers, if not the user's own")
     headers_add = option(STRING_LIST, help="header lines to add, each expanded")
     headers_only = option(BOOLEAN, default=False, help="send the header without the body")
     headers_remove = option(STRING_LIST, help="names of header lines to leave out, each expanded")
     home_directory = option(EXPANDED, help="$home while the transport's options are expanded")
+    initgroups = option(BOOLEAN, default=False, help="deliver with the user's further groups, too")
     max_parallel = option(EXPANDED, help="runs of the transport at the same time")
     message_size_limit = option(EXPANDED, help="fail messages larger than this; 0 = no limit")
     rcpt_include_affixes = option(

@@ -1,7 +1,8 @@
 """Under which system user a delivery would run (specification 23.2), and whether we can do it.
 
-mailsrv delivers as the user that it runs as.  A configuration that asks for
-another one is told so when it is read, where that is known then; otherwise the
+mailsrv delivers as the user that it runs as; started by root, it has a process that
+can become others (``privileged``).  Where it has none, a configuration that asks for
+another user is told so when it is read, where that is known then; otherwise the
 delivery defers.
 """
 
@@ -10,13 +11,14 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mailsrv.config.options import OptionSet
 from mailsrv.config.types import User
 from mailsrv.errors import ConfigError, TemporaryFailure
 
-HINT = "set deliver_drop_privilege, or user to the server's own user"
+HINT = "start mailsrv as root, set deliver_drop_privilege, or user to the server's own user"
 
 
 def uid_of(name: str) -> int:
@@ -32,12 +34,27 @@ def uid_of(name: str) -> int:
         raise TemporaryFailure(reason=f"user {name!r} was not found") from None
 
 
-def refuse_other_user(name: str, transport: str, never: frozenset[int]) -> None:
-    """Refuse a local delivery as another user than the server's, or as one of ``never_users``.
+@dataclass(frozen=True, slots=True)
+class RunAs:
+    """Another system user, as whom a local delivery runs in a process of its own.
 
-    ``name`` is "" for the default, which is the server's own.  May block.
+    ``group`` is "" for the user's own; ``supplementary`` is ``initgroups``.
+    """
 
-    :raises TemporaryFailure: with the reason.
+    user: str
+    group: str = ""
+    supplementary: bool = False
+
+
+def is_other_user(
+    name: str, transport: str, never: frozenset[int], *, privileged: bool = False
+) -> bool:
+    """Tell whether a local delivery runs as another user than the server's.  May block.
+
+    ``name`` is "" for the default, which is the server's own; ``privileged``
+    tells whether there is a process that can become another.
+
+    :raises TemporaryFailure: it cannot, or the user is one of ``never_users``.
     """
     own = os.geteuid()
     uid = uid_of(name) if name else own
@@ -45,10 +62,11 @@ def refuse_other_user(name: str, transport: str, never: frozenset[int]) -> None:
         raise TemporaryFailure(
             reason=f"User {uid} set for {transport} transport is on the never_users list"
         )
-    if uid != own:
+    if uid != own and not privileged:
         raise TemporaryFailure(
             reason=f"delivery as user {name} (uid {uid}) is not available: {HINT}"
         )
+    return uid != own
 
 
 def problems(

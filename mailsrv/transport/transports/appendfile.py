@@ -15,6 +15,7 @@ from mailsrv.transport.transport import Batch, expand, optional, size_of
 
 if TYPE_CHECKING:
     from mailsrv.transport.headers import Content
+    from mailsrv.transport.maildir import Maildir
     from mailsrv.transport.mbox import Mailbox
 
 T = TypeVar("T")
@@ -153,12 +154,30 @@ class Appendfile(BatchingTransport):
                 self.maildir_retries,
             )
             now = batch.facilities.clock.seconds()
+            if batch.run_as is not None:
+                return self._remote(batch, maildir, content.size), path
             return lambda: MaildirWriter(maildir, now), path
         assert self.file is not None
         path = await expand_path(self.file, scope, "file")
         quota = size_of((await expand(self.quota, scope) or "0").partition("/")[0])
         mailbox = self._mailbox(path, host, quota)
+        if batch.run_as is not None:
+            return self._remote(batch, mailbox, content.size), path
         return lambda: MailboxWriter(mailbox, content.size), path
+
+    def _remote(self, batch: Batch, place: Mailbox | Maildir, size: int) -> Callable[[], _Writer]:
+        """Return what begins a delivery as another user, by the privileged process."""
+        from mailsrv.transport.privileged.client import RemoteWriter
+        from mailsrv.transport.privileged.wire import Request
+
+        channel, run_as = batch.facilities.privileged, batch.run_as
+        assert channel is not None
+        assert run_as is not None
+        now = batch.facilities.clock.seconds()
+        request = Request(
+            batch.transport, run_as.user, run_as.group, run_as.supplementary, place, size, now
+        )
+        return lambda: RemoteWriter(channel, request)
 
     def _mailbox(self, path: str, host: str, quota: int) -> Mailbox:
         from mailsrv.transport.mbox import Mailbox

@@ -1,0 +1,141 @@
+"""What the privileged process may be asked for: only what the configuration names.
+
+It is worked out from the configuration before root is dropped, so that whoever
+takes over a serving process gains no user and no folder beyond it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mailsrv.config.options import OptionSet
+from mailsrv.config.types import User
+
+ROOT = 0
+
+
+class Refused(Exception):
+    """The configuration does not provide for what was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one transport may do.
+
+    ``users`` are the uids that the configuration names; None: it chooses an
+    account for each delivery.  ``below`` is the part of its path that is
+    fixed, "" if there is none; ``in_home``: the path begins with the home
+    directory of the user.
+    """
+
+    users: tuple[int, ...] | None
+    below: str = ""
+    in_home: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules by transport, and the uids as which nothing is ever delivered."""
+
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    never: tuple[int, ...] = (ROOT,)
+
+    def account(self, transport: str, user: str, path: str) -> pwd.struct_passwd:
+        """Return the account of a delivery.  May block.
+
+        :raises Refused: with the reason.
+        """
+        rule = self.rules.get(transport)
+        if rule is None:
+            raise Refused(f"{transport} transport delivers as no other user")
+        try:
+            found = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+        except (KeyError, ValueError, OverflowError):
+            raise Refused(f"user {user!r} was not found") from None
+        if found.pw_uid == ROOT or found.pw_uid in self.never:
+            raise Refused(
+                f"User {found.pw_uid} set for {transport} transport is on the never_users list"
+            )
+        if rule.users is not None and found.pw_uid not in rule.users:
+            raise Refused(f"{transport} transport does not deliver as user {user}")
+        base = f"{found.pw_dir.rstrip('/')}/" if rule.in_home else rule.below
+        if base and not _is_below(path, base):
+            raise Refused(f"{transport} transport does not write to {path}")
+        return found
+
+    def packed(self) -> str:
+        """Return it as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def unpacked(cls, text: str) -> Policy:
+        """Return what :meth:`packed` made a text of."""
+        values = json.loads(text)
+        rules = {
+            name: Rule(
+                None if rule["users"] is None else tuple(rule["users"]),
+                rule["below"],
+                rule["in_home"],
+            )
+            for name, rule in values["rules"].items()
+        }
+        return cls(rules, tuple(values["never"]))
+
+
+def _is_below(path: str, base: str) -> bool:
+    """Tell whether a path without ``..`` begins with ``base``, which may end inside a component."""
+    if not path.startswith("/") or ".." in path.split("/"):
+        return False
+    return f"{os.path.normpath(path)}/".startswith(base)
+
+
+def policy_for(
+    routers: Iterable[OptionSet],
+    transports: Mapping[str, OptionSet],
+    never: Iterable[int],
+    own: int | None,
+) -> Policy | None:
+    """Return the policy of a configuration; None if it delivers as uid ``own`` alone."""
+    rules = {}
+    choosing = list(routers)
+    for name, transport in transports.items():
+        if not getattr(transport, "needs_user", False):
+            continue
+        users = _users(name, transport, choosing)
+        if users is not None and not set(users) - {own}:
+            continue
+        rules[name] = Rule(users, *_place(transport))
+    return Policy(rules, tuple(sorted({ROOT, *never}))) if rules else None
+
+
+def _users(name: str, transport: OptionSet, routers: list[OptionSet]) -> tuple[int, ...] | None:
+    """Return the uids that a transport may be run as; None: any that routing finds."""
+    own: Any = transport.values.get("user")
+    if own is not None:
+        return (own.uid,) if isinstance(own, User) and own.uid is not None else None
+    uids = set()
+    for router in routers:
+        chosen = getattr(router.values.get("transport"), "source", None)
+        if chosen is None or ("$" not in chosen and chosen != name):
+            continue
+        user: Any = router.values.get("user")
+        if isinstance(user, User) and user.uid is not None:
+            uids.add(user.uid)
+        elif user is not None or router.values.get("check_local_user"):
+            return None
+    return tuple(sorted(uids))
+
+
+def _place(transport: OptionSet) -> tuple[str, bool]:
+    """Return the fixed beginning of a transport's path, and whether it is the user's home."""
+    option: Any = transport.values.get("file") or transport.values.get("directory")
+    source = getattr(option, "source", "") or ""
+    if source.startswith(("$home/", "${home}/")) and not transport.values.get("home_directory"):
+        return "", True
+    fixed = source.partition("$")[0].partition("\\")[0]
+    return (fixed, False) if fixed.startswith("/") else ("", False)

@@ -1,0 +1,195 @@
+"""Local delivery as the system user that an address belongs to, through the privileged process."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mailsrv.errors import TemporaryFailure
+from mailsrv.transport.maildir import Maildir
+from mailsrv.transport.mbox import Mailbox
+from mailsrv.transport.privileged.client import RemoteWriter
+from mailsrv.transport.privileged.policy import Policy, Rule
+from mailsrv.transport.privileged.start import start
+from mailsrv.transport.privileged.wire import Request
+from tests.real import machine
+from tests.real.server import Server
+
+ANNA, BERT, NEVER = "games", "news", "uucp"  # accounts of every Debian
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder in which everybody may write."""
+    machine.need_root("it becomes other users")
+    folder = machine.folder("privileged")
+    folder.chmod(0o1777)
+    yield folder
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+def owner(path: Path) -> str:
+    """The name of a file's owner."""
+    return pwd.getpwuid(path.stat().st_uid).pw_name
+
+
+def channel_for(policy: Policy) -> socket.socket:
+    """A channel to a new privileged process."""
+    (channel,) = start(policy)
+    return channel
+
+
+def request(user: str, place: Maildir | Mailbox, transport: str = "t") -> Request:
+    """A request for a delivery."""
+    return Request(transport, user, "", False, place, 5, 1e9)
+
+
+def test_files_belong_to_the_user(place: Path) -> None:
+    """A Maildir and a mailbox, a large message and an abort."""
+    with channel_for(Policy({"t": Rule(None, f"{place}/")})) as channel:
+        for user in (ANNA, BERT):
+            writer = RemoteWriter(channel, request(user, Maildir(f"{place}/{user}/Maildir", "h")))
+            writer.write(b"hello\n" * 500_000)
+            path = Path(writer.finish())
+            assert owner(path) == user
+            assert path.stat().st_size == 3_000_000
+            assert path.stat().st_mode & 0o777 == 0o600
+        box = place / "box"
+        for text in (b"one\n", b"two\n"):
+            writer = RemoteWriter(channel, request(ANNA, Mailbox(str(box), "h")))
+            writer.write(text)
+            assert writer.finish() == str(box)
+        writer = RemoteWriter(channel, request(ANNA, Mailbox(str(box), "h")))
+        writer.write(b"never mind\n")
+        writer.abort()
+        machine.wait_until(lambda: not Path(f"{box}.lock").exists(), "the lock's end")
+        assert box.read_bytes() == b"one\ntwo\n"
+        assert owner(box) == ANNA
+
+
+def test_what_the_configuration_did_not_name_is_refused(place: Path) -> None:
+    """Other transports, users and places; and the kernel refuses what is not the user's."""
+    rules = {"t": Rule((pwd.getpwnam(ANNA).pw_uid,), f"{place}/")}
+    with channel_for(Policy(rules, (0,))) as channel:
+        inside = Maildir(f"{place}/x", "h")
+        for each in (
+            request(BERT, inside),
+            request("root", inside),
+            request("0", inside),
+            request(ANNA, inside, "other"),
+            request(ANNA, Maildir("/etc/x", "h")),
+            request(ANNA, Maildir(f"{place}/../../etc/x", "h")),
+            Request("t", ANNA, "root", False, inside),
+            Request("t", ANNA, "no-such-group-here", False, inside),
+        ):
+            with pytest.raises(TemporaryFailure):
+                RemoteWriter(channel, each)
+        assert not (place / "x").exists()
+        locked = place / "root-only"
+        locked.mkdir(mode=0o700)
+        with pytest.raises(TemporaryFailure, match="Permission denied"):
+            RemoteWriter(channel, request(ANNA, Maildir(f"{locked}/m", "h")))
+        linked = place / "link"
+        linked.symlink_to("/etc/shadow")
+        with pytest.raises(TemporaryFailure):
+            RemoteWriter(channel, request(ANNA, Mailbox(str(linked), "h", allow_symlink=True)))
+
+
+def test_garbage_does_not_end_it(place: Path) -> None:
+    """Datagrams that are no requests, and requests without a stream."""
+    with channel_for(Policy({"t": Rule(None)})) as channel:
+        for octets in (b"x", b"{}", b"[1]", b"\xff" * 1000, b'{"kind": "Maildir"}'):
+            channel.send(octets)
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                socket.send_fds(channel, [octets], [theirs.fileno()])
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                socket.send_fds(channel, [octets], [theirs.fileno(), theirs.fileno()])
+        writer = RemoteWriter(channel, request(ANNA, Maildir(f"{place}/still/there", "h")))
+        writer.write(b"x")
+        assert owner(Path(writer.finish())) == ANNA
+
+
+def test_it_ends_with_its_clients() -> None:
+    """No process is left behind."""
+    machine.need_root("it becomes other users")
+    before = children()
+    channel = channel_for(Policy({"t": Rule(None)}))
+    (pid,) = children() - before
+    channel.close()
+    assert os.waitpid(pid, 0)[0] == pid
+
+
+def children(parent: int | str = "self") -> set[int]:
+    """The processes that a process has started."""
+    return {
+        int(word)
+        for path in Path(f"/proc/{parent}/task").glob("*/children")
+        for word in path.read_text().split()
+    }
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that root starts."""
+    machine.need_root("it delivers as other users")
+    server = Server("users.conf", {"T_NEVER": NEVER, "T_EXTRA": ""})
+    server.folder.chmod(0o755)
+    for name in ("mail", "boxes"):
+        (server.folder / name).mkdir()
+        (server.folder / name).chmod(0o1777)
+    yield server
+    server.close()
+
+
+def send(server: Server, recipients: list[str]) -> None:
+    """Send one message."""
+    with server.client(server.smtp_port, tls=False) as client:
+        refused = client.sendmail("me@far.example", recipients, "Subject: x\r\n\r\nhello\r\n")
+        assert not refused
+
+
+def test_two_users_and_one_that_never_gets_mail(server: Server) -> None:
+    """The files belong to their users; never_users defers; the log names the reason."""
+    server.start()
+    recipients = [f"{name}@users.example" for name in (ANNA, BERT, f"{BERT}+file", NEVER, "root")]
+    send(server, recipients)
+    mail = server.folder / "mail"
+    for user in (ANNA, BERT):
+        machine.wait_until(lambda u=user: list((mail / u).glob("Maildir/new/*")), server.logged())
+        (path,) = (mail / user).glob("Maildir/new/*")
+        assert owner(path) == user
+        assert b"hello" in path.read_bytes()
+    box = server.folder / "boxes" / BERT
+    machine.wait_until(box.exists, server.logged())
+    assert owner(box) == BERT
+    machine.wait_until(lambda: server.logged().count("never_users") >= 2, server.logged())
+    assert not (mail / NEVER).exists()
+    assert not (mail / "root").exists()
+
+
+def test_without_need_there_is_no_privileged_process(server: Server) -> None:
+    """deliver_drop_privilege: everything runs as one user, and nothing stays root."""
+    server.macros["T_EXTRA"] = "deliver_drop_privilege = true"
+    server.start()
+    server.wait_for_log("daemon started")
+    assert not children(server.pid)
+
+
+def test_the_process_killed(server: Server) -> None:
+    """Without it deliveries are deferred, and no message is lost."""
+    server.start()
+    machine.wait_until(lambda: children(server.pid), "the privileged process")
+    (child,) = children(server.pid)
+    os.kill(child, signal.SIGKILL)
+    send(server, [f"{ANNA}@users.example"])
+    machine.wait_until(lambda: "privileged delivery process" in server.logged(), server.logged())
+    assert server.command("-bpc").strip() == "1"

@@ -1,0 +1,100 @@
+"""What the privileged process may be asked for."""
+
+from __future__ import annotations
+
+import pwd
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailsrv.routing.routers.accept import Accept
+from mailsrv.transport.privileged.policy import Policy, Refused, Rule, policy_for
+from mailsrv.transport.transports.appendfile import Appendfile
+from tests.transport.helpers import WHERE, make
+
+ANYBODY = next(each for each in pwd.getpwall() if each.pw_uid and each.pw_dir.startswith("/"))
+OTHER = next(e for e in pwd.getpwall() if e.pw_uid and e.pw_uid != ANYBODY.pw_uid)
+OWN = 64321
+
+
+def router(name: str = "r", **settings: str) -> Accept:
+    made = Accept(name, WHERE)
+    for key, text in settings.items():
+        made.values[key] = Accept.options()[key].type.parse(text, WHERE)
+    return made
+
+
+class PolicyTest(SynchronousTestCase):
+    """Policy.account decides."""
+
+    def test_an_account_of_the_rule(self) -> None:
+        policy = Policy({"t": Rule((ANYBODY.pw_uid,), "/var/mail/")})
+        self.assertEqual(policy.account("t", ANYBODY.pw_name, "/var/mail/x"), ANYBODY)
+        self.assertEqual(policy.account("t", str(ANYBODY.pw_uid), "/var/mail/x"), ANYBODY)
+
+    def refused(self, policy: Policy, *request: str) -> None:
+        self.assertRaises(Refused, policy.account, *request)
+
+    def test_a_transport_without_a_rule(self) -> None:
+        self.refused(Policy({}), "t", ANYBODY.pw_name, "/x")
+
+    def test_a_user_that_the_configuration_does_not_name(self) -> None:
+        self.refused(Policy({"t": Rule((ANYBODY.pw_uid,))}), "t", OTHER.pw_name, "/x")
+
+    def test_root_in_any_form(self) -> None:
+        policy = Policy({"t": Rule(None)}, never=())
+        for name in ("root", "0", "00", "+0", "-0", " 0", "0x0", "²", ""):
+            self.refused(policy, "t", name, "/x")
+
+    def test_never_users(self) -> None:
+        policy = Policy({"t": Rule(None)}, never=(ANYBODY.pw_uid,))
+        self.refused(policy, "t", ANYBODY.pw_name, "/x")
+
+    def test_an_unknown_user(self) -> None:
+        for name in ("no-such-user-here", "99999999999999999999", "a\0b"):
+            self.refused(Policy({"t": Rule(None)}), "t", name, "/x")
+
+    def test_a_place_outside(self) -> None:
+        policy = Policy({"t": Rule(None, "/var/mail/")})
+        for path in ("/etc/passwd", "/var/mail/../../etc/x", "var/mail/x", "/var/mailx", ""):
+            self.refused(policy, "t", ANYBODY.pw_name, path)
+
+    def test_the_home_of_the_user(self) -> None:
+        policy = Policy({"t": Rule(None, in_home=True)})
+        inside = ANYBODY.pw_dir.rstrip("/") + "/Maildir"
+        self.assertEqual(policy.account("t", ANYBODY.pw_name, inside), ANYBODY)
+
+    def test_text_and_back(self) -> None:
+        policy = Policy({"a": Rule((1, 2), "/x"), "b": Rule(None, in_home=True)}, (0, 7))
+        self.assertEqual(Policy.unpacked(policy.packed()), policy)
+
+
+class PolicyForTest(SynchronousTestCase):
+    """policy_for reads a configuration."""
+
+    def test_a_configuration_without_other_users_needs_no_process(self) -> None:
+        own = make(Appendfile, file="/var/mail/$local_part")
+        self.assertIsNone(policy_for([router(transport="t")], {"t": own}, (), OWN))
+
+    def test_the_transports_user(self) -> None:
+        named = make(Appendfile, file="/var/mail/$local_part", user=ANYBODY.pw_name)
+        policy = policy_for([], {"t": named}, (5,), OWN)
+        assert policy is not None
+        self.assertEqual(policy.rules, {"t": Rule((ANYBODY.pw_uid,), "/var/mail/")})
+        self.assertEqual(policy.never, (0, 5))
+
+    def test_check_local_user_means_any_account_in_its_home(self) -> None:
+        home = make(Appendfile, directory="$home/Maildir", maildir_format="true")
+        routers = [router(transport="t", check_local_user="true")]
+        policy = policy_for(routers, {"t": home}, (), OWN)
+        assert policy is not None
+        self.assertEqual(policy.rules, {"t": Rule(None, "", in_home=True)})
+
+    def test_routers_users_of_this_transport_alone(self) -> None:
+        plain = make(Appendfile, file="/m/$local_part")
+        routers = [
+            router("a", transport="t", user=ANYBODY.pw_name),
+            router("b", transport="other", user=OTHER.pw_name),
+        ]
+        policy = policy_for(routers, {"t": plain}, (), OWN)
+        assert policy is not None
+        self.assertEqual(policy.rules["t"].users, (ANYBODY.pw_uid,))
