@@ -57,7 +57,7 @@ check-debian:
 	else echo "The unit tests were not run on Debian's own packages."; fi
 
 bench: $(VENV)/tools
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 clean:
 	rm -rf $(VENV) build dist mailsrv.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,8 +1,8 @@
 """Run the benchmark and print its table: ``python -m bench`` (see ``--help``).
 
 The servers take turns in each round, so that a busy moment of the machine meets
-all of them; the table has the medians, and mailsrv's ratio to each peer.  Load
-generator and sink share the machine's cores with the server.
+all of them; the table has the medians, and how many times better mailsrv is than
+each peer.  Load generator and sink share the machine's cores with the server.
 """
 
 from __future__ import annotations
@@ -13,49 +13,33 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable
 
 import pytest
 
-from bench.load import Load
-from bench.peers import Exim, Mailsrv, Peer
+from bench.peers import Peer
+from bench.peers.exim import Exim
+from bench.peers.mailsrv import Mailsrv
+from bench.peers.opensmtpd import OpenSmtpd
+from bench.peers.postfix import Postfix
+from bench.works import WORKS, Scale, Work
 from tests.real import machine
 
-Work = Callable[[Peer, int, Load], float]
-PEERS = (Mailsrv, Exim)
-
-
-def accepted(peer: Peer, port: int, load: Load) -> float:
-    """Messages a second that are accepted."""
-    load.port = port
-    return load.run()
-
-
-def delivered(peer: Peer, port: int, load: Load) -> float:
-    """Messages a second from the first command to the last delivery."""
-    load.port = port
-    begun = time.monotonic()
-    load.run()
-    machine.wait_until(lambda: peer.waiting() == 0, f"{peer.name}'s queue", 600, step=0.1)
-    return load.clients * load.each / (time.monotonic() - begun)
-
-
-WORKS: dict[str, tuple[Work, bool, bool]] = {  # work, deliver, kept connections
-    "accepted, a connection each": (accepted, False, False),
-    "accepted, kept connections": (accepted, False, True),
-    "delivered by LMTP, kept connections": (delivered, True, True),
+PEERS: dict[str, Callable[..., Peer]] = {
+    each.name: each for each in (Mailsrv, Exim, Postfix, OpenSmtpd)
 }
+WHOLE = Scale(messages=2000, clients=20, size=4096, large=40, sessions=500)
+QUICK = Scale(messages=400, clients=20, size=4096, large=8, sessions=100)
+
+Figures = dict[str, dict[str, list[float]]]  # of a work's title and a peer's name
 
 
-def measure(work: str, kind: type[Mailsrv] | type[Exim], sink: int, load: Load) -> float:
-    """Run one work on one fresh server."""
-    function, deliver, kept = WORKS[work]
-    load.kept = kept
-    peer: Peer = kind(sink, deliver=deliver)
+def measure(work: Work, name: str, sink: int, scale: Scale) -> float:
+    """Do one work with one fresh server."""
+    peer = PEERS[name](sink, deliver=work.deliver)
     try:
-        return function(peer, peer.start(), load)
+        return work.measure(peer, peer.start(), sink, scale)
     finally:
         peer.close()
 
@@ -64,48 +48,57 @@ def main() -> None:
     """Measure in rounds, then print the table."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--messages", type=int, default=2000)
-    parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--quick", action="store_true", help="one round of a fifth of the work")
+    parser.add_argument("--only", default="", help="works whose title has this in it")
     options = parser.parse_args()
+    scale = QUICK if options.quick else WHOLE
+    works = [work for work in WORKS if options.only in work.title]
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()};")
-    print(f"{options.messages} messages of {options.size} octets from {options.clients} clients")
+    print(f"{scale.messages} messages of {scale.size} octets from {scale.clients} clients")
     port = machine.free_port()
     sink = subprocess.Popen([sys.executable, "-m", "bench.sink", str(port)])
-    rates: dict[str, dict[str, list[float]]] = {work: defaultdict(list) for work in WORKS}
+    machine.wait_until(lambda: machine.listens(("127.0.0.1", port)), "the sink")
+    figures: Figures = {work.title: defaultdict(list) for work in works}
     peers = list(PEERS)
     try:
-        for number in range(options.rounds):
-            for work in WORKS:
-                for kind in list(peers):
-                    each = options.messages // options.clients
-                    load = Load(0, options.clients, each, options.size)
+        for number in range(1 if options.quick else options.rounds):
+            for work in works:
+                for name in list(peers):
                     try:
-                        rate = measure(work, kind, port, load)
+                        value = measure(work, name, port, scale)
                     except pytest.skip.Exception as reason:
-                        print(f"{kind.name} is left out: {reason}")
-                        peers.remove(kind)
+                        print(f"{name} is left out: {reason}")
+                        peers.remove(name)
                         continue
-                    rates[work][kind.name].append(rate)
-                    print(f"round {number + 1}: {work}: {kind.name} {rate:.0f}/s", flush=True)
+                    except (RuntimeError, OSError) as error:  # it refuses this work
+                        print(f"round {number + 1}: {work.title}: {name}: {error}", flush=True)
+                        continue
+                    figures[work.title][name].append(value)
+                    shown = f"{value:.4g} {work.unit}"
+                    print(f"round {number + 1}: {work.title}: {name} {shown}", flush=True)
     finally:
         sink.kill()
         sink.wait()
-    show(rates)
+    show(works, figures)
 
 
-def show(rates: dict[str, dict[str, list[float]]]) -> None:
-    """Print the medians in messages a second, and mailsrv's ratio to each peer."""
-    names = [kind.name for kind in PEERS if any(kind.name in found for found in rates.values())]
-    print(f"\n{'messages a second (medians)':38}" + "".join(f"{name:>10}" for name in names))
-    for work, found in rates.items():
-        medians = {name: statistics.median(found[name]) for name in names if found.get(name)}
-        ratios = "".join(
-            f"   {medians['mailsrv'] / medians[name]:.1f} x {name}"
-            for name in names[1:]
-            if name in medians
-        )
-        print(f"{work:38}" + "".join(f"{medians.get(n, 0):10.0f}" for n in names) + ratios)
+def show(works: list[Work], figures: Figures) -> None:
+    """Print the medians, and how many times better mailsrv is than each peer."""
+    names = [name for name in PEERS if any(name in found for found in figures.values())]
+    print(f"\n{'medians':38}{'':6}" + "".join(f"{name:>10}" for name in names) + "   mailsrv is")
+    for work in works:
+        medians = {n: statistics.median(f) for n, f in figures[work.title].items() if f}
+        row = "".join(f"{medians[n]:10.4g}" if n in medians else f"{'-':>10}" for n in names)
+        print(f"{work.title:38}{work.unit:6}{row}   {_ratios(work, medians)}")
+
+
+def _ratios(work: Work, medians: dict[str, float]) -> str:
+    ours = medians.get("mailsrv", 0.0)
+    found = []
+    for name, theirs in medians.items():
+        if name != "mailsrv" and ours > 0 and theirs > 0:
+            found.append(f"{theirs / ours if work.less else ours / theirs:.1f} x {name}")
+    return ", ".join(found)
 
 
 if __name__ == "__main__":

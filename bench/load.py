@@ -6,12 +6,16 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+ENVELOPE = (b"MAIL FROM:<s@x.example>\r\n", b"RCPT TO:<r@x.example>\r\n", b"DATA\r\n")
+LINE = b"x" * 70 + b"\r\n"
+
 
 @dataclass
 class Load:
     """``clients`` send ``each`` messages of some ``size`` octets; ``kept``: on one connection each.
 
-    ``latencies`` are the seconds from MAIL to the answer to the end of data.
+    ``latencies`` are the seconds of each session from connecting (of a kept one, from MAIL)
+    to the answer to the end of data.  Commands are pipelined where the server offers it.
     """
 
     port: int
@@ -41,31 +45,67 @@ class Load:
                 await self._session(1)
 
     async def _session(self, messages: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        begun = time.monotonic()
+        reader, writer, pipelining = await greet(self.port)
         try:
-            await _expect(reader, b"220")
-            writer.write(b"EHLO client.example\r\n")
-            await _expect(reader, b"250")
-            line = b"x" * 70 + b"\r\n"
-            text = b"Subject: bench\r\n\r\n" + line * (self.size // len(line)) + b".\r\n"
+            text = b"Subject: bench\r\n\r\n" + LINE * (self.size // len(LINE)) + b".\r\n"
             for _ in range(messages):
-                begun = time.monotonic()
-                writer.write(b"MAIL FROM:<s@x.example>\r\nRCPT TO:<r@x.example>\r\nDATA\r\n")
-                for code in (b"250", b"250", b"354"):
-                    await _expect(reader, code)
+                if self.kept:
+                    begun = time.monotonic()
+                await _envelope(reader, writer, pipelining=pipelining)
                 writer.write(text)
-                await _expect(reader, b"250")
+                await writer.drain()
+                await expect(reader, b"250")
                 self.latencies.append(time.monotonic() - begun)
             writer.write(b"QUIT\r\n")
-            await _expect(reader, b"221")
+            await expect(reader, b"221")
         finally:
             writer.close()
 
 
-async def _expect(reader: asyncio.StreamReader, code: bytes) -> None:
+async def greet(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bool]:
+    """Connect and say EHLO; the last of the result tells whether PIPELINING is offered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        await expect(reader, b"220")
+        writer.write(b"EHLO client.example\r\n")
+        offered = await expect(reader, b"250")
+    except BaseException:
+        writer.close()
+        raise
+    return reader, writer, b"PIPELINING" in offered
+
+
+async def _envelope(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pipelining: bool
+) -> None:
+    codes = (b"250", b"250", b"354")
+    if pipelining:
+        writer.write(b"".join(ENVELOPE))
+        for code in codes:
+            await expect(reader, code)
+    else:
+        for command, code in zip(ENVELOPE, codes, strict=True):
+            writer.write(command)
+            await expect(reader, code)
+
+
+async def expect(reader: asyncio.StreamReader, code: bytes) -> bytes:
+    """Read a reply and return it.  :raises RuntimeError: it is another than expected."""
+    reply = b""
     while True:
         line = await reader.readline()
+        reply += line
         if not line.startswith(code):
             raise RuntimeError(f"{code.decode()} expected, not {line!r}")
         if line[3:4] != b"-":
-            return
+            return reply
+
+
+async def idle(port: int, count: int) -> list[asyncio.StreamWriter]:
+    """Open ``count`` sessions that have said EHLO, some at a time."""
+    writers: list[asyncio.StreamWriter] = []
+    while len(writers) < count:
+        some = min(50, count - len(writers))
+        writers += [w for _, w, _ in await asyncio.gather(*(greet(port) for _ in range(some)))]
+    return writers

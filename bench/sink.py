@@ -13,7 +13,9 @@ HELLO = b"250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n"
 
 
 class Sink(asyncio.Protocol):
-    """One connection."""
+    """One connection; ``XCNT`` asks how many messages came in all."""
+
+    taken = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
@@ -39,12 +41,15 @@ class Sink(asyncio.Protocol):
         if self.in_data:
             self.in_data = False
             taken, self.recipients = self.recipients, 0
+            Sink.taken += taken
             return b"250 2.0.0 ok\r\n" * taken
         verb = line[:4].upper()
         if verb == b"LHLO":
             return HELLO
         if verb == b"RCPT":
             self.recipients += 1
+        if verb == b"XCNT":
+            return b"250 %d\r\n" % Sink.taken
         if verb == b"DATA":
             self.in_data = True
             return b"354 go on\r\n"

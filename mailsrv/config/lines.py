@@ -9,9 +9,10 @@ of a continued line.  Which lines are macro definitions depends on the section:
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,6 +42,34 @@ class _Condition:
     taken: bool
 
 
+class Files:
+    """Texts of configuration files, by path: from the disk, or only those that are ``given``.
+
+    What was read from the disk is kept in ``texts``: a process that may not read
+    the files gets these, and reads the same.
+    """
+
+    def __init__(self, given: Mapping[str, str] | None = None) -> None:
+        self.texts: dict[str, str] = dict(given or {})
+        self._given = given is not None
+
+    def read(self, path: str) -> str:
+        """Return a file's octets.
+
+        :raises OSError: it cannot be read.
+        """
+        if not self._given:
+            with open(path.encode("latin-1"), encoding="latin-1", newline="\n") as file:
+                self.texts[path] = file.read()
+        if path not in self.texts:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return self.texts[path]
+
+    def exist(self, path: str) -> bool:
+        """Tell whether there is such a file."""
+        return path in self.texts if self._given else os.path.exists(path.encode("latin-1"))
+
+
 class LineReader:
     """Gives the logical lines of a file and what it includes.
 
@@ -49,8 +78,11 @@ class LineReader:
     that cannot be opened at all is such a fault, too.
     """
 
-    def __init__(self, path: str, macros: Macros, errors: list[ConfigError]) -> None:
+    def __init__(
+        self, path: str, macros: Macros, errors: list[ConfigError], files: Files | None = None
+    ) -> None:
         self.path = path
+        self._files = files or Files()
         self.macros = macros
         self.errors = errors
         self._conditions: list[_Condition] = []
@@ -80,8 +112,7 @@ class LineReader:
     def _physical(self, path: str, included_at: Position | None) -> Iterator[Line]:
         """Yield the lines that count, with macros replaced and without leading white space."""
         try:
-            with open(path.encode("latin-1"), encoding="latin-1", newline="\n") as file:
-                content = file.read()
+            content = self._files.read(path)
         except OSError as error:
             what = "included configuration file" if included_at else "configuration file"
             self._fault(f"failed to open {what} {path}: {error.strerror}", included_at)
@@ -126,7 +157,7 @@ class LineReader:
                 self._fault(f'.include_if_exists specifies a non-absolute path "{path}"', where)
                 return
             path = os.path.join(os.path.dirname(where.file), path)
-        if include[1] and not os.path.exists(path.encode("latin-1")):
+        if include[1] and not self._files.exist(path):
             return
         if self._depth >= _DEEPEST_INCLUDE:
             self._fault(f"files are included too deeply: {path}", where)

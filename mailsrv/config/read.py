@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mailsrv.config.drivers import DriverSection, check_instances
 from mailsrv.config.known import main_options
-from mailsrv.config.lines import BLANKS, Line, LineReader
+from mailsrv.config.lines import BLANKS, Files, Line, LineReader
 from mailsrv.config.macros import Macros
 from mailsrv.config.main import MainOptions
 from mailsrv.config.model import LIST_KINDS, Configuration, NamedList
@@ -42,13 +42,17 @@ _PARSERS: Final = {
 }
 
 
-def read(path: str, macros: Mapping[str, str] | None = None) -> Configuration:
+def read(
+    path: str, macros: Mapping[str, str] | None = None, files: Files | None = None
+) -> Configuration:
     """Read the configuration at ``path``; ``macros`` are those of the command line.
+
+    ``files`` has the texts; by default they are the disk's.
 
     :raises ConfigErrors: all faults, in the order of the file.
     """
     octets = os.fsencode(os.path.abspath(path)).decode("latin-1")
-    return _Reading(octets, Macros(macros)).run()
+    return _Reading(octets, Macros(macros), files).run()
 
 
 class _Main:
@@ -121,10 +125,10 @@ class _Parsed:
 class _Reading:
     """One reading of a file."""
 
-    def __init__(self, path: str, macros: Macros) -> None:
+    def __init__(self, path: str, macros: Macros, files: Files | None) -> None:
         self.errors: list[ConfigError] = []
         self.macros = macros
-        self.reader = LineReader(path, macros, self.errors)
+        self.reader = LineReader(path, macros, self.errors, files)
         self.configuration = Configuration(path, MainOptions(), {kind: {} for kind in LIST_KINDS})
         self.parsed = {section: _Parsed(section, macros) for section in _PARSERS}
         self.drivers: dict[str, DriverSection] = {}

@@ -79,25 +79,37 @@ class MailLog:
         syslog_socket: str = "/dev/log",
     ) -> None:
         self.lost = 0
-        self._settings = settings
         self._clock = clock
         self._fallback = fallback
-        self._selectors = selectors.parse(settings.log_selector)
-        self._path, use_syslog = destinations(settings.log_file_path, settings.spool_directory)
-        self._files = {
-            stream: LogFile(settings.owner) for stream in ("main", "reject", "panic", "json")
-        }
-        self._syslog = (
+        self._syslog_socket = syslog_socket
+        self._files: dict[str, LogFile] = {}
+        self._syslog: Syslog | None = None
+        self.renew(settings)
+
+    def renew(self, settings: LogSettings) -> None:
+        """Go on with other settings; files are opened anew.
+
+        :raises ConfigError: as the constructor; then nothing has changed.
+        """
+        chosen = selectors.parse(settings.log_selector)
+        path, use_syslog = destinations(settings.log_file_path, settings.spool_directory)
+        zone = _zone(settings.timezone)
+        syslog = (
             Syslog(
                 settings.syslog_facility,
                 settings.syslog_processname,
                 with_pid=settings.syslog_pid,
-                path=syslog_socket,
+                path=self._syslog_socket,
             )
             if use_syslog
             else None
         )
-        self._zone = _zone(settings.timezone)
+        self.close()
+        self._settings, self._selectors, self._path = settings, chosen, path
+        self._syslog, self._zone = syslog, zone
+        self._files = {
+            stream: LogFile(settings.owner) for stream in ("main", "reject", "panic", "json")
+        }
         self._stamped = (-1, "", "")  # the second that was formatted last, its text and its zone
 
     # --- events ---------------------------------------------------------------

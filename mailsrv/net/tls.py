@@ -8,7 +8,7 @@ next connection.  ``tls_require_ciphers`` is OpenSSL's cipher string.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -39,8 +39,13 @@ _SYSTEM = ("", "system")
 class KeyStore:
     """Reads certificates and keys; what only root may read was read before root was given up."""
 
-    def __init__(self) -> None:
-        self._kept: dict[str, bytes] = {}
+    def __init__(self, kept: Mapping[str, bytes] | None = None) -> None:
+        self._kept: dict[str, bytes] = dict(kept or {})
+
+    @property
+    def kept(self) -> Mapping[str, bytes]:
+        """What was read, by path: to be handed to another process."""
+        return self._kept
 
     def preload(self, paths: Iterable[str]) -> list[OSError]:
         """Read files while we may; return why some could not be read.

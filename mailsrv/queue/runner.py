@@ -80,27 +80,11 @@ class QueueRunner:
         bouncer: Bouncer,
         settings: QueueSettings = QueueSettings(),
     ) -> None:
-        self.schedule = schedule
         self._clock = clock
         self._spool = spool
         self._log = log
-        self._bouncer = bouncer
-        self._settings = settings
         self._stopping = False
-        self._tools = Tools(
-            clock,
-            spool,
-            routing,
-            delivering,
-            self.schedule,
-            bouncer,
-            log,
-            lambda: self._stopping,
-            settings.ignore_bounce_errors_after,
-            settings.message_logs,
-            settings.holds,
-            settings.later,
-        )
+        self._take(schedule, routing, delivering, bouncer, settings)
         self._active: set[str] = set()
         self._new: deque[str] = deque()  # just received
         self._asked: OrderedDict[str, None] = OrderedDict()  # run_now, each id once
@@ -115,17 +99,66 @@ class QueueRunner:
         self._attempts: set[Deferred[None]] = set()
         self._changing: set[Deferred[None]] = set()  # messages that commands change
 
+    def _take(
+        self,
+        schedule: Schedule,
+        routing: IRouting,
+        delivering: IDelivering,
+        bouncer: Bouncer,
+        settings: QueueSettings,
+    ) -> None:
+        """Use these for what begins from now on."""
+        self.schedule = schedule
+        self._bouncer = bouncer
+        self._settings = settings
+        self._tools = Tools(
+            self._clock,
+            self._spool,
+            routing,
+            delivering,
+            schedule,
+            bouncer,
+            self._log,
+            lambda: self._stopping,
+            settings.ignore_bounce_errors_after,
+            settings.message_logs,
+            settings.holds,
+            settings.later,
+        )
+
     # --- life ---
 
     def start(self) -> None:
         """Begin with what the spool holds; returns at once."""
         self._wake()
+        self._watch_frozen()
+
+    def _watch_frozen(self) -> None:
+        settings, timer = self._settings, self._frozen_timer
+        if timer is not None and timer.active():
+            return
         if (
-            self._settings.timeout_frozen_after
-            or self._settings.auto_thaw
-            or (self._settings.ignore_bounce_errors_after)
+            settings.timeout_frozen_after
+            or settings.auto_thaw
+            or settings.ignore_bounce_errors_after
         ):
             self._frozen_timer = self._clock.callLater(FROZEN_CHECK, self._frozen_again)
+
+    def renew(
+        self,
+        schedule: Schedule,
+        routing: IRouting,
+        delivering: IDelivering,
+        bouncer: Bouncer,
+        settings: QueueSettings,
+    ) -> None:
+        """Go on with a new configuration; attempts under way end with what they began with."""
+        if schedule is not self.schedule:
+            schedule.forced |= self.schedule.forced
+        self._take(schedule, routing, delivering, bouncer, settings)
+        if not self._stopping:
+            self._watch_frozen()
+            self._wake()
 
     async def stop(self, grace: float = 30.0) -> None:
         """Begin no delivery; after ``grace`` seconds cut those that are still under way.

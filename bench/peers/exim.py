@@ -1,4 +1,4 @@
-"""The servers that are compared, with the same work to do and their own promise about the disk."""
+"""Debian's exim4, with the same configuration as mailsrv."""
 
 from __future__ import annotations
 
@@ -8,55 +8,15 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import Protocol
 
+from bench.peers import family
 from tests.real import machine, sandbox
-from tests.real.server import Server
 
-CONFIGURATIONS = Path(__file__).parent
 _UID = 64901
 
 
-class Peer(Protocol):
-    """A server under load."""
-
-    name: str
-
-    def start(self) -> int:
-        """Start it; return its port."""
-
-    def waiting(self) -> int:
-        """How many messages are in its queue."""
-
-    def close(self) -> None:
-        """End it and remove its files."""
-
-
-class Mailsrv:
-    """This checkout."""
-
-    name = "mailsrv"
-
-    def __init__(self, sink_port: int, *, deliver: bool) -> None:
-        macros = {"T_SINK": str(sink_port), **({} if deliver else {"T_QUEUE_ONLY": "yes"})}
-        self._server = Server(CONFIGURATIONS / "bench.conf", macros)
-
-    def start(self) -> int:
-        """See :meth:`Peer.start`."""
-        self._server.start()
-        return self._server.smtp_port
-
-    def waiting(self) -> int:
-        """See :meth:`Peer.waiting`."""
-        return int(self._server.command("-bpc"))
-
-    def close(self) -> None:
-        """See :meth:`Peer.close`."""
-        self._server.close()
-
-
 class Exim:
-    """Debian's exim4 with the same configuration, unpacked beside the system (only as root)."""
+    """See :class:`bench.peers.Peer`."""
 
     name = "exim4"
 
@@ -78,7 +38,7 @@ class Exim:
         }
         defines = "".join(f"{name} = {value}\n" for name, value in macros.items())
         self._configuration = self.folder / "exim.conf"
-        self._configuration.write_text(defines + (CONFIGURATIONS / "bench.conf").read_text())
+        self._configuration.write_text(defines + (Path(__file__).parent / "exim.conf").read_text())
         (self._sandbox.etc / "exim4").mkdir()
         (self._sandbox.etc / "exim4" / "trusted_configs").write_text(f"{self._configuration}\n")
         for name in ("spool", "log"):
@@ -98,9 +58,9 @@ class Exim:
         machine.wait_until(lambda: machine.listens(("127.0.0.1", self._port)), "exim4's port")
         return self._port
 
-    def waiting(self) -> int:
-        """See :meth:`Peer.waiting`."""
-        return int(machine.run(self._command("-bpc")).stdout)
+    def processes(self) -> list[int]:
+        """See :meth:`Peer.processes`."""
+        return family(int((self.folder / "pid").read_text()))
 
     def close(self) -> None:
         """See :meth:`Peer.close`."""
