@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 ENVELOPE = (b"MAIL FROM:<s@x.example>\r\n", b"RCPT TO:<r@x.example>\r\n", b"DATA\r\n")
+PATIENCE = 90.0
 LINE = b"x" * 70 + b"\r\n"
 
 
@@ -29,8 +30,9 @@ class Load:
         """Send all, and return messages a second.
 
         :raises RuntimeError: an answer was not the expected one.
+        :raises TimeoutError: the server did not answer all in ``PATIENCE`` seconds.
         """
-        return asyncio.run(self._run())
+        return asyncio.run(asyncio.wait_for(self._run(), PATIENCE))
 
     async def _run(self) -> float:
         begun = time.monotonic()
