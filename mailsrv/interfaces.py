@@ -43,7 +43,8 @@ class Answer:
     """An answer of the DNS: ``records`` as text, in the order received.
 
     ``exists`` is False for NXDOMAIN; True with no records is "no data".
-    Texts: an address for A/AAAA; ``preference name`` for MX; a name without
+    Texts: an address for A/AAAA; ``preference name`` for MX; ``priority weight
+    port target`` for SRV; ``usage selector type hex`` for TLSA; a name without
     final dot for PTR/CNAME; the joined strings for TXT.
     """
 
@@ -62,8 +63,10 @@ class IResolver(Protocol):
         :raises TemporaryFailure: SERVFAIL, time-out, or no name server.
         """
 
-    async def addresses(self, name: str, *, ipv6: bool = True) -> tuple[str, ...]:
-        """The addresses of a host, from the DNS or the hosts file; () if it has none."""
+    async def addresses(
+        self, name: str, *, ipv6: bool = True, hosts_file: bool = True
+    ) -> tuple[str, ...]:
+        """The addresses of a host, from the hosts file or the DNS; () if it has none."""
 
     async def names(self, address: str) -> tuple[str, ...]:
         """The names that PTR records (or the hosts file) give an IP address; () if none."""
@@ -139,11 +142,39 @@ class IAuthentication(Protocol):
         """Tell whether AUTH= on MAIL stays: the login's ``server_mail_auth_condition``."""
 
 
+class IClientExchange(Protocol):
+    """One AUTH command that we send: one authenticator, one try."""
+
+    name: str  # of the authenticator in the configuration, for A= of the log
+    mechanism: str  # its public_name
+
+    async def initial(self) -> bytes | None:
+        """Return the initial response (not yet base64); None: AUTH is sent without one."""
+
+    async def respond(self, challenge: bytes) -> bytes | None:
+        """Answer a (decoded) challenge; None cancels the exchange with ``*``."""
+
+
+class IClientAuthentication(Protocol):
+    """The authenticators of the configuration, as our SMTP client uses them."""
+
+    def mechanisms(self) -> Sequence[str]:
+        """Names of the authenticators that have a client's side."""
+
+    async def attempts(self, offered: Sequence[str], scope: Any) -> Sequence[IClientExchange]:
+        """Return what can be tried, in the configuration's order.
+
+        These are the authenticators whose ``public_name`` is among ``offered``
+        and whose ``client_condition`` holds in ``scope``, an expansion's
+        ``Scope`` with $host, $host_address …
+        """
+
+
 # --- ACLs --------------------------------------------------------------------
 
 
 class AclPhase(enum.Enum):
-    """When an ACL runs; the value is the option ``acl_smtp_…`` that names it."""
+    """When an ACL runs; :attr:`option` is the main option that names its ACL."""
 
     CONNECT = "connect"
     HELO = "helo"
@@ -159,6 +190,13 @@ class AclPhase(enum.Enum):
     QUIT = "quit"
     NOTQUIT = "notquit"
     MAILAUTH = "mailauth"
+    NOT_SMTP = "not_smtp"  # after a message of a local program was read
+    NOT_SMTP_START = "not_smtp_start"  # before it is read
+
+    @property
+    def option(self) -> str:
+        """The name of the main option: ``acl_smtp_…`` or ``acl_not_smtp…``."""
+        return f"acl_{'' if self.value.startswith('not_smtp') else 'smtp_'}{self.value}"
 
 
 class Action(enum.Enum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import ClassVar
 
@@ -39,11 +40,12 @@ def makeService(options: Options) -> service.IService:
 
     :raises SystemExit: the configuration is wrong; every fault is told on stderr.
     """
-    from mailsrv.config.read import read
     from mailsrv.service.server import MailService
+    from mailsrv.service.source import Source
 
+    source = Source(os.path.abspath(options["config"]), options.macros)
     try:
-        configuration = read(options["config"], options.macros)
+        configuration, files = source.read()
     except ConfigErrors as errors:
         for error in errors.errors:
             print(f"mailsrv: {error}", file=sys.stderr)
@@ -51,4 +53,4 @@ def makeService(options: Options) -> service.IService:
     for warning in configuration.warnings:
         print(f"mailsrv: {warning}", file=sys.stderr)
     foreground = options.parent is None or bool(options.parent.get("nodaemon"))
-    return MailService(configuration, foreground=foreground)
+    return MailService(source, configuration, files.texts, foreground=foreground)

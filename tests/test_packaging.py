@@ -34,7 +34,8 @@ class MetadataTests(SynchronousTestCase):
     def test_entry_points_exist(self) -> None:
         text = self.setup["options.entry_points"]["console_scripts"]
         names = dict(line.split(" = ") for line in text.strip().split("\n"))
-        self.assertEqual(set(names), {"mailsrv", "mailsrv-passwd", "mailsrv-dbmbuild"})
+        commands = {"mailsrv", "mailsrv-passwd", "mailsrv-dbmbuild", "mailsrv-sendmail"}
+        self.assertEqual(set(names), commands)
         for target in names.values():
             module, function = target.split(":")
             tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text("utf-8"))

@@ -77,7 +77,7 @@ def _nothing(run: Evaluation, options: list[str]) -> None:
     """Nothing to do: mailsrv never does what this control turns off."""
 
 
-_BEFORE_DATA = frozenset({AclPhase.MAIL, AclPhase.RCPT, AclPhase.PREDATA})
+_BEFORE_DATA = frozenset({AclPhase.MAIL, AclPhase.RCPT, AclPhase.PREDATA, AclPhase.NOT_SMTP_START})
 _KINDS = {
     "caseful_local_part": _Kind(frozenset({AclPhase.RCPT}), _case(False)),
     "caselower_local_part": _Kind(frozenset({AclPhase.RCPT}), _case(True)),

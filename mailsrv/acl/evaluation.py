@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mailsrv.acl.model import Acl, Discarded, Statement, Undecided, Verb
+from mailsrv.acl.model import WHOLE_PHASES, Acl, Discarded, Statement, Undecided, Verb
 from mailsrv.acl.modifiers import header_lines
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure, LookupDeferred
@@ -88,7 +88,7 @@ class Evaluation:
     @property
     def message_id(self) -> str:
         """The message's id for log lines; "" before its data."""
-        return self.transaction.id if self.phase is AclPhase.DATA else ""
+        return self.transaction.id if self.phase in WHOLE_PHASES else ""
 
     @property
     def memory(self) -> dict[str, object]:

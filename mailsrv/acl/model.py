@@ -107,7 +107,17 @@ PHASE_NAMES = {
     AclPhase.QUIT: "QUIT",
     AclPhase.NOTQUIT: "NOTQUIT",
     AclPhase.MAILAUTH: "MAILAUTH",
+    AclPhase.NOT_SMTP: "non-SMTP",
+    AclPhase.NOT_SMTP_START: "non-SMTP-start",
 }
 
 ALL_PHASES = frozenset(AclPhase)
-MESSAGE_PHASES = frozenset({AclPhase.MAIL, AclPhase.RCPT, AclPhase.PREDATA, AclPhase.DATA})
+LOCAL_PHASES = frozenset({AclPhase.NOT_SMTP_START, AclPhase.NOT_SMTP})
+# Those that see the whole message.
+WHOLE_PHASES = frozenset({AclPhase.DATA, AclPhase.NOT_SMTP})
+MESSAGE_PHASES = LOCAL_PHASES | {
+    AclPhase.MAIL,
+    AclPhase.RCPT,
+    AclPhase.PREDATA,
+    AclPhase.DATA,
+}

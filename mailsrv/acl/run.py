@@ -37,9 +37,9 @@ PROHIBITED = "Administrative prohibition"
 # Unset, these deny (44.14); the others accept.
 _DENY_UNSET = frozenset({AclPhase.RCPT, AclPhase.ETRN, AclPhase.EXPN, AclPhase.VRFY})
 _DECIDE_NOTHING = frozenset({AclPhase.QUIT, AclPhase.NOTQUIT})
-_MAY_DISCARD = MESSAGE_PHASES - {AclPhase.PREDATA}
+_MAY_DISCARD = MESSAGE_PHASES - {AclPhase.PREDATA, AclPhase.NOT_SMTP_START}
 # A discard here is one for the whole message.
-_DISCARDS_MESSAGE = frozenset({AclPhase.MAIL, AclPhase.DATA})
+_DISCARDS_MESSAGE = frozenset({AclPhase.MAIL, AclPhase.DATA, AclPhase.NOT_SMTP})
 
 _REFUSAL_CODES = {AclPhase.VRFY: 252, AclPhase.ETRN: 458, AclPhase.AUTH: 503}
 _ACCEPT_CODES = {

@@ -151,7 +151,12 @@ class Dialogue:
             self.parts.log.main(f"SMTP connection from {self.host} {text}")
 
     def enforces_sync(self) -> bool:
-        """Tell whether input before its time ends the session (smtp_enforce_sync)."""
+        """Tell whether input before its time ends the session (smtp_enforce_sync).
+
+        A local program that sends all at once is no attack.
+        """
+        if not self.connection.origin.host_address:
+            return False
         chosen = self.connection.enforce_sync
         return self.parts.settings.smtp_enforce_sync if chosen is None else chosen
 
@@ -348,7 +353,8 @@ class Dialogue:
     def name_protocol(self) -> None:
         """Set ``$received_protocol`` (specification 11.9): esmtp, s for TLS, a for AUTH."""
         origin = self.connection.origin
-        name = "esmtp" if self.connection.esmtp else "smtp"
+        local = "local-" if self.connection.caller is not None else ""
+        name = local + ("esmtp" if self.connection.esmtp else "smtp")
         secure = "s" if origin.tls_cipher else ""
         origin.protocol = name + secure + ("a" if origin.authenticator else "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from mailsrv.connection.local.sender import permitted
 from mailsrv.connection.parts import Parts
 from mailsrv.interfaces import AclPhase, Action, Verdict
 from mailsrv.mail.message import Recipient, Transaction
@@ -45,6 +46,8 @@ async def mail(session: Dialogue, command: Command) -> None:
     try:
         path = read_path(session, command)
         transaction.sender = await _sender(session, path)
+        if connection.caller is not None:
+            transaction.sender = await permitted(parts, connection, transaction.sender)
         for name, value in path.parameters:
             _mail_parameter(session, transaction, name, value, path)
         if not await _believes_authenticated_sender(session):
@@ -129,7 +132,9 @@ async def _sender(session: Dialogue, path: Path) -> Tainted:
     if not path.qualified:
         listed = session.parts.listed
         settings = session.parts.settings
-        if not await listed(settings.sender_unqualified_hosts, session.connection):
+        if session.connection.caller is None and not await listed(
+            settings.sender_unqualified_hosts, session.connection
+        ):
             raise SyntaxProblem(f"{path.shown}: sender address must contain a domain")
         return Tainted(f"{address}@{settings.qualify_domain}")
     return address
@@ -285,7 +290,8 @@ async def recipient_address(session: Dialogue, path: Path, *, utf8: bool) -> Tai
 async def _qualified(session: Dialogue, path: Path) -> Tainted:
     """Add the domain to a recipient without one; <postmaster> is always taken (RFC 5321 4.5.1)."""
     settings = session.parts.settings
-    if path.address.lower() != _POSTMASTER and not await session.parts.listed(
+    free = path.address.lower() == _POSTMASTER or session.connection.caller is not None
+    if not free and not await session.parts.listed(
         settings.recipient_unqualified_hosts, session.connection
     ):
         raise SyntaxProblem(f"{path.shown}: recipient address must contain a domain")

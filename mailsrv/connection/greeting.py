@@ -44,7 +44,7 @@ async def greet(session: Dialogue, total: int, of_host: int) -> None:
         )
         session.end(reply(554, "SMTP service not available"), "connection-reject")
         return
-    await _read_options(session)
+    await read_options(session)
     verdict = await parts.policy.check(AclPhase.CONNECT, connection)
     if not verdict.accepted:
         session.log_refusal(verdict, 'connection in "connect" ACL')
@@ -85,7 +85,7 @@ def _talks_early(session: Dialogue) -> bool:
     return True
 
 
-async def _read_options(session: Dialogue) -> None:
+async def read_options(session: Dialogue) -> None:
     """Expand the options that hold for the whole connection."""
     settings = session.parts.settings
     session.message_size_limit = await _number(

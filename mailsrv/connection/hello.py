@@ -143,6 +143,7 @@ async def _extensions(session: Dialogue) -> list[str]:
     session.offers_tls = (
         not connection.origin.tls_cipher
         and not connection.tls_on_connect
+        and connection.caller is None
         and parts.tls is not None
         and parts.tls.configured
         and await listed(settings.tls_advertise_hosts, connection)

@@ -28,6 +28,10 @@ class ConnectionCounts:
         count = self._hosts[address] = self._hosts.get(address, 0) + 1
         return self.total, count
 
+    def of_host(self, address: str) -> int:
+        """Return the number of connections of a host."""
+        return self._hosts.get(address, 0)
+
     def leave(self, address: str) -> None:
         """Forget a connection."""
         self.total -= 1

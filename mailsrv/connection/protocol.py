@@ -22,6 +22,7 @@ from zope.interface import implementer
 from mailsrv.connection import greeting
 from mailsrv.connection.dialogue import Dialogue
 from mailsrv.errors import MailFailure
+from mailsrv.mail.caller import Caller
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.status import LOCAL_PROBLEM
@@ -45,6 +46,7 @@ class SmtpProtocol(ESMTP):
     factory: SmtpFactory
     transport: Any  # TCP, Unix socket or TLS above them: each offers what is used here
     parts: Parts  # those in force when the connection was made
+    caller: Caller | None = None  # a local user; None for a host
     # Set by Twisted's base class from its own line reader, which is not used.
     noisy = False
 
@@ -74,7 +76,7 @@ class SmtpProtocol(ESMTP):
         """Count the connection, and greet the client (after TLS, if the port begins with it)."""
         parts = self.parts = self.factory.parts
         origin = self._origin()
-        connection = Connection(origin=origin)
+        connection = Connection(origin=origin, caller=self.caller)
         self.dialogue = Dialogue(parts, connection, self)
         self._counted = origin.host_address
         self._counts = parts.counts.enter(self._counted)

@@ -7,8 +7,9 @@ its end.  Until the spool has stored a message, giving up leaves nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from mailsrv.connection.local.fixups import mended
 from mailsrv.connection.submission import Submitter, message_id, qualified, submitted
 from mailsrv.errors import MailFailure
 from mailsrv.expansion.errors import ForcedFailure
@@ -28,7 +29,13 @@ _BARE = "message contains a CR or LF that is not part of CRLF, or a NUL"
 
 
 class Reception:
-    """One message; the session drops it when it is answered."""
+    """One message; the session drops it when it is answered.
+
+    ``phase`` is that of the ACL which sees it whole, ``after`` how the log calls it.
+    """
+
+    phase: ClassVar[AclPhase] = AclPhase.DATA
+    after: ClassVar[str] = "after DATA"
 
     def __init__(self, session: Dialogue, transaction: Transaction, *, chunked: bool) -> None:
         self.session = session
@@ -38,7 +45,8 @@ class Reception:
         self.received = 0  # octets of the message, for the watch over slow clients too
         self.failure: bytes | None = None
         self._settings = session.parts.settings
-        self._ends = LineEnds(mend=self._settings.smtp_bare_newline == "mend")
+        self._mends = self._settings.smtp_bare_newline == "mend"
+        self._ends = LineEnds(mend=self._mends)
         self._head: bytes | None = b""  # None: the header is complete
         self._headers: list[Header] = []
         self._header_size = 0
@@ -116,7 +124,7 @@ class Reception:
             self._log_rejected("message too big", f"read={self.received} max={limit}")
             self.fail_later(552, "Message size exceeds maximum permitted")
             return
-        if self._ends.bad and self._settings.smtp_bare_newline != "mend":
+        if self._ends.bad and not self._mends:
             self._log_rejected("rejected", _BARE)
             self.fail_later(550, _BARE)
             return
@@ -208,7 +216,7 @@ class Reception:
     async def _accept(self) -> None:
         session, transaction, settings = self.session, self.transaction, self._settings
         parts, connection = session.parts, session.connection
-        transaction.id = parts.next_id()
+        transaction.id = self.new_id()
         transaction.received_at = parts.clock.seconds()
         if self._writer is None:
             self._writer = parts.spool.new_body()
@@ -231,8 +239,8 @@ class Reception:
         if transaction.discarded or not transaction.recipients:
             self._thrown_away("MAIL" if transaction.discarded else "RCPT")
             return
-        verdict = await parts.policy.check(AclPhase.DATA, connection)
-        if session.refused(verdict, "after DATA"):
+        verdict = await parts.policy.check(self.phase, connection)
+        if session.refused(verdict, self.after):
             self._discard_body()
             session.message_done()
             return
@@ -246,6 +254,18 @@ class Reception:
         message = self._message()
         await self._store(message)
         self._say_accepted(message.id, verdict)
+
+    def new_id(self) -> str:
+        """Draw the message's id."""
+        return self.session.parts.next_id()
+
+    def due(self, message: Message) -> float:
+        """When the spool is to say that the message is due."""
+        return self.session.parts.queue.first_attempt(message)
+
+    def hand_over(self, message: Message) -> None:
+        """The message is stored: it is the queue's."""
+        self.session.parts.queue.submit(message)
 
     def _say_accepted(self, id: str, verdict: Verdict | None = None) -> None:
         if verdict is not None and verdict.status is not None:
@@ -262,6 +282,15 @@ class Reception:
         transaction, settings = self.transaction, self._settings
         connection, parts = self.session.connection, self.session.parts
         submission = transaction.submission or connection.submission
+        if connection.caller is not None and submission is None:
+            return mended(
+                headers,
+                transaction.sender,
+                connection.caller,
+                settings,
+                await self._message_id(),
+                transaction.received_at,
+            )
         if submission is not None:
             headers, transaction.sender = submitted(
                 headers,
@@ -355,7 +384,7 @@ class Reception:
         session, parts = self.session, self.session.parts
         session.storing = True
         try:
-            await parts.spool.store(message, parts.queue.first_attempt(message))
+            await parts.spool.store(message, self.due(message))
         except MailFailure:
             self._discard_body()
             raise
@@ -366,7 +395,7 @@ class Reception:
         self._log_delay(message)
         session.connection.messages_received += 1
         session.message_done()
-        parts.queue.submit(message)
+        self.hand_over(message)
 
     def _log_delay(self, message: Message) -> None:
         """Log why the message is not delivered at once, if an ACL wants that."""
@@ -378,7 +407,7 @@ class Reception:
 
     def _log_rejected(self, what: str, text: str) -> None:
         session = self.session
-        session.parts.log.rejected(session.connection, f"{what} after DATA", text, self._headers)
+        session.parts.log.rejected(session.connection, f"{what} {self.after}", text, self._headers)
 
 
 def _text(raw: bytes) -> str:

@@ -45,11 +45,12 @@ class Resolver:
     ``nameservers`` are addresses, or (address, port); None takes those of
     resolv.conf.  ``names`` is what hosts' and domains' names must match
     (``dns_check_names_pattern``); no IPv6 address is looked up unless ``ipv6``,
-    nor of names for which ``ipv4_only`` says so.  ``retransmit`` is the seconds
-    that a server has to answer (``dns_retrans``), ``retries`` how often each is
-    asked (``dns_retry``); 0 takes resolv.conf's.  ``trust_ad`` says that the
-    servers' word on DNSSEC is to be believed (by default: what resolv.conf says,
-    for its own servers).
+    nor of names for which ``ipv4_only`` says so.  A name whose lookup fails does
+    not exist if ``again_means_nonexist`` says so (``dns_again_means_nonexist``).
+    ``retransmit`` is the seconds that a server has to answer (``dns_retrans``),
+    ``retries`` how often each is asked (``dns_retry``); 0 takes resolv.conf's.
+    ``trust_ad`` says that the servers' word on DNSSEC is to be believed (by
+    default: what resolv.conf says, for its own servers).
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Resolver:
         names: re.Pattern[str] | None = None,
         ipv6: bool = True,
         ipv4_only: Callable[[str], Awaitable[bool]] | None = None,
+        again_means_nonexist: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         system = read_resolv_conf()
         if trust_ad is None:
@@ -82,6 +84,7 @@ class Resolver:
         self._names = names
         self._ipv6 = ipv6
         self._ipv4_only = ipv4_only
+        self._again_means_nonexist = again_means_nonexist
 
     async def query(self, name: str, rdtype: str) -> Answer:
         """See ``IResolver``; a text that cannot be a name does not exist.
@@ -92,15 +95,25 @@ class Resolver:
         if self._names is not None and key[1] in _CHECKED and not self._names.search(key[0]):
             return NO_SUCH_NAME
         answer = self._cache.get(key)
-        return answer if answer is not None else await self._join(key)
+        if answer is not None:
+            return answer
+        try:
+            return await self._join(key)
+        except TemporaryFailure:
+            if self._again_means_nonexist is not None and await self._again_means_nonexist(key[0]):
+                return NO_SUCH_NAME
+            raise
 
-    async def addresses(self, name: str, *, ipv6: bool = True) -> tuple[str, ...]:
+    async def addresses(
+        self, name: str, *, ipv6: bool = True, hosts_file: bool = True
+    ) -> tuple[str, ...]:
         """See ``IResolver``: an address is its own answer; IPv6 addresses come first."""
         ipv6 = ipv6 and self._ipv6
         if is_address(name):
             found: tuple[str, ...] = (canonical(name),)
         else:
-            found = self._hosts.addresses(name) or await self._addresses_by_dns(name, ipv6=ipv6)
+            found = self._hosts.addresses(name) if hosts_file else ()
+            found = found or await self._addresses_by_dns(name, ipv6=ipv6)
         return tuple(address for address in found if ipv6 or ":" not in address)
 
     async def names(self, address: str) -> tuple[str, ...]:

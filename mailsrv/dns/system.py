@@ -10,6 +10,8 @@ import os
 import re
 from dataclasses import dataclass
 
+from mailsrv.errors import ConfigError
+from mailsrv.expansion.lists import split_list
 from mailsrv.interfaces import IClock
 
 HOSTS = "/etc/hosts"
@@ -17,6 +19,9 @@ RESOLV_CONF = "/etc/resolv.conf"
 CHECK_EVERY = 5.0
 """Seconds between looks whether the hosts file has changed."""
 
+_SERVER = re.compile(
+    r"(?:\[(?P<literal>[^\]]+)\](?::(?P<port>[0-9]{1,5}))?|(?P<plain>[^\s\[\]]+))", re.ASCII
+)
 _OPTION = re.compile(r"(timeout|attempts):([0-9]{1,3})\Z")
 
 
@@ -47,6 +52,23 @@ def read_resolv_conf(path: str = RESOLV_CONF) -> SystemDns:
     return SystemDns(
         tuple(servers[:3]) or ("127.0.0.1",), numbers["timeout"], numbers["attempts"], trust_ad
     )
+
+
+def name_servers(text: str) -> list[tuple[str, int]]:
+    """Read a list of name servers (``dns_servers``): ``192.0.2.1 : [192.0.2.1]::5353``.
+
+    :raises ConfigError: an item is no IP address.
+    """
+    found = []
+    for item in split_list(text):
+        match = _SERVER.fullmatch(item.strip(" \t\n"))
+        address = (match["literal"] or match["plain"]) if match else ""
+        if match is None or not is_address(address):
+            raise ConfigError(f"dns_servers: {item!r} is not an IP address, or [address]:port")
+        found.append((address, int(match["port"] or 53)))
+    if not found:
+        raise ConfigError("dns_servers: there is no name server in it")
+    return found
 
 
 class HostsFile:

@@ -241,7 +241,14 @@ def _host(outcome: Outcome, selectors: Selectors) -> str:
 
 
 def _outgoing_tls(outcome: Outcome, selectors: Selectors) -> str:
-    return f" X={outcome.tls}" if outcome.tls and "tls_cipher" in selectors else ""
+    if not outcome.tls:
+        return ""
+    text = f" X={outcome.tls}" if "tls_cipher" in selectors else ""
+    if "tls_certificate_verified" in selectors:
+        text += f" CV={'yes' if outcome.tls_verified else 'no'}"
+    if "tls_peerdn" in selectors and outcome.tls_peer_dn:
+        text += f' DN="{outcome.tls_peer_dn}"'
+    return text
 
 
 def _times(message: Message, outcome: Outcome, selectors: Selectors, now: float) -> str:
@@ -276,6 +283,10 @@ def delivered(
     if "pipelining" in selectors and outcome.pipelined:
         line += " L"
     line += _outgoing_tls(outcome, selectors)
+    if outcome.authenticator:
+        line += f" A={outcome.authenticator}"
+    if outcome.chunking:
+        line += " K"
     if "smtp_confirmation" in selectors and outcome.confirmation:
         line += f" C={_quoted(outcome.confirmation[:_CONFIRMATION_LIMIT])}"
     if outcome.shadow:

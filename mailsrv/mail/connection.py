@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mailsrv.mail.caller import Caller
 from mailsrv.mail.message import Submission, Transaction
 from mailsrv.mail.origin import Origin
 
@@ -25,6 +26,7 @@ class Connection:
     helo_seen: bool = False
     esmtp: bool = False
     tls_on_connect: bool = False
+    caller: Caller | None = None  # the local user at the other end; None for a host
     host_lookup_done: bool = False
     host_lookup_failed: bool = False  # $host_lookup_failed
     host_lookup_deferred: bool = False  # $host_lookup_deferred

@@ -19,6 +19,7 @@ class Host:
     port: int = 0  # 0 = the transport's default
     preference: int = 0  # lower is tried first; equal ones in random order
     authenticated_dns: bool = False  # the answer was DNSSEC-validated
+    mx: bool = False  # an MX or SRV record named it
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class RoutedAddress:
     router: str = ""
     transport: str = ""  # name of the transport that is to deliver it
     hosts: tuple[Host, ...] = ()
+    fallback_hosts: tuple[Host, ...] = ()  # to be tried when no other could be used
     home: str = ""
     user: str = ""  # system user that delivers it, if routing chose one
     dsn_lasthop: bool = False
@@ -81,6 +83,10 @@ class Outcome:
     shadow: str = ""
     delivered_to: str = ""  # path of a file or mailbox, for the log
     tls: str = ""  # X= of the log
+    tls_verified: bool = False  # CV= of the log
+    tls_peer_dn: str = ""  # DN= of the log
+    authenticator: str = ""  # A= of the log: the client authenticator that succeeded
+    chunking: bool = False  # the message went with BDAT
     pipelined: bool = False
     remote: bool = False  # the next hop is another host: DSN of RFC 3461 passed on or not
     dsn_passed_on: bool = False  # the next hop took over the DSN parameters

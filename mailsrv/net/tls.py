@@ -200,7 +200,7 @@ class ServerTls:
         flags |= SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE
         flags |= getattr(SSL, "OP_NO_RENEGOTIATION", 0x40000000)
         context.set_options(self._flags(flags))
-        chain = _certificates(self._keys.read(wanted.certificate))
+        chain = read_certificates(self._keys.read(wanted.certificate))
         context.use_certificate(chain[0])
         for further in chain[1:]:
             context.add_extra_chain_cert(further)
@@ -208,7 +208,7 @@ class ServerTls:
         context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, pem, b""))
         context.check_privatekey()
         if wanted.ciphers:
-            _set_ciphers(context, wanted.ciphers)
+            set_ciphers(context, wanted.ciphers)
         if wanted.dhparam.startswith("/"):
             context.load_tmp_dh(os.fsencode(wanted.dhparam))
         if wanted.curve != "auto":
@@ -256,7 +256,7 @@ def _changed(path: str) -> int:
         return 0
 
 
-def _certificates(pem: bytes) -> list[crypto.X509]:
+def read_certificates(pem: bytes) -> list[crypto.X509]:
     """Read a certificate and the chain behind it."""
     end = b"-----END CERTIFICATE-----"
     blocks = [part[part.find(b"-----BEGIN CERTIFICATE-----") :] + end for part in pem.split(end)]
@@ -266,7 +266,7 @@ def _certificates(pem: bytes) -> list[crypto.X509]:
     return [crypto.load_certificate(crypto.FILETYPE_PEM, block) for block in blocks]
 
 
-def _set_ciphers(context: SSL.Context, ciphers: str) -> None:
+def set_ciphers(context: SSL.Context, ciphers: str) -> None:
     """Set the ciphers of TLS 1.2; names ``TLS_…`` are suites of TLS 1.3, where they can be set."""
     words = ciphers.replace(",", ":").split(":")
     suites = [word for word in words if word.startswith("TLS_")]

@@ -17,7 +17,12 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The router does not know the address; ``more`` decides what follows."""
+    """The router does not know the address; ``more`` decides what follows.
+
+    ``message`` is said instead of "Unrouteable address" if no router takes it.
+    """
+
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +39,11 @@ TIMEOUT = 300.0  # seconds for the routing of one address
 MOST_REROUTES = 20
 
 
+async def no_name(name: str) -> bool:
+    """The domain list that is not set."""
+    return False
+
+
 class Routing:
     """Provides ``IRouting``: the routers of the configuration, in their order.
 
@@ -57,6 +62,7 @@ class Routing:
         *,
         local_transports: Mapping[str, bool],
         is_local: Callable[[str], bool] = lambda address: False,
+        is_local_name: Callable[[str], Awaitable[bool]] = no_name,
         timeout: float = TIMEOUT,
     ) -> None:
         self._routers = tuple(routers)
@@ -65,7 +71,14 @@ class Routing:
         self._timeout = timeout
         accounts = Accounts(clock, threads)
         self.facilities = Facilities(
-            services, log, resolver, threads, accounts, local_transports, is_local
+            services,
+            log,
+            resolver,
+            threads,
+            accounts,
+            local_transports,
+            is_local,
+            is_local_name,
         )
 
     async def route(self, message: Message, recipient: Recipient) -> Routed:
@@ -116,6 +129,7 @@ class _Run:
         self._log = context.facilities.log
         self._accepted: list[RoutedAddress] = []
         self._router = ""
+        self._said = ""  # by the last router that declined and said why
 
     async def route(self, recipient: Recipient) -> Routed:
         """Offer the address to the routers in turn."""
@@ -172,6 +186,7 @@ class _Run:
         """Return the end of routing that a decision is, or None to go on."""
         scope = self._context.scope(seen, router.name)
         if isinstance(decision, Declined):
+            self._said = decision.message or self._said
             if await boolean(router.more, scope, True, "more"):
                 return None
             return await self._unrouteable(router, seen)
@@ -222,6 +237,7 @@ class _Run:
                 pass
             except ExpansionError as error:
                 self._log.panic(f"cannot_route_message of {router.name} router: {error.reason}")
+        text = text or self._said
         return self._end(UNROUTEABLE.saying(text) if text else UNROUTEABLE, "", router)
 
     # --- before and after a router runs ---

@@ -7,7 +7,7 @@ acceptance are ``preconditions.py``'s and ``route.py``'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -44,7 +44,8 @@ RECIPIENT, SENDER = "R", "S"  # $verify_mode
 class Facilities:
     """What routers use: made once by ``route.py`` for all of them.
 
-    ``is_local`` tells whether an IP address is one of this host (13.8);
+    ``is_local`` tells whether an IP address is one of this host (13.8),
+    ``is_local_name`` whether a host's name is to count so (hosts_treat_as_local);
     ``local_transports`` maps each transport's name to whether it is local.
     """
 
@@ -55,6 +56,7 @@ class Facilities:
     accounts: Accounts
     local_transports: Mapping[str, bool]
     is_local: Callable[[str], bool]
+    is_local_name: Callable[[str], Awaitable[bool]]
 
 
 @dataclass(slots=True)
@@ -125,12 +127,6 @@ class Router(OptionSet):
     pass_router = option(STRING, help="the router to pass to, below this one")
     require_files = option(STRING_LIST, help="files that must exist, or with ! must not")
     router_home_directory = option(EXPANDED, help="$home while the router runs")
-    same_domain_copy_routing = option(
-        BOOLEAN,
-        default=False,
-        help="route a domain once for a message",
-        no_effect="each address is routed by itself; the DNS cache makes that cheap",
-    )
     self_ = option(STRING, default="freeze", help="what to do when the host is this host")
     senders = option(ADDRESS_LIST, help="the envelope sender must match")
     set_ = option(STRING_LIST, help="sets $r_ variables: r_name = value; ...")

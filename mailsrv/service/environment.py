@@ -14,6 +14,7 @@ from typing import Any
 from mailsrv.config.main import MainOptions
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
+from mailsrv.dns.system import name_servers
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.lists import NamedLists, split_list
 from mailsrv.expansion.regex import compile_regex
@@ -25,6 +26,7 @@ from mailsrv.logs.files import destinations
 from mailsrv.logs.log import LogSettings
 from mailsrv.logs.syslog import facility
 from mailsrv.lookup import registry
+from mailsrv.mail.msgid import WORKERS
 from mailsrv.net.listen import listen_on, local_test, ports
 
 
@@ -173,6 +175,7 @@ def faults(configuration: Configuration) -> list[ConfigError]:
         "tls_on_connect_ports": lambda: ports(main.tls_on_connect_ports or ""),
         "local_interfaces": lambda: listen_on(main.local_interfaces, None, None),
         "extra_local_interfaces": lambda: local_test(main.extra_local_interfaces),
+        "dns_servers": lambda: name_servers(main.dns_servers.source) if main.dns_servers else (),
         "log_selector": lambda: selectors.parse(main.log_selector or ""),
         "syslog_facility": lambda: facility(main.syslog_facility or ""),
         "log_file_path": lambda: destinations(
@@ -186,10 +189,9 @@ def faults(configuration: Configuration) -> list[ConfigError]:
         except ConfigError as error:
             where = error.where or main.places.get(name)
             found.append(ConfigError(error.problem, where, error.hint))
-    if main.workers > 1:
-        problem = "more than one worker process is not available"
-        hint = "set workers = 1, or leave it out"
-        found.append(ConfigError(problem, main.places.get("workers"), hint))
+    if not 0 < main.workers <= WORKERS:
+        problem = f"workers must be between 1 and {WORKERS}"
+        found.append(ConfigError(problem, main.places.get("workers")))
     return found + _routers_that_pass_nowhere(configuration) + _other_users(configuration)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 
 from mailsrv.config.main import DEFAULT_USER, FIXED_NEVER_USERS, MainOptions
 from mailsrv.config.model import Configuration
@@ -16,29 +19,40 @@ from mailsrv.net.tls import KeyStore
 from mailsrv.service.environment import WallClock, at_start, faults, make_services
 from mailsrv.service.preload import preload
 from mailsrv.service.privileges import Account, account, make_folder, raise_file_limit
+from mailsrv.spool.files import SpoolError
 from mailsrv.transport.privileged.policy import policy_for
 from mailsrv.transport.privileged.start import start
+
+PATIENCE = 2.0  # seconds that a port may be in use by the server before
+# Main options whose change a running server cannot follow.
+AT_START = ("exim_user", "exim_group", "spool_directory", "workers")
+Sockets = dict[Listener, socket.socket]  # where a process listens
 
 
 @dataclass(slots=True)
 class Prepared:
-    """What root made ready: ``account`` is None for a server that root did not start."""
+    """What root made ready: ``account`` is None for a server that root did not start.
 
-    listening: list[tuple[Listener, socket.socket]]
+    ``listening`` and ``privileged`` have an item for each serving process.
+    """
+
+    listening: list[Sockets]
     keys: KeyStore
     file_limit: int
     account: Account | None
     spool_directory: str
     log_file_path: str
     warnings: list[str] = field(default_factory=list)  # for the log, when there is one
-    # One for each serving process: the way to the process that delivers as other users.
+    # The ways to the process that delivers as other users, if the configuration needs it.
     privileged: list[socket.socket] = field(default_factory=list)
+    lock: int = -1  # the open spool directory, locked for the server's life
 
 
 def prepare(configuration: Configuration) -> Prepared:
     """Do it; the ports are bound when this returns.
 
     :raises ConfigError, ConfigErrors: something in the configuration cannot be.
+    :raises SpoolError: another server has the spool directory.
     :raises OSError: a port or folder is not to be had; the text names it.
     """
     main = configuration.main
@@ -48,8 +62,7 @@ def prepare(configuration: Configuration) -> Prepared:
     become = serving_account(main) if os.geteuid() == 0 else None
     spool_directory = at_start(main.spool_directory, services, "spool_directory")
     log_file_path = at_start(main.log_file_path, services, "log_file_path")
-    keys = KeyStore()
-    unread = keys.preload_templates(main.tls_certificate, main.tls_privatekey)
+    keys, warnings = _keys(configuration)
     folders = dict.fromkeys(_log_folders(log_file_path), "log_file_path")
     for path, name in {spool_directory: "spool_directory", **folders}.items():
         try:
@@ -57,8 +70,13 @@ def prepare(configuration: Configuration) -> Prepared:
         except OSError as error:
             problem = f"{name}: cannot make {path}: {error.strerror}"
             raise ConfigError(problem, main.places.get(name)) from error
-    listening = _listen(main, services)
-    if become is not None:
+    lock = _lock(spool_directory)
+    try:
+        listening = listen(main, _wanted(main, services), main.workers)
+    except BaseException:
+        os.close(lock)
+        raise
+    if become is not None and main.workers == 1:
         preload()
     return Prepared(
         listening,
@@ -67,9 +85,73 @@ def prepare(configuration: Configuration) -> Prepared:
         become,
         spool_directory,
         log_file_path,
-        [f"TLS is not available: {error.filename}: {error.strerror}" for error in unread],
-        privileged_process(configuration, become) if become is not None else [],
+        warnings,
+        privileged_process(configuration, become, main.workers) if become is not None else [],
+        lock,
     )
+
+
+def renew(configuration: Configuration, before: Configuration, was: Prepared) -> Prepared:
+    """Prepare a changed configuration for a server that runs; ports that stay are kept open.
+
+    What only a restart can change is as it was, with a warning.
+
+    :raises ConfigError, ConfigErrors, OSError: as :func:`prepare`; then nothing has changed.
+    """
+    main = configuration.main
+    if errors := faults(configuration):
+        raise ConfigErrors(errors)
+    services = make_services(configuration, WallClock(), registry())
+    keys, warnings = _keys(configuration)
+    listening = listen(main, _wanted(main, services), len(was.listening), was.listening)
+    for name in AT_START:
+        if _shown(main, name) != _shown(before.main, name):
+            warnings.append(f"{name} has changed: that needs a restart")
+    privileged = was.privileged
+    if _policy(configuration, was.account) != _policy(before, was.account):
+        if was.account is not None and os.geteuid() == 0:
+            privileged = privileged_process(configuration, was.account, len(was.listening))
+        else:
+            warnings.append("users of local deliveries have changed: that needs a restart")
+    return replace(was, listening=listening, keys=keys, warnings=warnings, privileged=privileged)
+
+
+def _shown(main: MainOptions, name: str) -> object:
+    value = getattr(main, name)
+    return getattr(value, "source", value)
+
+
+def _policy(configuration: Configuration, own: Account | None) -> object:
+    """What the process that delivers as other users may do; None: there is none."""
+    main = configuration.main
+    if own is None or main.deliver_drop_privilege:
+        return None
+    found = policy_for(configuration.routers, configuration.transports, never_users(main), own.uid)
+    return None if found is None else found.packed()
+
+
+def _keys(configuration: Configuration) -> tuple[KeyStore, list[str]]:
+    """Read certificates and keys while we may; return a warning for each that cannot be read."""
+    keys, main = KeyStore(), configuration.main
+    unread = keys.preload_templates(main.tls_certificate, main.tls_privatekey)
+    for transport in configuration.transports.values():
+        named = (getattr(transport, name, None) for name in ("tls_certificate", "tls_privatekey"))
+        unread += keys.preload_templates(*named)
+    return keys, [f"TLS is not available: {error.filename}: {error.strerror}" for error in unread]
+
+
+def _lock(spool_directory: str) -> int:
+    """Take the spool directory for this server, however many processes it has, until it ends.
+
+    :raises SpoolError: another server has it.
+    """
+    folder = os.open(spool_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(folder)
+        raise SpoolError(f"the spool {spool_directory} is in use by another process") from error
+    return folder
 
 
 def privileged_process(
@@ -109,25 +191,39 @@ def _log_folders(log_file_path: str) -> list[str]:
     return [os.path.dirname(item) for item in items if item.startswith("/")]
 
 
-def _listen(main: MainOptions, services: Services) -> list[tuple[Listener, socket.socket]]:
+def _wanted(main: MainOptions, services: Services) -> list[Listener]:
+    """Where to listen, in order."""
+
     def text(name: str) -> str | None:
         value = getattr(main, name)
         if value is None or isinstance(value, str):
             return value
         return at_start(value, services, name)
 
-    wanted = listen_on(
+    return listen_on(
         text("local_interfaces"),
         text("daemon_smtp_ports"),
         text("tls_on_connect_ports"),
         ipv6=not main.disable_ipv6 and socket.has_ipv6,
     )
+
+
+def listen(
+    main: MainOptions, wanted: list[Listener], serving: int, kept: list[Sockets] | None = None
+) -> list[Sockets]:
+    """Return the sockets of each serving process; those among ``kept`` are taken from there.
+
+    :raises ConfigError: there is none.
+    :raises OSError: the text names address and port; nothing is open that was not before.
+    """
     given = main.local_interfaces is not None and "local_interfaces" in main.values
-    made: list[tuple[Listener, socket.socket]] = []
+    sockets: list[Sockets] = [{} for _ in range(serving)]
+    made: list[socket.socket] = []
     try:
         for listener in wanted:
+            there = _same_place(listener, kept)
             try:
-                made.append((listener, bind(listener, backlog=main.smtp_connect_backlog)))
+                found = there or _bound(listener, main.smtp_connect_backlog, serving)
             except OSError as error:
                 if listener.ipv6 and not given:
                     continue  # a machine without IPv6, and nobody asked for it by name
@@ -135,10 +231,57 @@ def _listen(main: MainOptions, services: Services) -> list[tuple[Listener, socke
                     error.errno,
                     f"cannot listen on [{listener.address}]:{listener.port}: {error.strerror}",
                 ) from error
-        if not made:
+            made += found if there is None else []
+            for mine, each in zip(sockets, found, strict=True):
+                mine[listener] = each
+        if not sockets[0]:
             raise ConfigError("there is no address to listen on")
     except BaseException:
-        for _, each in made:
+        for each in made:
+            each.close()
+        raise
+    return sockets
+
+
+def _same_place(listener: Listener, kept: list[Sockets] | None) -> list[socket.socket] | None:
+    """Return the sockets that listen there already, with or without TLS on connect."""
+    for tls in (False, True):
+        other = replace(listener, tls_on_connect=tls)
+        if kept and other in kept[0]:
+            return [mine[other] for mine in kept]
+    return None
+
+
+def _bound(listener: Listener, backlog: int, serving: int) -> list[socket.socket]:
+    """Bind sockets of one address and port.
+
+    Several of our own may share it, but nobody else's.
+    """
+    if serving == 1:
+        return [bind(listener, backlog=backlog)]
+    _alone(listener)
+    made: list[socket.socket] = []
+    try:
+        while len(made) < serving:
+            made.append(bind(listener, backlog=backlog, reuse_port=True))
+    except BaseException:
+        for each in made:
             each.close()
         raise
     return made
+
+
+def _alone(listener: Listener) -> None:
+    """See that nobody listens there; processes of a server that was killed have a moment to go.
+
+    :raises OSError: somebody does.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            bind(listener, backlog=1).close()
+            return
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                raise
+            time.sleep(0.1)

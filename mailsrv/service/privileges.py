@@ -15,6 +15,7 @@ from mailsrv.errors import ConfigError
 
 ROOT = 0
 ENOUGH_FILES = 1 << 20
+UMASK = 0o027
 
 
 @dataclass(frozen=True, slots=True)

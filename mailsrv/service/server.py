@@ -1,8 +1,10 @@
 """The running server as a Twisted service: what happens in which order at start and end.
 
 Start, as root where needed: file limit, folders, private keys, ports; then root
-is dropped for good; then logs, spool, queue and reception begin.  End: no new
-connections, sessions and deliveries finish, the spool is closed last.
+is dropped for good; then logs, spool, queue and reception begin.  With more
+than one worker this process does the first part and supervises, and the rest
+is done by the workers.  End: no new connections, sessions and deliveries
+finish, the spool is closed last.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application import service
@@ -18,12 +20,13 @@ from twisted.internet.defer import Deferred
 
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, ConfigErrors
-from mailsrv.service.build import Core, Server
 from mailsrv.service.prepare import Prepared, prepare
-from mailsrv.service.privileges import drop
+from mailsrv.service.privileges import UMASK, drop
+from mailsrv.service.single import Single
+from mailsrv.service.source import Source, reasons
+from mailsrv.service.supervisor import Supervisor
 from mailsrv.spool.files import SpoolError
 
-UMASK = 0o027
 STDERR = 2
 
 
@@ -42,14 +45,22 @@ class MailService(service.Service):
     name = "mailsrv"
 
     def __init__(
-        self, configuration: Configuration, *, foreground: bool = True, reactor: Any = None
+        self,
+        source: Source,
+        configuration: Configuration,
+        texts: Mapping[str, str],
+        *,
+        foreground: bool = True,
+        reactor: Any = None,
     ) -> None:
+        self._source = source
         self._configuration = configuration
+        self._texts = texts
         self._foreground = foreground
         self._given_reactor = reactor
         # twistd takes the standard error away before the ports are bound
         self._terminal = os.dup(STDERR)
-        self._server: Server | None = None
+        self._server: Single | Supervisor | None = None
         self._prepared: Prepared | None = None
 
     @property
@@ -73,21 +84,30 @@ class MailService(service.Service):
         os.close(self._terminal)  # whoever waits for its end, such as ssh, may go
 
     def stopService(self) -> Deferred[None] | None:
-        """End gracefully: sessions and deliveries under way finish, or are kept."""
+        """End gracefully: sessions and deliveries under way finish, or are kept.
+
+        Further signals to end are ignored: the end is under way, and takes a bounded time.
+        """
         super().stopService()
         if self._server is None:
             return None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         server, self._server = self._server, None
-        return Deferred.fromCoroutine(server.stop())
+        return server.end()
 
     def _start(self) -> None:
         prepared = self._prepared
         assert prepared is not None, "privilegedStartService comes first"
         os.umask(UMASK)
-        if prepared.account is not None:
-            drop(prepared.account)
-        self._server = Server(Core(self._configuration, prepared, self._reactor), prepared)
-        self._server.start()
+        arguments = self._source, self._configuration, prepared, self._reactor
+        if len(prepared.listening) > 1:
+            self._server = Supervisor(*arguments, self._texts)
+        else:
+            if prepared.account is not None:
+                drop(prepared.account)
+            self._server = Single(*arguments)
+        self._server.begin()
         self._on_signal(signal.SIGUSR1, self._server.reopen_logs)
         self._on_signal(signal.SIGHUP, self._server.hang_up)
 
@@ -100,16 +120,9 @@ class MailService(service.Service):
         try:
             return step()
         except (ConfigError, ConfigErrors, SpoolError, OSError) as error:
-            line = f"mailsrv: {_reason(error)}"
+            line = "\n".join(f"mailsrv: {reason}" for reason in reasons(error))
             os.write(self._terminal, f"{line}\n".encode(errors="backslashreplace"))
             if self._foreground:
                 raise SystemExit(1) from error
             print(line, file=sys.stderr)  # to twistd's log
             raise NotStarted("the reason is told above") from error
-
-
-def _reason(error: Exception) -> str:
-    """What an administrator wants to read of an error: without its number."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error)

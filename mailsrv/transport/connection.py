@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError, TimeoutError
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
@@ -21,19 +21,20 @@ from zope.interface import implementer
 
 from mailsrv.interfaces import IClock
 from mailsrv.net.connect import connect
+from mailsrv.net.tlsclient import ClientStart, TlsFacts, TlsRefused
 from mailsrv.wire.client import (
-    DotStuffer,
-    Phase,
-    ProtocolError,
+    Ask,
     Receive,
     Refused,
-    Reply,
-    ReplyParser,
+    SendChunk,
     Session,
+    StartTls,
     Steps,
-    UnsafeValue,
-    printable,
+    Unmet,
 )
+from mailsrv.wire.envelope import UnsafeValue
+from mailsrv.wire.outgoing import Chunker, DotStuffer
+from mailsrv.wire.replies import Phase, ProtocolError, Reply, ReplyParser, printable
 
 GRACE = 10.0  # seconds from QUIT until a connection that is still there is aborted
 IDLE_REPLIES = 1000  # replies that may wait to be asked for
@@ -51,6 +52,7 @@ class HopFailure(Exception):
         self.reason = reason
         self.error = error
         self.phase: Phase | None = None  # of the reply that was awaited; None: no session yet
+        self.tls = False  # it was the handshake that failed, or what it brought
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +117,26 @@ class Connector:
             keep_alive(1)
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class HopProtocol(TwistedProtocol):
     """The connection's protocol: waits for replies, writes commands and messages.
 
     One :meth:`run` at a time.  ``answered`` tells whether the hop has replied
     during the last one, ``sent`` the octets of its message that were written;
     ``alive`` tells whether another may follow.  ``interface`` is our end of the
-    connection as ``[address]:port``, "" for a Unix socket.
+    connection as ``[address]:port``, "" for a Unix socket.  ``tls`` is how TLS
+    is started.
     """
 
     transport: Any
 
-    def __init__(self, clock: IClock, session: Session, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        clock: IClock,
+        session: Session,
+        timeouts: Timeouts,
+        tls: ClientStart | None = None,
+    ) -> None:
         self.session = session
         self.timeouts = timeouts
         self.messages = 0
@@ -144,6 +153,9 @@ class HopProtocol(TwistedProtocol):
         self._paused = False
         self._producing = False
         self._open = True
+        self._facts: TlsFacts | None = None
+        self._tls = tls
+        self._starting = False  # the handshake is under way
         self._last: Any = None  # the timer that ends a connection which does not close
 
     @property
@@ -176,11 +188,24 @@ class HopProtocol(TwistedProtocol):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The connection is gone."""
         self._open = False
+        if self._tls is not None and self._starting and self._failure is None:
+            self._failure = _tls_failure(self._tls.fault or _tls_reason(reason))
         if self._last is not None and self._last.active():
             self._last.cancel()
         self._failure = self._failure or HopFailure(
             "Remote host closed connection", "lost_connection"
         )
+        self._wake()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there: judge what the handshake brought."""
+        if self._tls is None or not self._starting or self._failure is not None:
+            return
+        try:
+            self._facts = self._tls.facts(self.transport.getHandle())
+        except TlsRefused as error:
+            self.fail(_tls_failure(str(error)))
+        self._starting = False
         self._wake()
 
     def pauseProducing(self) -> None:
@@ -214,9 +239,11 @@ class HopProtocol(TwistedProtocol):
 
         :raises HopFailure: the connection failed; it is aborted.
         :raises Refused: the session was refused.
+        :raises Unmet: the session has not what the configuration requires.
         :raises UnsafeValue: nothing was sent, and the connection is as it was.
         """
         self._busy, self.answered, self.sent, self.phase = True, False, 0, None
+        chunks: AsyncIterator[tuple[bytes, bool]] | None = None
         try:
             step = next(steps)
             while True:
@@ -225,13 +252,21 @@ class HopProtocol(TwistedProtocol):
                     step = next(steps)
                 elif isinstance(step, Receive):
                     step = steps.send(await self._reply(step.phase))
+                elif isinstance(step, Ask):
+                    step = steps.send(await step.question)
+                elif isinstance(step, StartTls):
+                    step = steps.send(await self._start_tls())
+                elif isinstance(step, SendChunk):
+                    assert content is not None
+                    chunks = chunks or _chunks(content)
+                    step = steps.send(await self._send_chunk(chunks))
                 else:
                     assert content is not None
                     await self._send(content)
                     step = next(steps)
         except StopIteration:
             pass
-        except (Refused, UnsafeValue):
+        except (Refused, Unmet, UnsafeValue):
             raise
         except (ProtocolError, HopFailure) as error:
             failure = error if isinstance(error, HopFailure) else HopFailure(str(error))
@@ -308,6 +343,37 @@ class HopProtocol(TwistedProtocol):
         self._write(waiting)
         self.sent += len(waiting)
 
+    async def _send_chunk(self, chunks: AsyncIterator[tuple[bytes, bool]]) -> bool:
+        """Write the next chunk of the message; tell whether it was the last."""
+        data, last = await anext(chunks)
+        self._produce(True)
+        try:
+            self._write(data)
+            self.sent += len(data)
+            await self._until(
+                lambda: not self._paused, self.timeouts.data, "timeout while sending the message"
+            )
+        finally:
+            self._produce(False)
+        return last
+
+    async def _start_tls(self) -> TlsFacts | None:
+        """Begin TLS and wait until the handshake is done; return what it brought.
+
+        :raises ProtocolError: something came in clear after the reply that let it begin.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._replies or self._parser.partial:
+            raise ProtocolError("data in clear after the reply to STARTTLS")
+        assert self._tls is not None and self.transport is not None
+        self._starting = True
+        self.transport.startTLS(self._tls)
+        await self._until(lambda: not self._starting, self.timeouts.command, "timeout in TLS")
+        if self._failure is not None:
+            raise self._failure
+        return self._facts
+
     def _produce(self, on: bool) -> None:
         """Ask the transport to say when its buffer is full, while a message is written."""
         assert self.transport is not None
@@ -317,3 +383,27 @@ class HopProtocol(TwistedProtocol):
         elif not on and self._producing:
             self.transport.unregisterProducer()
         self._producing = on
+
+
+async def _chunks(content: Content) -> AsyncIterator[tuple[bytes, bool]]:
+    """Give the BDAT commands of a message, each with whether it is the last."""
+    chunker = Chunker()
+    async for piece in content():
+        if (chunk := chunker.feed(piece)) is not None:
+            yield chunk, False
+    yield chunker.end(), True
+
+
+def _tls_failure(why: str) -> HopFailure:
+    failure = HopFailure(f"TLS session: {why}")
+    failure.tls = True
+    return failure
+
+
+def _tls_reason(reason: Failure | None) -> str:
+    """Return why a connection ended in the handshake, in OpenSSL's words if it has some."""
+    error = getattr(reason, "value", None)
+    details = error.args[0] if error is not None and error.args else None
+    if isinstance(details, list) and details:
+        return printable(str(details[-1][-1]))
+    return "the connection was closed in the handshake"

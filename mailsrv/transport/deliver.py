@@ -18,11 +18,12 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from mailsrv.config.types import Group, User
 from mailsrv.errors import MailFailure
 from mailsrv.expansion.scope import Scope, Services
-from mailsrv.interfaces import IHostRetry, IMailLog, IResolver, Record
+from mailsrv.interfaces import IClientAuthentication, IHostRetry, IMailLog, IResolver, Record
 from mailsrv.mail.message import Message
 from mailsrv.mail.routed import Outcome, Result, RoutedAddress
 from mailsrv.mail.status import LOCAL_PROBLEM, Status
 from mailsrv.net.threads import IThreads
+from mailsrv.net.tlsclient import ClientTls
 from mailsrv.transport.connection import Connector, IConnector
 from mailsrv.transport.limits import Limits
 from mailsrv.transport.pool import Pool
@@ -58,6 +59,8 @@ class Delivering:
         is_local: Callable[[str], bool] = lambda address: False,
         connector: IConnector | None = None,
         privileged: socket | None = None,
+        client_tls: ClientTls | None = None,
+        authentication: IClientAuthentication | None = None,
     ) -> None:
         self._transports = transports
         self._never = never_users
@@ -78,6 +81,8 @@ class Delivering:
             per_hop,
             is_local,
             services.settings.get("primary_hostname", "localhost"),
+            client_tls=client_tls or ClientTls(),
+            authentication=authentication,
             privileged=privileged,
         )
 

@@ -7,7 +7,7 @@ makes one, runs the transaction, and turns replies and failures into outcomes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,26 +17,20 @@ from mailsrv.mail.message import Message
 from mailsrv.mail.routed import Host, HostFailure, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.mail.taint import like
+from mailsrv.net.tlsclient import ClientStart
 from mailsrv.transport.connection import HopFailure, Timeouts
 from mailsrv.transport.headers import Content
-from mailsrv.transport.pool import Hop, Lease, Pool
+from mailsrv.transport.pool import Hop, Lease
 from mailsrv.transport.transport import Batch
-from mailsrv.wire.client import (
-    Answers,
-    Envelope,
-    EnvelopeRecipient,
-    Phase,
-    Refused,
-    Reply,
-    Session,
-    UnsafeValue,
-    word,
-)
+from mailsrv.wire.client import Answers, AuthUse, Refused, Session, TlsUse, Unmet
+from mailsrv.wire.envelope import Envelope, EnvelopeRecipient, UnsafeValue, word
+from mailsrv.wire.replies import Phase, Reply
 
 _TEMPORARY_NAMES = {
     Phase.MAIL: "mail_4xx",
     Phase.RCPT: "rcpt_4xx",
     Phase.DATA: "data_4xx",
+    Phase.CHUNK: "data_4xx",
     Phase.FINAL: "data_4xx",
 }
 
@@ -54,6 +48,16 @@ class Plan:
     ignore_quota: bool = False
     size_addition: int = 1024  # negative: SIZE is not sent
     include_affixes: bool = False
+    chunking: bool = False
+    tls: TlsUse = field(default_factory=TlsUse)
+    start: ClientStart | None = None  # of the TLS of a new connection
+    auth: AuthUse | None = None
+    mail_auth: Callable[[Session], Awaitable[str]] | None = None  # AUTH= of MAIL
+
+    def in_clear(self) -> Plan:
+        """Return the plan for a connection without TLS."""
+        hop = replace(self.hop, security=("clear", self.hop.security))
+        return replace(self, hop=hop, tls=TlsUse(), start=None)
 
     @property
     def label(self) -> str:
@@ -68,6 +72,9 @@ class Plan:
             pipelining=self.pipelining,
             esmtp=self.esmtp,
             ignore_quota=self.ignore_quota,
+            chunking=self.chunking,
+            tls=self.tls,
+            auth=self.auth,
         )
 
 
@@ -102,17 +109,17 @@ async def attempt(
     started = clock.seconds()
     envelope = envelope_for(plan, batch, addresses, content)
     answers = Answers()
-    failure: HopFailure | Refused | UnsafeValue | PermanentFailure | None = None
+    failure: HopFailure | Refused | Unmet | UnsafeValue | PermanentFailure | None = None
     lease: Lease | None = None
     try:
         try:
-            lease = await _transact(plan, pool, envelope, content, answers)
-        except (HopFailure, Refused, UnsafeValue, PermanentFailure) as error:
+            lease = await _transact(plan, batch, envelope, content, answers)
+        except (HopFailure, Refused, Unmet, UnsafeValue, PermanentFailure) as error:
             failure = error
         result = _judge(plan, addresses, answers, failure)
         facts: dict[str, Any] = {"seconds": clock.seconds() - started}
         if lease is not None:
-            facts |= {"size": lease.connection.sent, "interface": lease.connection.interface}
+            facts |= _facts(lease)
         result.settled = [replace(outcome, **facts) for outcome in result.settled]
         result.open = [replace(outcome, **facts) for outcome in result.open]
         if last:
@@ -130,7 +137,7 @@ async def attempt(
 
 
 async def _transact(
-    plan: Plan, pool: Pool, envelope: Envelope, content: Content, answers: Answers
+    plan: Plan, batch: Batch, envelope: Envelope, content: Content, answers: Answers
 ) -> Lease:
     """Run the transaction on a kept connection or a new one.
 
@@ -138,6 +145,7 @@ async def _transact(
     nothing (or only that it closes), nothing was handed over, and a new one is
     tried once.
     """
+    pool = batch.facilities.pool
     lease = pool.take(plan.hop, plan.max_messages)
     if lease is not None:
         try:
@@ -150,9 +158,60 @@ async def _transact(
             if not untouched and not _closing(answers):
                 raise
         answers.replies.clear()
-    lease = await pool.connect(plan.hop, plan.session, plan.timeouts, plan.max_messages)
+    lease = await _connect(plan, batch)
     await _run(plan, lease, envelope, content, answers)
     return lease
+
+
+async def _connect(plan: Plan, batch: Batch) -> Lease:
+    """Open a connection; where TLS fails and need not be, a second one in clear (43.13)."""
+
+    async def opened(plan: Plan) -> Lease:
+        pool = batch.facilities.pool
+        return await pool.connect(
+            plan.hop, plan.session, plan.timeouts, plan.max_messages, plan.start
+        )
+
+    try:
+        lease = await opened(plan)
+    except HopFailure as error:
+        if not error.tls:
+            raise
+        if plan.tls.required or plan.tls.implicit:
+            text = "a TLS session is required, but an attempt to start TLS failed"
+            failure = HopFailure(f"{text}: {error.reason}", "tls_required")
+            failure.phase, failure.tls = Phase.STARTTLS, True
+            raise failure from None
+        if not plan.tls.clear_on_4xx:
+            raise
+        _note(plan, batch, f"{error.reason}: delivering unencrypted (not in hosts_require_tls)")
+        lease = await opened(plan.in_clear())
+    session = lease.connection.session
+    for name, why in session.auth_failures:
+        _note(plan, batch, f"{name} authenticator failed: {why}")
+    if session.tls is not None and plan.start is not None and plan.start.fault:
+        _note(plan, batch, f"TLS: certificate not verified: {plan.start.fault}")
+    return lease
+
+
+def _note(plan: Plan, batch: Batch, text: str) -> None:
+    """Write a line about the host to the main log."""
+    host = plan.host or Host("", plan.hop.target.address)
+    batch.facilities.log.main(f"H={host.name} [{host.address}] {text}", batch.message.id)
+
+
+def _facts(lease: Lease) -> dict[str, Any]:
+    """Return what outcomes say of the connection."""
+    connection = lease.connection
+    session: Session = connection.session
+    facts: dict[str, Any] = {"size": connection.sent, "interface": connection.interface}
+    if session.tls is not None:
+        facts |= {
+            "tls": session.tls.cipher,
+            "tls_verified": session.tls.verified,
+            "tls_peer_dn": session.tls.peer_dn,
+        }
+    return facts | {"authenticator": session.authenticator}
 
 
 async def _run(
@@ -163,6 +222,8 @@ async def _run(
         if envelope.utf8 and not plan.hop.lmtp and "SMTPUTF8" not in connection.session.extensions:
             text = "utf8 support required but not offered for forwarding"  # RFC 6531 3.2
             raise PermanentFailure(Status(550, 6, 7, text), text)
+        if plan.mail_auth is not None:
+            envelope = replace(envelope, auth=await plan.mail_auth(connection.session))
         await connection.run(connection.session.transaction(envelope, answers), content.chunks)
     except (UnsafeValue, PermanentFailure):
         connection.close()
@@ -229,7 +290,7 @@ def _judge(
     plan: Plan,
     addresses: Sequence[RoutedAddress],
     answers: Answers,
-    failure: HopFailure | Refused | UnsafeValue | PermanentFailure | None,
+    failure: HopFailure | Refused | Unmet | UnsafeValue | PermanentFailure | None,
 ) -> Attempt:
     """Decide about each address."""
     result = Attempt()
@@ -252,7 +313,7 @@ def _judge(
 
 def _to_blame(failure: Exception | None) -> bool:
     """Tell whether a failure is the host's, not the message's or recipient's (49.2)."""
-    if isinstance(failure, Refused):
+    if isinstance(failure, Refused | Unmet):
         return True
     if not isinstance(failure, HopFailure) or failure.phase is Phase.FINAL:
         return False
@@ -271,6 +332,7 @@ def _answered(
             host=plan.host,
             confirmation=str(reply),
             pipelined=answers.pipelined,
+            chunking=answers.chunking,
             remote=remote,
             dsn_passed_on=answers.dsn_passed_on and not address.dsn_lasthop,
         )
@@ -316,6 +378,17 @@ def _failed(
             host_error=host_error and not permanent,
             remote=remote,
         )
+    if isinstance(failure, Unmet):
+        return Outcome(
+            address,
+            Result.DEFERRED,
+            failure.reason,
+            Status(451, 7, 1, failure.reason),
+            plan.host,
+            error=failure.error,
+            host_error=host_error,
+            remote=remote,
+        )
     reason, error = f"{plan.label}: no answer for this recipient", "lost_connection"
     if isinstance(failure, HopFailure):
         reason, error = failure.reason, failure.error
@@ -324,7 +397,7 @@ def _failed(
             reason = (
                 f"Failed to connect to socket {place} for {plan.hop.transport} transport: {reason}"
             )
-        elif failure.phase is not None:
+        elif failure.phase is not None and not failure.tls:
             reason = f"{plan.label} session failed after {failure.phase.value}: {reason}"
     return Outcome(
         address,

@@ -6,11 +6,12 @@ A connection carries one message at a time: :meth:`Pool.take` lends it,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from mailsrv.interfaces import IClock
+from mailsrv.net.tlsclient import ClientStart
 from mailsrv.transport.connection import (
     HopFailure,
     HopProtocol,
@@ -26,12 +27,13 @@ KEPT = 8  # connections that are kept for one next hop
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """What makes connections interchangeable: the transport's name, the place, the helo name."""
+    """What makes connections interchangeable: the transport's name, the place …"""
 
     transport: str
     target: Target
     helo: str
     lmtp: bool
+    security: Hashable = None  # how TLS and AUTH are used, and for whom
 
 
 @dataclass(slots=True)
@@ -67,14 +69,20 @@ class Pool:
         return None
 
     async def connect(
-        self, hop: Hop, session: Callable[[], Session], timeouts: Timeouts, limit: int = 0
+        self,
+        hop: Hop,
+        session: Callable[[], Session],
+        timeouts: Timeouts,
+        limit: int = 0,
+        tls: ClientStart | None = None,
     ) -> Lease:
         """Open a new connection and its session.
 
         :raises HopFailure: no connection.
         :raises Refused: the next hop refused the session.
+        :raises Unmet: there is no TLS or no login, and there must be.
         """
-        connection = HopProtocol(self._clock, session(), timeouts)
+        connection = HopProtocol(self._clock, session(), timeouts, tls)
         await self._connector.connect(hop.target, connection, timeouts.connect)
         try:
             await connection.run(connection.session.open())

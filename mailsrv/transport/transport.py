@@ -33,6 +33,8 @@ from mailsrv.net.threads import IThreads
 if TYPE_CHECKING:
     from socket import socket
 
+    from mailsrv.interfaces import IClientAuthentication
+    from mailsrv.net.tlsclient import ClientTls
     from mailsrv.transport.limits import Limits
     from mailsrv.transport.pool import Pool
     from mailsrv.transport.users import RunAs
@@ -53,6 +55,8 @@ class Facilities:
     per_hop: int = 20  # connections to one next hop at a time
     is_local: Callable[[str], bool] = lambda address: False  # one of this host's own addresses
     hostname: str = "localhost"
+    client_tls: ClientTls | None = None
+    authentication: IClientAuthentication | None = None
     privileged: socket | None = None  # to the process that delivers as other users
 
 

@@ -5,7 +5,10 @@ extensions); its methods are generators that say what is to be done next:
 
 - ``bytes``: write them;
 - :class:`Receive`: wait for one :class:`Reply` and send it into the generator;
-- :class:`SendContent`: write the message, dot-stuffed by :class:`DotStuffer`.
+- :class:`SendContent`: write the message, dot-stuffed by :class:`DotStuffer`;
+- :class:`SendChunk`: write its next chunk, and send in whether it was the last;
+- :class:`StartTls`: begin TLS and send in its facts; nothing received before may be used after it;
+- :class:`Ask`: await something, and send in what it gave.
 
 The adapter (``transport/connection.py``) does these things and nothing else.
 Whatever the next hop says that is not a reply of the protocol raises
@@ -16,244 +19,18 @@ line early raises :class:`UnsafeValue` and nothing was sent.
 
 from __future__ import annotations
 
-import enum
-import re
-from collections.abc import Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from mailsrv.mail.status import Status
+from mailsrv.interfaces import IClientExchange
+from mailsrv.wire import sasl
+from mailsrv.wire.envelope import Envelope, EnvelopeRecipient, UnsafeValue, path, word, xtext
+from mailsrv.wire.replies import Phase, ProtocolError, Reply
 
 T = TypeVar("T")
 
-MAX_LINE = 4096  # octets of one reply line; RFC 5321 4.5.3.1.5 says 512
-MAX_LINES = 300  # lines of one reply
-
-
-class ProtocolError(Exception):
-    """The next hop broke the protocol; the connection cannot be used further."""
-
-
-class UnsafeValue(ValueError):
-    """A value that would not stay inside its command; it was not sent."""
-
-
-class Phase(enum.Enum):
-    """What a reply answers; the value is the name that log lines use for it."""
-
-    GREETING = "initial connection"
-    HELLO = "EHLO"
-    MAIL = "MAIL FROM"
-    RCPT = "RCPT TO"
-    DATA = "DATA"
-    FINAL = "end of data"
-    RESET = "RSET"
-    QUIT = "QUIT"
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A complete reply: its code and the texts of its lines, without code and end of line."""
-
-    code: int
-    lines: tuple[str, ...]
-
-    @property
-    def positive(self) -> bool:
-        """Whether the command was done (2yz)."""
-        return self.code // 100 == 2
-
-    @property
-    def refusal(self) -> bool:
-        """Whether the command was refused, for now (4yz) or for good (5yz)."""
-        return self.code // 100 in (4, 5)
-
-    def __str__(self) -> str:
-        """Return the reply as one printable line for a log: its lines with ``\\n`` between them."""
-        marks = ["-"] * (len(self.lines) - 1) + [" "]
-        lines = (f"{self.code}{m}{text}" for m, text in zip(marks, self.lines, strict=True))
-        return printable("\\n".join(lines))
-
-    @property
-    def status(self) -> Status:
-        """The reply with its enhanced status code, which is taken out of the text."""
-        found = _ENHANCED.match(self.lines[0])
-        if found is None or int(found[1]) != self.code // 100:
-            return Status(self.code, 0, 0, printable("\n".join(self.lines), keep="\n"))
-        prefix = found[0]
-        texts = [line.removeprefix(prefix) for line in self.lines]
-        return Status(
-            self.code, int(found[2]), int(found[3]), printable("\n".join(texts), keep="\n")
-        )
-
-
-_ENHANCED = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: |$)", re.ASCII)
-_REPLY_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
-_UNPRINTABLE = re.compile(r"[^ -~\x80-\xff]")
-
-
-def printable(text: str, keep: str = "") -> str:
-    """Return ``text`` with control characters (but those in ``keep``) as ``\\ooo``."""
-    return _UNPRINTABLE.sub(lambda m: m[0] if m[0] in keep else f"\\{ord(m[0]):03o}", text)
-
-
-class ReplyParser:
-    """Takes octets in pieces of any size and gives whole replies.
-
-    Bounded: a line, a reply and the replies that wait may only be so large.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = b""
-        self._code = 0
-        self._lines: list[str] = []
-
-    @property
-    def partial(self) -> bool:
-        """Whether a reply has begun that is not complete."""
-        return bool(self._buffer or self._lines)
-
-    def feed(self, data: bytes) -> Iterator[Reply]:
-        """Give the replies that are complete with ``data``; to be taken to the end.
-
-        :raises ProtocolError: what came (after those given) is no reply, or too much.
-        """
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        for line in lines:
-            reply = self._line(line)
-            if reply is not None:
-                yield reply
-        if len(self._buffer) > MAX_LINE:
-            raise ProtocolError("reply line too long")
-
-    def _line(self, line: bytes) -> Reply | None:
-        if len(line) > MAX_LINE:
-            raise ProtocolError("reply line too long")
-        if not line.endswith(b"\r") or b"\r" in line[:-1] or b"\0" in line:
-            raise ProtocolError(f"malformed reply {_shown(line)}")
-        found = _REPLY_LINE.fullmatch(line[:-1])
-        if found is None or (self._lines and int(found[1]) != self._code):
-            raise ProtocolError(f"malformed reply {_shown(line)}")
-        self._code = int(found[1])
-        self._lines.append((found[3] or b"").decode("latin-1"))
-        if found[2] == b"-":
-            if len(self._lines) >= MAX_LINES:
-                raise ProtocolError("reply has too many lines")
-            return None
-        reply = Reply(self._code, tuple(self._lines))
-        self._lines = []
-        return reply
-
-
-def _shown(line: bytes) -> str:
-    return '"' + printable(line[:80].decode("latin-1")) + '"'
-
-
-# --- the message's octets ----------------------------------------------------
-
-
-class LineEnds:
-    """Makes every line end of a stream CRLF, whatever pieces it comes in (RFC 5321 2.3.8).
-
-    A bare CR and a bare LF are line ends here: neither may leave us, because
-    receivers do not agree about what they mean (SMTP smuggling).
-    """
-
-    _odd = re.compile(rb"\r\n|\r|\n")
-
-    def __init__(self) -> None:
-        self._held = b""  # a CR whose LF may come with the next piece
-
-    def feed(self, data: bytes) -> bytes:
-        """Return the next octets; a CR at the end waits for what follows."""
-        data = self._held + data
-        self._held = b""
-        if data.endswith(b"\r"):
-            data, self._held = data[:-1], b"\r"
-        pairs = data.count(b"\r\n")
-        if pairs != data.count(b"\n") or pairs != data.count(b"\r"):
-            data = self._odd.sub(b"\r\n", data)
-        return data
-
-    def end(self) -> bytes:
-        """Return what was held."""
-        held, self._held = self._held, b""
-        return b"\r\n" if held else b""
-
-
-class DotStuffer:
-    """Turns a message into the octets between 354 and the final reply (RFC 5321 4.5.2).
-
-    Works on whole pieces; a dot is doubled at the start of every line, the
-    first one and those that begin with a piece included.
-    """
-
-    def __init__(self) -> None:
-        self._ends = LineEnds()
-        self._at_start = True
-
-    def feed(self, data: bytes) -> bytes:
-        """Return the octets to send for the next piece."""
-        return self._stuff(self._ends.feed(data))
-
-    def _stuff(self, data: bytes) -> bytes:
-        if not data:
-            return b""
-        first = b"." if self._at_start and data.startswith(b".") else b""
-        self._at_start = data.endswith(b"\n")
-        return first + data.replace(b"\n.", b"\n..")
-
-    def end(self) -> bytes:
-        """Return the octets that end the message: a line end if it lacks one, and the dot."""
-        rest = self._stuff(self._ends.end())
-        return rest + (b".\r\n" if self._at_start else b"\r\n.\r\n")
-
-
-# --- commands ----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class EnvelopeRecipient:
-    """A recipient as RCPT names it, with its DSN parameters (RFC 3461); "" = not given."""
-
-    address: str
-    notify: str = ""  # NEVER, or SUCCESS,FAILURE,DELAY in any choice
-    orcpt: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """What MAIL and RCPT say of one message."""
-
-    sender: str
-    recipients: tuple[EnvelopeRecipient, ...]
-    size: int = 0  # octets as sent, at most; 0 = not said
-    eight_bit: bool = False
-    utf8: bool = False  # the envelope or header holds UTF-8 (RFC 6531)
-    ret: str = ""
-    envid: str = ""
-
-
-_SAFE_PATH = re.compile(r"(?:[^\x00-\x20\x7f<>\"\\]|\"(?:[^\x00-\x1f\x7f\"\\]|\\[\x20-\x7e])*\")*")
-_SAFE_WORD = re.compile(r"[!-~]+", re.ASCII)
-
-
-def path(address: str) -> str:
-    """Return an address in angle brackets.
-
-    :raises UnsafeValue: it has a control character, or a blank, bracket or
-        backslash outside quotes.
-    """
-    if _SAFE_PATH.fullmatch(address) is None:
-        raise UnsafeValue(f"unsafe address {printable(address[:200])}")
-    return f"<{address}>"
-
-
-def word(text: str) -> str:
-    """Return ``text`` if it can be one word of a command, else raise :class:`UnsafeValue`."""
-    if _SAFE_WORD.fullmatch(text) is None:
-        raise UnsafeValue(f"unsafe word {printable(text[:200])}")
-    return text
+MAX_CHALLENGES = 20  # of one AUTH command: a next hop that never ends it is broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +45,46 @@ class SendContent:
     """Write the message with its final dot."""
 
 
-Step = bytes | Receive | SendContent
-Steps = Generator[Step, Reply, T]
+@dataclass(frozen=True, slots=True)
+class SendChunk:
+    """Write the next BDAT command with its chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """Begin TLS, wait for the handshake, and send in what it brought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Await something that is not the next hop's, such as an authenticator's response."""
+
+    question: Awaitable[Any]
+
+
+Step = bytes | Receive | SendContent | SendChunk | StartTls | Ask
+Steps = Generator[Step, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsUse:
+    """Whether TLS is to be used."""
+
+    wanted: bool = False
+    required: bool = False  # without TLS there is no session
+    implicit: bool = False  # TLS from the first octet on (smtps), without STARTTLS
+    clear_on_4xx: bool = True  # a 4yz to STARTTLS means: in clear (tls_tempfail_tryclear)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthUse:
+    """Whether to authenticate: ``attempts`` gives what may be tried.
+
+    It takes the names offered, and what TLS brought (:attr:`Session.tls`).
+    """
+
+    attempts: Callable[[Sequence[str], Any], Awaitable[Sequence[IClientExchange]]]
+    required: bool = False
 
 
 @dataclass(slots=True)
@@ -286,6 +101,7 @@ class Answers:
     unsafe: dict[int, str] = field(default_factory=dict)
     pipelined: bool = False
     dsn_passed_on: bool = False
+    chunking: bool = False
 
     def settled(self, index: int) -> tuple[Phase, Reply] | None:
         """The reply that decides about a recipient, or None if none did."""
@@ -304,12 +120,25 @@ class Refused(Exception):
         self.reply = reply
 
 
+class Unmet(Exception):
+    """The session cannot be as the configuration requires it.
+
+    ``error`` is the retry rules' name: ``tls_required`` or ``auth_failed``.
+    """
+
+    def __init__(self, phase: Phase, error: str, reason: str) -> None:
+        super().__init__(reason)
+        self.phase = phase
+        self.error = error
+        self.reason = reason
+
+
 class Session:
     """One connection's conversation, from the greeting to QUIT.
 
     ``lmtp`` chooses LHLO and a final reply for each recipient; ``ignore_quota``
     adds IGNOREQUOTA to RCPT where it is offered.  ``usable`` becomes False when
-    no further transaction may follow.
+    no further transaction may follow.  ``chunking`` allows BDAT where it is offered.
     """
 
     def __init__(
@@ -320,23 +149,44 @@ class Session:
         pipelining: bool = True,
         esmtp: bool = True,
         ignore_quota: bool = False,
+        chunking: bool = False,
+        tls: TlsUse | None = None,
+        auth: AuthUse | None = None,
     ) -> None:
         self.helo = helo
         self.lmtp = lmtp
         self.extensions: dict[str, str] = {}  # keyword in upper case → its parameters
         self.usable = True
+        self.tls: Any = None  # what the handshake brought; None: the session is in clear
+        self.authenticator = ""  # name of the one that succeeded
+        self.auth_failures: list[tuple[str, str]] = []  # authenticator, why
         self._may_pipeline = pipelining
         self._esmtp = esmtp
         self._ignore_quota = ignore_quota
+        self._chunking = chunking
+        self._tls = tls or TlsUse()
+        self._auth = auth
 
     def open(self) -> Steps[None]:
-        """Take the greeting and say EHLO, LHLO, or HELO where EHLO is not known.
+        """Begin the session: greeting, EHLO, TLS and AUTH as far as they are wanted.
 
         :raises Refused: by a 4yz or 5yz reply.
+        :raises Unmet: there is no TLS or no login, and there must be.
         """
-        name = word(self.helo)
+        if self._tls.implicit:
+            self.tls = yield StartTls()
         greeting = yield Receive(Phase.GREETING)
         self._expect(Phase.GREETING, greeting)
+        yield from self._hello()
+        if self.tls is None and (self._tls.wanted or self._tls.required):
+            yield from self._start_tls()
+        if self._auth is not None:
+            yield from self._authenticate(self._auth)
+
+    def _hello(self) -> Steps[None]:
+        """Say EHLO, LHLO, or HELO where EHLO is not known."""
+        name = word(self.helo)
+        self.extensions = {}
         verb = "LHLO" if self.lmtp else "EHLO" if self._esmtp else "HELO"
         yield f"{verb} {name}\r\n".encode("latin-1")
         reply = yield Receive(Phase.HELLO)
@@ -349,6 +199,80 @@ class Session:
         if verb != "HELO":
             self.extensions = _extensions(reply)
 
+    def _start_tls(self) -> Steps[None]:
+        """Say STARTTLS where it is offered; what EHLO said in clear is forgotten (RFC 3207 4.2)."""
+        required = "a TLS session is required, but "
+        if "STARTTLS" not in self.extensions:
+            if self._tls.required:
+                text = required + "the server did not offer TLS support"
+                raise Unmet(Phase.STARTTLS, "tls_required", text)
+            return
+        yield b"STARTTLS\r\n"
+        reply = yield Receive(Phase.STARTTLS)
+        if not self._done(reply):
+            if not self.usable:
+                raise Refused(Phase.STARTTLS, reply)
+            if self._tls.required:
+                text = required + f"an attempt to start TLS failed: {reply}"
+                raise Unmet(Phase.STARTTLS, "tls_required", text)
+            if reply.code // 100 == 4 and not self._tls.clear_on_4xx:
+                raise Refused(Phase.STARTTLS, reply)
+            return
+        self.tls = yield StartTls()
+        yield from self._hello()
+
+    def _authenticate(self, use: AuthUse) -> Steps[None]:
+        """Try the authenticators in turn; a 5yz answer leads to the next (specification 33)."""
+        offered = self.extensions.get("AUTH", "").upper().split()
+        attempts = (yield Ask(use.attempts(offered, self.tls))) if offered else ()
+        for exchange in attempts:
+            reply = yield from self._exchange(exchange)
+            if reply is None:
+                continue
+            if reply.positive:
+                self.authenticator = exchange.name
+                return
+            self.auth_failures.append((exchange.name, str(reply)))
+            if reply.code // 100 == 4:
+                self.usable = reply.code != 421
+                raise Refused(Phase.AUTH, reply)
+        if use.required:
+            if not offered:
+                why = "authentication required but server did not advertise AUTH support"
+            elif not attempts:
+                why = f"no usable authenticator for {' '.join(offered)}"
+            else:
+                why = "authentication attempt(s) failed"
+            raise Unmet(Phase.AUTH, "auth_failed", why)
+
+    def _exchange(self, exchange: IClientExchange) -> Steps[Reply | None]:
+        """Run one AUTH command; None: we had nothing to answer, so it was cancelled or not begun.
+
+        :raises ProtocolError: challenges without end.
+        """
+        initial = yield Ask(exchange.initial())
+        line = f"AUTH {word(exchange.mechanism)}".encode("latin-1")
+        if initial is not None:
+            line += b" " + (sasl.encode(initial) or b"=")
+        yield line + b"\r\n"
+        for _ in range(MAX_CHALLENGES):
+            reply: Reply = yield Receive(Phase.AUTH)
+            if reply.code != 334:
+                self._done(reply)
+                return reply
+            try:
+                challenge = sasl.decode(reply.lines[0].encode("latin-1"))
+                response = yield Ask(exchange.respond(challenge))
+            except sasl.SaslError:
+                response = None
+            if response is None:
+                yield sasl.CANCEL + b"\r\n"
+                self._done((yield Receive(Phase.AUTH)))
+                self.auth_failures.append((exchange.name, "cancelled: nothing to answer"))
+                return None
+            yield sasl.encode(response) + b"\r\n"
+        raise ProtocolError("too many challenges to AUTH")
+
     def transaction(self, envelope: Envelope, answers: Answers) -> Steps[None]:
         """Send one message; ``answers`` (a fresh one) tells what became of each recipient.
 
@@ -360,13 +284,17 @@ class Session:
             return
         answers.pipelined = self._may_pipeline and "PIPELINING" in self.extensions
         answers.dsn_passed_on = "DSN" in self.extensions
+        answers.chunking = self._chunking and "CHUNKING" in self.extensions and not self.lmtp
         if answers.pipelined:
-            yield mail + b"".join(commands) + b"DATA\r\n"
+            yield mail + b"".join(commands) + (b"" if answers.chunking else b"DATA\r\n")
         else:
             yield mail
         accepted = yield from self._envelope(answers, sent, commands)
-        if not accepted and not answers.pipelined:
+        if not accepted and (answers.chunking or not answers.pipelined):
             yield from self._leave()
+            return
+        if answers.chunking:
+            yield from self._chunks(answers, accepted)
             return
         if not answers.pipelined:
             yield b"DATA\r\n"
@@ -422,6 +350,20 @@ class Session:
         for index in accepted:
             answers.replies[index] = (Phase.FINAL, reply)
 
+    def _chunks(self, answers: Answers, accepted: list[int]) -> Steps[None]:
+        """Send the message with BDAT; each chunk has its reply (RFC 3030 2)."""
+        last = False
+        while not last:
+            last = yield SendChunk()
+            phase = Phase.FINAL if last else Phase.CHUNK
+            reply = yield Receive(phase)
+            if not self._done(reply) or last:
+                for index in accepted:
+                    answers.replies[index] = (phase, reply)
+                break
+        if not last:
+            yield from self._leave(reply)
+
     def _leave(self, reply: Reply | None = None) -> Steps[None]:
         """End a transaction that was begun and not finished."""
         if not self.usable or (reply is not None and reply.code == 421):
@@ -462,6 +404,8 @@ class Session:
             line += " BODY=8BITMIME"
         if envelope.utf8 and "SMTPUTF8" in self.extensions:
             line += " SMTPUTF8"
+        if envelope.auth and "AUTH" in self.extensions:
+            line += f" AUTH={xtext(envelope.auth)}"
         if "DSN" in self.extensions:
             line += _parameter("RET", envelope.ret) + _parameter("ENVID", envelope.envid)
         return line.encode("latin-1") + b"\r\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from mailsrv.config.dump import Dump, NotFound
 from tests.config.files import FileTestCase
 
@@ -59,7 +61,7 @@ class DumpTests(FileTestCase):
         at = lines.index("# mailsrv's own")
         names = [line.split(" =")[0].removeprefix("no_") for line in lines[:at]]
         self.assertEqual(names, sorted(names))
-        self.assertIn("workers = 1", lines[at:])
+        self.assertIn(f"workers = {len(os.sched_getaffinity(0))}", lines[at:])
         self.assertEqual(self.shown("all"), lines)
 
     def test_hidden_values_are_for_administrators(self) -> None:

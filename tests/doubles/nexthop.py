@@ -28,8 +28,9 @@ class NextHop:
     """Provides ``IConnector``: every connection meets the same server.
 
     ``script`` replaces the answer at a point: greeting, hello, mail, rcpt,
-    data, final, rset, quit.  A value is the octets to send, ``HANG``,
-    ``CLOSE``, or a function of the command (for final: of the recipient).
+    data, final, rset, quit, starttls, handshake, auth, challenge, chunk.  A
+    value is the octets to send, ``HANG``, ``CLOSE``, or a function of the
+    command (for final: of the recipient).
     """
 
     def __init__(
@@ -55,6 +56,22 @@ class NextHop:
         peer.answer("greeting", b"220 hop.example ready\r\n")
 
 
+class Handle:
+    """A connection object of OpenSSL, after a handshake with a server without certificate."""
+
+    def get_peer_certificate(self) -> None:
+        return None
+
+    def get_protocol_version_name(self) -> str:
+        return "TLSv1.3"
+
+    def get_cipher_name(self) -> str:
+        return "TLS_AES_256_GCM_SHA384"
+
+    def get_cipher_bits(self) -> int:
+        return 256
+
+
 class Peer:
     """One connection, seen as the transport by the client."""
 
@@ -68,7 +85,11 @@ class Peer:
         self.open = True
         self.aborted = False
         self.hanging = False
+        self.secured = False
         self._in_data = False
+        self._in_auth = False
+        self._chunk = -1  # octets of a BDAT chunk that are still to come
+        self._last = False
         self._buffer = b""
         self._message = Received()
 
@@ -91,6 +112,18 @@ class Peer:
     def abortConnection(self) -> None:
         self.aborted = True
         self.lose()
+
+    def startTLS(self, start: object) -> None:
+        """Begin TLS: nothing is encrypted here; ``handshake`` in the script makes it fail."""
+        chosen = self.hop.script.get("handshake", b"")
+        self.secured = chosen == b""
+        if chosen == CLOSE:
+            self.lose()
+        elif chosen == b"":
+            self.protocol.handshakeCompleted()
+
+    def getHandle(self) -> Handle:
+        return Handle()
 
     def lose(self) -> None:
         """End the connection, from either side."""
@@ -135,6 +168,16 @@ class Peer:
                 self._in_data = False
                 self._final(body)
                 continue
+            if self._chunk >= 0:
+                if len(self._buffer) < self._chunk:
+                    return
+                self._message.data += self._buffer[: self._chunk]
+                self._buffer, self._chunk = self._buffer[self._chunk :], -1
+                if self._last:
+                    message, self._message = self._message, Received()
+                    self.hop.messages.append(message)
+                self.answer("final" if self._last else "chunk", b"250 OK id=1\r\n")
+                continue
             line, newline, rest = self._buffer.partition(b"\r\n")
             if not newline:
                 return
@@ -155,6 +198,10 @@ class Peer:
 
     def _command(self, line: str) -> None:
         self.commands.append(line)
+        if self._in_auth:
+            self._in_auth = False
+            self.answer("auth", b"235 welcome\r\n", line)
+            return
         verb = line[:4].upper()
         argument = line.partition("<")[2].partition(">")[0]
         if verb in ("EHLO", "LHLO", "HELO"):
@@ -172,6 +219,17 @@ class Peer:
                 self.answer("data", b"354 go\r\n")
             else:
                 self.answer("norcpt", b"503 no recipients\r\n")
+        elif verb == "BDAT":
+            words = line.split()
+            self._chunk, self._last = int(words[1]), words[-1] == "LAST"
+        elif verb == "STAR":
+            self.answer("starttls", b"220 go ahead\r\n")
+        elif verb == "AUTH":
+            self._in_auth = len(line.split()) == 2
+            if self._in_auth:
+                self.answer("challenge", b"334 VXNlcm5hbWU6\r\n", line)
+            else:
+                self.answer("auth", b"235 welcome\r\n", line)
         elif verb == "RSET":
             self.answer("rset", b"250 reset\r\n")
         elif verb == "QUIT":

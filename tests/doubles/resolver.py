@@ -31,7 +31,9 @@ class DictResolver:
             raise TemporaryFailure(reason=f"DNS lookup of {name} ({rdtype}) failed")
         return Answer(tuple(Tainted(record) for record in found), exists)
 
-    async def addresses(self, name: str, *, ipv6: bool = True) -> tuple[str, ...]:
+    async def addresses(
+        self, name: str, *, ipv6: bool = True, hosts_file: bool = True
+    ) -> tuple[str, ...]:
         if name.replace(".", "").isdigit() or ":" in name:
             return (name,)
         six = (await self.query(name, "AAAA")).records if ipv6 else ()

@@ -48,7 +48,9 @@ class Names:
         """Look up (IResolver)."""
         return Answer(self._find(f"{rdtype} {name}"))
 
-    async def addresses(self, name: str, *, ipv6: bool = True) -> tuple[str, ...]:
+    async def addresses(
+        self, name: str, *, ipv6: bool = True, hosts_file: bool = True
+    ) -> tuple[str, ...]:
         """Addresses (IResolver)."""
         return self._find(name)
 

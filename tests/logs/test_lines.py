@@ -144,7 +144,7 @@ class DeliveryTests(SynchronousTestCase):
         self.assertEqual(
             lines.delivered(a_message(), outcome, DEFAULT, RECEIVED + 2),
             "=> to@example.org R=dovecot T=lmtp H=mx.example.net [192.0.2.25] X=TLS1.3:X:256 "
-            r'C="250 OK \"id\""',
+            r'CV=no C="250 OK \"id\""',
         )
         self.assertTrue(
             lines.delivered(a_message(), outcome, ALL, RECEIVED + 2).endswith("QT=2.000s DT=0.250s")

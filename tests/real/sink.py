@@ -1,4 +1,4 @@
-"""An LMTP server in a thread that takes all mail and keeps the books about it.
+"""An LMTP (or SMTP) server in a thread that takes all mail and keeps the books about it.
 
 Recipients whose local part begins with ``bad`` are refused.  A message counts as delivered when
 its end was read and before it is answered, so that a sender who hears nothing may send it again:
@@ -20,7 +20,7 @@ MARK = re.compile(rb"^X-Mark: (\S+)", re.MULTILINE)
 
 
 class _Session(socketserver.StreamRequestHandler):
-    server: _Server
+    server: _Server | _TcpServer
 
     def say(self, line: str) -> None:
         self.wfile.write(line.encode() + b"\r\n")
@@ -34,7 +34,7 @@ class _Session(socketserver.StreamRequestHandler):
         recipients: list[bytes] = []
         while line := self.rfile.readline(10_000):
             verb = line[:4].upper()
-            if verb == b"LHLO":
+            if verb in (b"LHLO", b"EHLO"):
                 self.say("250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES")
             elif verb == b"RCPT" and line[8:].lower().startswith(b"<bad"):
                 self.say("550 5.1.1 no such user")
@@ -62,7 +62,7 @@ class _Session(socketserver.StreamRequestHandler):
                 return  # broken off: not taken
             lines.append(line)
         self.server.sink.take(b"".join(lines), recipients)
-        for _ in recipients:
+        for _ in recipients[:1] if self.server.sink.smtp else recipients:
             self.say("250 2.0.0 taken")
 
 
@@ -72,19 +72,34 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     sink: Sink
 
 
-class Sink:
-    """``delivered`` and ``bounced`` count messages by their mark (X-Mark of the header)."""
+class _TcpServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+    sink: Sink
 
-    def __init__(self) -> None:
+
+class Sink:
+    """``delivered`` and ``bounced`` count messages by their mark (X-Mark of the header).
+
+    It speaks LMTP on ``socket``; with an ``address`` (IP address and port), SMTP there.
+    """
+
+    def __init__(self, address: tuple[str, int] | None = None) -> None:
         self.folder = machine.folder("sink")
         self.socket = self.folder / "lmtp"
         self.delivered: Counter[str] = Counter()
         self.bounced: Counter[str] = Counter()
         self.sizes: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._server = _Server(str(self.socket), _Session)
+        self.smtp = address is not None
+        self._server: _Server | _TcpServer
+        if address is not None:
+            self._server = _TcpServer(address, _Session)
+        else:
+            self._server = _Server(str(self.socket), _Session)
+            self.socket.chmod(0o666)
         self._server.sink = self
-        self.socket.chmod(0o666)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def take(self, message: bytes, recipients: list[bytes]) -> None:

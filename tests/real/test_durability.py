@@ -36,6 +36,7 @@ class Load:
 
     def __init__(self, port: int, clients: int) -> None:
         self.answered: set[str] = set()
+        self.broken = 0  # sessions that ended otherwise than they should
         self.expected_bounces: set[str] = set()
         self._port = port
         self._numbers = itertools.count()
@@ -58,6 +59,7 @@ class Load:
                         if self._stop.is_set():
                             return
             except (OSError, smtplib.SMTPException):
+                self.broken += 1
                 time.sleep(0.02)  # the server is dead just now
 
     def _send(self, client: smtplib.SMTP) -> None:

@@ -351,7 +351,7 @@ def test_this_host_ends_the_list_when_it_is_not_the_first() -> None:
 
 
 def test_dns_trouble_defers_or_passes() -> None:
-    async def trouble(name: str, *, ipv6: bool = True) -> Any:
+    async def trouble(name: str, *, ipv6: bool = True, hosts_file: bool = True) -> Any:
         raise TemporaryFailure(reason="SERVFAIL")
 
     for option, expected in (("false", 451), ("true", 0)):

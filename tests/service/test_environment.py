@@ -90,12 +90,12 @@ class FaultTests(SynchronousTestCase):
     def test_what_is_not_there(self) -> None:
         path = Path(self.mktemp())
         path.write_text(
-            "workers = 2\nbegin routers\nup:\n driver = accept\n transport = t\n"
+            "workers = -1\nbegin routers\nup:\n driver = accept\n transport = t\n"
             " pass_router = up\nbegin transports\nt:\n driver = appendfile\n file = /x\n"
         )
         workers, router = (str(error) for error in faults(read(str(path))))
         self.assertIn("line 1 of ", workers)
-        self.assertIn("workers = 1", workers)
+        self.assertIn("workers must be between 1 and", workers)
         self.assertIn("line 6 of ", router)
 
     def users(self, router: str, transport: str, main: str = "") -> list[str]:

@@ -67,7 +67,9 @@ class Resolver:
     def __init__(self, **known: tuple[str, ...]) -> None:
         self.known = known
 
-    async def addresses(self, name: str, *, ipv6: bool = True) -> tuple[str, ...]:
+    async def addresses(
+        self, name: str, *, ipv6: bool = True, hosts_file: bool = True
+    ) -> tuple[str, ...]:
         return self.known.get(name) or ((name,) if is_ip(name) else ())
 
     async def query(self, name: str, rdtype: str) -> Any:

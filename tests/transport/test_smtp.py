@@ -258,7 +258,7 @@ def test_hosts_with_ports() -> None:
     assert w.hop.connections[0].target.address == "192.0.2.8"
 
 
-@pytest.mark.parametrize("options", [{"protocol": "smtps"}, {"protocol": "x"}])
+@pytest.mark.parametrize("options", [{"protocol": "smtpx"}, {"protocol": "x"}])
 def test_bad_options(options: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
         make(Smtp, **options)

@@ -10,22 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsrv.wire.client import (
-    Answers,
-    DotStuffer,
-    Envelope,
-    EnvelopeRecipient,
-    Phase,
-    ProtocolError,
-    Receive,
-    Refused,
-    Reply,
-    ReplyParser,
-    SendContent,
-    Session,
-    UnsafeValue,
-    path,
-)
+from mailsrv.wire.client import Answers, Receive, Refused, SendContent, Session
+from mailsrv.wire.envelope import Envelope, EnvelopeRecipient, UnsafeValue, path
+from mailsrv.wire.outgoing import DotStuffer
+from mailsrv.wire.replies import Phase, ProtocolError, Reply, ReplyParser
 
 ODD = st.lists(st.sampled_from([b"\r", b"\n", b".", b"\0", b"a", b"\r\n", b"\x0b", b"\x85"]))
 

@@ -1,4 +1,8 @@
-"""``recipients``: the recipient's whole address is in an address list."""
+"""``recipients``: the recipient's whole address is in an address list.
+
+In ``acl_not_smtp``, where Exim has no such condition, it is met if any recipient
+of the message is in the list.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,21 @@ if TYPE_CHECKING:
 
 
 class Recipients(Item):
-    """The address in hand is in the list."""
+    """The address in hand (or any recipient of a local message) is in the list."""
 
     name = "recipients"
-    phases = frozenset({AclPhase.RCPT})
+    phases = frozenset({AclPhase.RCPT, AclPhase.NOT_SMTP})
 
     async def test(self, run: Evaluation) -> bool:
         """Tell whether the condition is met."""
-        if run.scope.address is None:
-            return False
-        match = await match_address(self.argument, run.scope.address.address, run.scope)
-        if match is not None:
-            run.matched(match)
-        return match is not None
+        address = run.scope.address
+        if run.phase is AclPhase.NOT_SMTP:
+            candidates = [each.address for each in run.transaction.recipients]
+        else:
+            candidates = [] if address is None else [address.address]
+        for candidate in candidates:
+            match = await match_address(self.argument, candidate, run.scope)
+            if match is not None:
+                run.matched(match)
+                return True
+        return False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailsrv.acl.item import Item, not_in_mailsrv
-from mailsrv.acl.model import ALL_PHASES, MESSAGE_PHASES, PHASE_NAMES, Undecided
+from mailsrv.acl.model import ALL_PHASES, MESSAGE_PHASES, PHASE_NAMES, WHOLE_PHASES, Undecided
 from mailsrv.acl.verification import addresses, client, fields
 from mailsrv.errors import ConfigError, Position
 from mailsrv.interfaces import AclPhase
@@ -29,7 +29,7 @@ class _Kind:
     takes_value: bool = False
 
 
-_DATA = frozenset({AclPhase.DATA})
+_DATA = WHOLE_PHASES
 _KINDS = {
     "certificate": _Kind(client.certificate),
     "header_names_ascii": _Kind(fields.names_ascii, _DATA),

@@ -35,6 +35,8 @@ class MainOptions(ReceptionOptions, MessageOptions, DeliveryOptions, SystemOptio
             self.values["qualify_domain"] = self.primary_hostname
         if not self.qualify_recipient:
             self.values["qualify_recipient"] = self.qualify_domain
+        if "workers" not in self.values:
+            self.values["workers"] = len(os.sched_getaffinity(0))
         user = self.exim_user or User.called(DEFAULT_USER)
         self.values["exim_user"] = user
         if self.exim_group is None:

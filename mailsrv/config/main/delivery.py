@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mailsrv.config.main.reasons import (
-    NO_LOCAL_INPUT,
     NO_SCANNING,
     OWN_PROCESSES,
     OWN_SPOOL,
+    QUEUE_ONLY_WINS,
     UNUSED,
 )
 from mailsrv.config.options import OptionSet, option
@@ -17,6 +17,7 @@ from mailsrv.config.types import (
     FIXED,
     INTEGER,
     STRING,
+    STRING_LIST,
     TIME,
     USER_LIST,
 )
@@ -33,6 +34,10 @@ class DeliveryOptions(OptionSet):
         FIXED, help="system load above which a queue run delivers nothing", no_effect=OWN_PROCESSES
     )
     disable_ipv6 = option(BOOLEAN, False, help="use no IPv6")
+    allow_mx_to_ip = option(BOOLEAN, False, help="take MX records that point to IP addresses")
+    dns_again_means_nonexist = option(
+        DOMAIN_LIST, help="domains that do not exist when their lookup fails for now"
+    )
     dns_check_names_pattern = option(
         STRING, _DNS_CHECK_NAMES_PATTERN, help="names that are looked up in the DNS"
     )
@@ -46,6 +51,7 @@ class DeliveryOptions(OptionSet):
     dns_ipv4_lookup = option(DOMAIN_LIST, help="domains for which no AAAA records are looked up")
     dns_retrans = option(TIME, 0, help="time-out of a DNS query")
     dns_retry = option(INTEGER, 0, help="repetitions of a DNS query")
+    dns_servers = option(STRING_LIST, help="name servers: address or [address]:port", ours=True)
     dns_use_edns0 = option(
         INTEGER,
         -1,
@@ -55,11 +61,10 @@ class DeliveryOptions(OptionSet):
     finduser_retries = option(
         INTEGER, 0, help="repetitions of a failing password file lookup", no_effect=UNUSED
     )
-    gecos_name = option(
-        EXPANDED, help="user name that gecos_pattern finds", no_effect=NO_LOCAL_INPUT
-    )
-    gecos_pattern = option(
-        STRING, help="where the user name is in the gecos field", no_effect=NO_LOCAL_INPUT
+    gecos_name = option(EXPANDED, help="user name that gecos_pattern finds")
+    gecos_pattern = option(STRING, help="where the user name is in the gecos field")
+    hosts_treat_as_local = option(
+        DOMAIN_LIST, help="names of hosts that are as if they were this host"
     )
     hold_domains = option(DOMAIN_LIST, help="domains whose messages stay in the queue")
     local_scan_path = option(STRING, help="module of local_scan()", no_effect=NO_SCANNING)
@@ -86,7 +91,7 @@ class DeliveryOptions(OptionSet):
         BOOLEAN, True, help="decide queue_only_load once for a connection", no_effect=OWN_PROCESSES
     )
     queue_only_override = option(
-        BOOLEAN, True, help="-odx may override queue_only", no_effect=NO_LOCAL_INPUT
+        BOOLEAN, True, help="-odx may override queue_only", no_effect=QUEUE_ONLY_WINS
     )
     queue_run_in_order = option(
         BOOLEAN, False, help="deliver in the order of arrival", no_effect=OWN_PROCESSES

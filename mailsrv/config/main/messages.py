@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailsrv.config.main.reasons import NO_CALLOUT, NO_DKIM, NO_LOCAL_INPUT, OWN_SPOOL, UNUSED
+from mailsrv.config.main.reasons import NO_CALLOUT, NO_DKIM, NO_FROM_LINE, OWN_SPOOL, UNUSED
 from mailsrv.config.options import OptionSet, option
 from mailsrv.config.types import (
     ADDRESS,
@@ -130,7 +130,6 @@ class MessageOptions(OptionSet):
         BOOLEAN,
         True,
         help="what -t does with addresses of the command line",
-        no_effect=NO_LOCAL_INPUT,
     )
     header_line_maxsize = option(
         INTEGER, 0, help="longest header line that is accepted; 0 is no limit"
@@ -146,13 +145,12 @@ class MessageOptions(OptionSet):
         BOOLEAN,
         False,
         help="drop a From line before the header of a local message",
-        no_effect=NO_LOCAL_INPUT,
+        no_effect=NO_FROM_LINE,
     )
     local_from_check = option(
         BOOLEAN,
         True,
         help="add Sender: if From: of a local message is not its author",
-        no_effect=NO_LOCAL_INPUT,
     )
     local_from_prefix = option(
         STRING, help="prefixes that the local part of From: may have without a Sender:"
@@ -160,9 +158,7 @@ class MessageOptions(OptionSet):
     local_from_suffix = option(
         STRING, help="suffixes that the local part of From: may have without a Sender:"
     )
-    local_sender_retain = option(
-        BOOLEAN, False, help="leave Sender: in local messages", no_effect=NO_LOCAL_INPUT
-    )
+    local_sender_retain = option(BOOLEAN, False, help="leave Sender: in local messages")
     localhost_number = option(
         EXPANDED, help="number of this host in message ids", no_effect=OWN_SPOOL
     )
@@ -197,17 +193,15 @@ class MessageOptions(OptionSet):
         BOOLEAN, False, help="take <<user@domain>> for <user@domain>"
     )
     strip_trailing_dot = option(BOOLEAN, False, help="take domain. for domain")
-    unknown_login = option(EXPANDED, help="login name of an unknown uid", no_effect=NO_LOCAL_INPUT)
-    unknown_username = option(STRING, help="user name of an unknown uid", no_effect=NO_LOCAL_INPUT)
-    untrusted_set_sender = option(
-        ADDRESS_LIST, help="senders that untrusted users may set", no_effect=NO_LOCAL_INPUT
-    )
+    unknown_login = option(EXPANDED, help="login name of an unknown uid")
+    unknown_username = option(STRING, help="user name of an unknown uid")
+    untrusted_set_sender = option(ADDRESS_LIST, help="senders that untrusted users may set")
     uucp_from_pattern = option(
         STRING,
         _UUCP_FROM_PATTERN,
         help="form of a From line before the header",
-        no_effect=NO_LOCAL_INPUT,
+        no_effect=NO_FROM_LINE,
     )
     uucp_from_sender = option(
-        EXPANDED, "$1", help="sender in a From line before the header", no_effect=NO_LOCAL_INPUT
+        EXPANDED, "$1", help="sender in a From line before the header", no_effect=NO_FROM_LINE
     )

@@ -1,6 +1,6 @@
 """Why a main option that Exim has changes nothing in mailsrv: the words of the warning."""
 
-NO_LOCAL_INPUT = "mailsrv takes no messages on its standard input yet"
+NO_FROM_LINE = "a From line before the header of a local message is always dropped"
 OWN_SPOOL = "mailsrv's spool is a database"
 NO_SCANNING = "there is no content scanning here; the ACL conditions that need it are refused"
 NO_DKIM = "there is no DKIM, SPF or DMARC here; the ACL conditions that need it are refused"
@@ -13,3 +13,4 @@ NO_IDENT = "clients are asked for no ident, as with Exim's own default"
 OWN_RESOLVER = "host names come from the hosts file, then from the DNS"
 SAME_WORDS = "replies always tell the same; the log has the details"
 NO_CALLOUT = "there are no callouts; the ACL conditions that need them are refused"
+QUEUE_ONLY_WINS = "queue_only holds for local messages, whatever their -od option"

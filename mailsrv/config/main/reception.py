@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mailsrv.config.main.reasons import (
     NO_IDENT,
-    NO_LOCAL_INPUT,
     NO_TLS_FEATURE,
     OWN_PROCESSES,
     OWN_RESOLVER,
@@ -31,13 +30,10 @@ class ReceptionOptions(OptionSet):
     """Reception: ports, hosts, SMTP, TLS and what is advertised (chapter 14)."""
 
     accept_8bitmime = option(BOOLEAN, True, help="offer 8BITMIME")
-    acl_not_smtp = option(
-        EXPANDED, help="ACL for messages that do not come over SMTP", no_effect=NO_LOCAL_INPUT
-    )
+    acl_not_smtp = option(EXPANDED, help="ACL for messages that do not come over SMTP")
     acl_not_smtp_start = option(
         EXPANDED,
         help="ACL at the start of a message that does not come over SMTP",
-        no_effect=NO_LOCAL_INPUT,
     )
     acl_smtp_auth = option(EXPANDED, help="ACL for AUTH")
     acl_smtp_connect = option(EXPANDED, help="ACL for a new connection")
@@ -111,7 +107,7 @@ class ReceptionOptions(OptionSet):
     )
     proxy_protocol_timeout = option(TIME, 3, help="time-out of the PROXY header", no_effect=UNUSED)
     receive_timeout = option(
-        TIME, 0, help="time-out of a message that does not come over SMTP", no_effect=NO_LOCAL_INPUT
+        TIME, 0, help="time-out of a message that does not come over SMTP", no_effect=UNUSED
     )
     recipient_unqualified_hosts = option(
         HOST_LIST, help="hosts that may send recipients without domain"

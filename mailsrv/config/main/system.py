@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mailsrv.config.main.reasons import (
     NO_ADMINISTRATORS,
-    NO_LOCAL_INPUT,
     NO_LOOKUP,
     NO_SCANNING,
     OWN_PROCESSES,
@@ -39,7 +38,7 @@ class SystemOptions(OptionSet):
     av_scanner = option(
         EXPANDED, "sophie:/var/run/sophie", help="virus scanner", no_effect=NO_SCANNING
     )
-    bi_command = option(STRING, help="command of -bi", no_effect=UNUSED)
+    bi_command = option(STRING, help="command of -bi")
     check_log_inodes = option(
         INTEGER, 100, help="free inodes that the log's disk must have", no_effect=_FULL_LOG
     )
@@ -71,6 +70,12 @@ class SystemOptions(OptionSet):
     ldap_require_cert = option(STRING, help="how LDAP servers are verified", no_effect=NO_LOOKUP)
     ldap_start_tls = option(BOOLEAN, False, help="use STARTTLS with LDAP", no_effect=NO_LOOKUP)
     ldap_version = option(INTEGER, -1, help="version of LDAP", no_effect=NO_LOOKUP)
+    local_socket = option(
+        EXPANDED_PATH,
+        "$spool_directory/submit",
+        help="socket on which mailsrv-sendmail reaches the server",
+        ours=True,
+    )
     log_file_path = option(EXPANDED, "$spool_directory/log/%slog", help="log files, or syslog")
     log_json = option(BOOLEAN, False, help="write each event as JSON, too", ours=True)
     log_selector = option(STRING, help="what is logged besides the usual")
@@ -127,9 +132,9 @@ class SystemOptions(OptionSet):
     syslog_processname = option(STRING, "exim", help="program name in syslog")
     syslog_timestamp = option(BOOLEAN, True, help="write the time to syslog")
     timezone = option(STRING, help="time zone of the logs")
-    trusted_groups = option(
-        GROUP_LIST, help="groups whose members may set a sender", no_effect=NO_LOCAL_INPUT
+    trusted_groups = option(GROUP_LIST, help="groups whose members may set a sender")
+    trusted_users = option(USER_LIST, help="users that may set a sender")
+    workers = option(
+        INTEGER, 0, help="processes that serve; by default one for each core", ours=True
     )
-    trusted_users = option(USER_LIST, help="users that may set a sender", no_effect=NO_LOCAL_INPUT)
-    workers = option(INTEGER, 1, help="processes that serve", ours=True)
     write_rejectlog = option(BOOLEAN, True, help="write the reject log")

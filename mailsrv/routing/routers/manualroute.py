@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mailsrv.config.options import option
 from mailsrv.config.types import BOOLEAN, EXPANDED, STRING
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure, LookupDeferred
-from mailsrv.expansion.lists import Match, match_domain, match_host, split_list
+from mailsrv.expansion.lists import Match, match_domain, split_list
 from mailsrv.expansion.template import Template, compile_string
-from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host, RoutedAddress
 from mailsrv.net.hosts import HostItem, split_hosts
-from mailsrv.routing.decision import (
-    Accepted,
-    Decision,
-    Declined,
-    Deferred,
-    Failed,
-    Passed,
-    Rerouted,
-)
+from mailsrv.routing import hosts as finding
+from mailsrv.routing.decision import Accepted, Decision, Declined, Deferred, Failed, Passed
+from mailsrv.routing.hosts import Found, Kinds, NoService, NoSuchDomain
 from mailsrv.routing.router import Context, Router
 
 _ACTIONS = ("decline", "defer", "fail", "freeze", "pass")
@@ -40,8 +33,17 @@ class Rule:
     comment: str = ""
 
 
-class _Found(Exception):
-    """A host decided the address already."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the hosts of a rule are found: its options, after those of the router."""
+
+    transport: str
+    randomize: bool
+    kinds: Kinds
+
+
+class _ThisHost(Exception):
+    """A host is this one; the decision of ``self``, if it comes first."""
 
     def __init__(self, decision: Decision) -> None:
         super().__init__()
@@ -54,6 +56,12 @@ class Manualroute(Router):
     host_all_ignored = option(STRING, default="defer", help="when all hosts were ignored")
     host_find_failed = option(STRING, default="freeze", help="when a host does not exist")
     hosts_randomize = option(BOOLEAN, default=False, help="take the hosts in random order")
+    same_domain_copy_routing = option(
+        BOOLEAN,
+        default=False,
+        help="route a domain once for a message",
+        no_effect="each address is routed by itself; the DNS cache makes that cheap",
+    )
     route_data = option(EXPANDED, help="expands to the hosts and options of a rule")
     route_list = option(STRING, help="rules, separated by semicolons: domain hosts options")
 
@@ -94,14 +102,14 @@ class Manualroute(Router):
                 return Declined()
             rule, values, numbers = found
             text = await self._host_text(rule, address, context, values, numbers)
-            transport, randomize = await self._options(rule, address, context)
-            if context.facilities.local_transports.get(transport, False):
+            way = await self._options(rule, address, context)
+            if context.facilities.local_transports.get(way.transport, False):
                 address.vars = {**address.vars, "host": text}
-                return Accepted(transport)
+                return Accepted(way.transport)
             if context.verify and not split_hosts(text):
-                return Accepted(transport)
-            return Accepted(transport, await self._hosts(text, randomize, address, context))
-        except _Found as found_early:
+                return Accepted(way.transport)
+            return Accepted(way.transport, await self._hosts(text, way, address, context))
+        except Found as found_early:
             return found_early.decision
 
     # --- rules ---
@@ -140,77 +148,97 @@ class Manualroute(Router):
         except LookupDeferred:
             raise
         except ForcedFailure:
-            raise _Found(Declined()) from None
+            raise Found(Declined()) from None
         except ExpansionError as error:
-            raise _Found(Deferred(error.reason)) from None
+            raise Found(Deferred(error.reason)) from None
 
-    async def _options(
-        self, rule: Rule, address: RoutedAddress, context: Context
-    ) -> tuple[str, bool]:
-        """Return the transport's name and whether hosts are randomized (20.7)."""
-        randomize = self.hosts_randomize
-        transport = ""
+    async def _options(self, rule: Rule, address: RoutedAddress, context: Context) -> Way:
+        """Return what the words of a rule ask for (20.7)."""
+        randomize, transport, kinds = self.hosts_randomize, "", Kinds()
         for word in rule.options:
             if word in ("randomize", "no_randomize"):
                 randomize = word == "randomize"
             elif word in ("byname", "bydns"):
-                pass  # our resolver looks in the hosts file and the DNS alike
+                kinds = replace(kinds, hosts_file=word == "byname")
+            elif word in ("ipv4_only", "ipv4_prefer"):
+                kinds = replace(kinds, **{word: True})
             elif word in context.facilities.local_transports:
                 transport = word
             else:
                 raise TemporaryFailure(reason=f'unknown routing option or transport name "{word}"')
         if not transport and self.transport is not None:
             transport = await self.transport.expand(context.scope(address, self.name))
-        return transport, randomize
+        return Way(transport, randomize, kinds)
 
     # --- hosts ---
 
     async def _hosts(
-        self, text: str, randomize: bool, address: RoutedAddress, context: Context
+        self, text: str, way: Way, address: RoutedAddress, context: Context
     ) -> tuple[Host, ...]:
         """Look up the hosts of a rule, in order (20.6)."""
-        items = split_hosts(text, randomize=randomize)
+        items = split_hosts(text, randomize=way.randomize)
         if not items:
-            raise _Found(Deferred(f"no host list for {self.name} router"))
+            raise Found(Deferred(f"no host list for {self.name} router"))
         hosts: list[Host] = []
         for number, item in enumerate(items):
-            addresses = await self._addresses(item, address, context)
-            if any(context.facilities.is_local(one) for one in addresses):
+            try:
+                hosts += await self._item(item, way.kinds, address, context)
+            except _ThisHost as here:
                 if number:
                     break  # this host and all after it are left out
-                if not self._sends_to_self(item, context):
-                    raise _Found(self._decide_self(item))
-            hosts += [Host(item.name, one, item.port) for one in addresses]
+                raise Found(here.decision) from None
         if not hosts:
-            raise _Found(self._act(self.host_all_ignored, "lookup failed for all hosts"))
+            raise Found(self._act(self.host_all_ignored, "lookup failed for all hosts"))
         return tuple(hosts)
 
-    async def _addresses(
-        self, item: HostItem, address: RoutedAddress, context: Context
-    ) -> list[str]:
-        """Return a host's addresses that are not to be ignored; [] if the host is ignored."""
-        if item.mx:
-            raise TemporaryFailure(reason=f"{item.name}/MX is known to Exim, not to mailsrv")
+    async def _item(
+        self, item: HostItem, kinds: Kinds, address: RoutedAddress, context: Context
+    ) -> list[Host]:
+        """Return the hosts of one item; [] if they are all ignored.
+
+        :raises _ThisHost: it is this host, and ``self`` is not send.
+        """
         try:
-            found = await context.facilities.resolver.addresses(item.name)
+            if item.mx:
+                return await self._exchangers(item, kinds, address, context)
+            found, exists = await finding.addresses_of(item.name, self, address, context, kinds)
+            here = await finding.is_this_host(item.name, found, context)
         except TemporaryFailure as failure:
             if self.pass_on_timeout:
-                raise _Found(Passed()) from None
-            raise _Found(
+                raise Found(Passed()) from None
+            raise Found(
                 Deferred(f"host lookup for {item.name} did not complete: {failure.reason}")
             ) from None
-        kept = [one for one in found if not await self._ignored(one, address, context)]
-        if kept or self.host_find_failed == "ignore":
-            return kept
-        raise _Found(self._act(self.host_find_failed, f"lookup of host {item.name!r} failed"))
+        if not exists and self.host_find_failed != "ignore":
+            raise Found(self._act(self.host_find_failed, f"lookup of host {item.name!r} failed"))
+        if here:
+            self._this_host(item.name, context)
+        return [Host(item.name, one, item.port) for one in found]
 
-    async def _ignored(self, ip: str, address: RoutedAddress, context: Context) -> bool:
-        if self.ignore_target_hosts is None:
-            return False
-        scope = context.scope(address, self.name, {"host_address": ip})
-        return (
-            await match_host(self.ignore_target_hosts, Origin(host_address=ip), scope) is not None
-        )
+    async def _exchangers(
+        self, item: HostItem, kinds: Kinds, address: RoutedAddress, context: Context
+    ) -> list[Host]:
+        """Return the hosts of the MX records of an item ``name/MX``."""
+        try:
+            records = await finding.mx_of(item.name, context)
+            if not records:
+                raise NoSuchDomain
+            mx = replace(kinds, hosts_file=False)
+            hosts, _ = await finding.hosts_of(records, self, address, context, mx)
+        except (NoSuchDomain, NoService):
+            if self.host_find_failed == "ignore":
+                return []
+            reason = f"lookup of host {item.name!r} failed"
+            raise Found(self._act(self.host_find_failed, reason)) from None
+        except Found as found:
+            raise _ThisHost(found.decision) from None
+        return [replace(host, port=item.port) for host in hosts]
+
+    def _this_host(self, name: str, context: Context) -> None:
+        try:
+            finding.decide_self(name, self, context)
+        except Found as found:
+            raise _ThisHost(found.decision) from None
 
     def _act(self, word: str, reason: str) -> Decision:
         """Return the decision that host_find_failed or host_all_ignored names."""
@@ -223,24 +251,6 @@ class Manualroute(Router):
             "pass": Passed(),
         }
         return decisions[word]
-
-    # --- the host is this host (15, self) ---
-
-    def _sends_to_self(self, item: HostItem, context: Context) -> bool:
-        context.values["self_hostname"] = item.name
-        return self.self_ == "send"
-
-    def _decide_self(self, item: HostItem) -> Decision:
-        word, _, domain = self.self_.partition(":")
-        reason = f"remote host address is the local host: {item.name}"
-        decisions: dict[str, Decision] = {
-            "freeze": Deferred(reason, frozen=True),
-            "defer": Deferred(reason),
-            "fail": Failed("remote host address is the local host", reason),
-            "pass": Passed(),
-            "reroute": Rerouted(domain.strip(" \t")),
-        }
-        return decisions[word.strip(" \t")]
 
 
 _FIELD = re.compile(r'[ \t\n]*(?:"((?:[^"\\]|\\.)*)"|((?:\\\S|\S)+))', re.DOTALL)

@@ -1,11 +1,11 @@
-"""The ``smtp`` transport (chapter 30): delivery to other hosts over SMTP or LMTP, in clear text."""
+"""The ``smtp`` transport (chapter 30): delivery to other hosts over SMTP or LMTP."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mailsrv.config.options import option
 from mailsrv.config.types import (
@@ -29,8 +29,11 @@ from mailsrv.net.hosts import HostItem, split_hosts
 from mailsrv.transport.transport import Batch, Transport, expand, mentions, optional
 
 if TYPE_CHECKING:
+    from mailsrv.interfaces import IClientExchange
+    from mailsrv.net.tlsclient import ClientStart, TlsWanted
     from mailsrv.transport.dialogue import Plan
     from mailsrv.transport.headers import Content
+    from mailsrv.wire.client import AuthUse, Session, TlsUse
 
 _NOT_REACHED = Status(451, 4, 1, "no next hop could be reached")
 
@@ -42,29 +45,66 @@ class Smtp(Transport):
     _named_host = False
 
     allow_localhost = option(BOOLEAN, default=False, help="deliver to hosts that are this host")
+    authenticated_sender = option(EXPANDED, help="AUTH= of MAIL where we have logged in")
+    authenticated_sender_force = option(
+        BOOLEAN, default=False, help="send authenticated_sender without a login, too"
+    )
     command_timeout = option(TIME, default=300, help="time for the greeting and each reply")
     connect_timeout = option(TIME, default=300, help="time for a connection")
     connection_max_messages = option(INTEGER, default=500, help="messages on one connection")
     data_timeout = option(TIME, default=300, help="time in which octets of a message must move")
     fallback_hosts = option(STRING_LIST, help="hosts to try when no other could be used")
     final_timeout = option(TIME, default=600, help="time for the reply to the end of data")
+    gethostbyname = option(
+        BOOLEAN,
+        default=False,
+        help="look hosts up as the system does",
+        no_effect="hosts are looked up in the hosts file first in any case",
+    )
     helo_data = option(EXPANDED, "$primary_hostname", help="our name in EHLO")
     host = option(STRING_LIST, help="taken as hosts, with a warning", ours=True)
     hosts = option(STRING_LIST, help="hosts for addresses that have none of their router")
     hosts_avoid_esmtp = option(HOST_LIST, help="hosts to greet with HELO")
     hosts_avoid_pipelining = option(HOST_LIST, help="hosts to send one command at a time")
+    hosts_avoid_tls = option(HOST_LIST, help="hosts to talk to in clear")
     hosts_max_try = option(INTEGER, default=5, help="addresses of hosts tried in one delivery")
     hosts_max_try_hardlimit = option(INTEGER, default=50, help="the same, whatever their MX values")
+    hosts_nopass_tls = option(HOST_LIST, help="hosts for one message on a TLS connection")
+    hosts_noproxy_tls = option(
+        HOST_LIST,
+        help="hosts whose TLS connections no other process uses",
+        no_effect="a connection stays in its process",
+    )
     hosts_override = option(BOOLEAN, default=False, help="use hosts instead of the router's")
     hosts_randomize = option(BOOLEAN, default=False, help="try the hosts in random order")
+    hosts_require_auth = option(HOST_LIST, help="hosts that get mail only after a login")
+    hosts_require_tls = option(HOST_LIST, help="hosts that get mail only over TLS")
+    hosts_try_auth = option(HOST_LIST, help="hosts to log in to if they offer it")
+    hosts_try_chunking = option(HOST_LIST, "*", help="hosts to send BDAT if they offer it")
     interface = option(STRING_LIST, help="local IP addresses to connect from")
     keepalive = option(BOOLEAN, default=True, help="set SO_KEEPALIVE")
     lmtp_ignore_quota = option(BOOLEAN, default=False, help="IGNOREQUOTA on RCPT with LMTP")
     max_rcpt = option(INTEGER, default=100, help="recipients in one transaction; 0 = no limit")
     multi_domain = option(BOOL_OR_EXPANDED, default=True, help="several domains in one transaction")
     port = option(EXPANDED, help="port, or its name; default smtp, or lmtp")
-    protocol = option(STRING, default="smtp", help="smtp or lmtp")
+    protocol = option(STRING, default="smtp", help="smtp, smtps or lmtp")
+    serialize_hosts = option(HOST_LIST, help="hosts for one connection at a time")
     size_addition = option(INTEGER, default=1024, help="added to SIZE=; negative: no SIZE=")
+    tls_certificate = option(EXPANDED, help="file of our own certificate")
+    tls_privatekey = option(EXPANDED, help="file of its key, if that is another one")
+    tls_require_ciphers = option(EXPANDED, help="ciphers that are allowed, as OpenSSL takes them")
+    tls_sni = option(EXPANDED, help="name that TLS asks the server for")
+    tls_tempfail_tryclear = option(
+        BOOLEAN, default=True, help="send in clear if TLS fails and is not required"
+    )
+    tls_try_verify_hosts = option(HOST_LIST, "*", help="hosts whose certificate is tried only")
+    tls_verify_cert_hostnames = option(
+        HOST_LIST, "*", help="hosts whose certificate must bear their name to be verified"
+    )
+    tls_verify_certificates = option(
+        EXPANDED, "system", help="authorities: a file, a folder, or system"
+    )
+    tls_verify_hosts = option(HOST_LIST, help="hosts whose certificate must be verified")
 
     def check(self) -> None:
         """See :meth:`OptionSet.check`."""
@@ -75,10 +115,8 @@ class Smtp(Transport):
             self._named_host = True
             self.values["hosts"] = self.values.pop("host")
         where = self.places.get("protocol", self.where)
-        if self.protocol == "smtps":
-            raise ConfigError("protocol = smtps is known to Exim, not to mailsrv", where)
-        if self.protocol not in ("smtp", "lmtp"):
-            raise ConfigError(f"invalid protocol {self.protocol!r}", where, "smtp or lmtp")
+        if self.protocol not in ("smtp", "smtps", "lmtp"):
+            raise ConfigError(f"invalid protocol {self.protocol!r}", where, "smtp, smtps or lmtp")
         for name in ("command_timeout", "final_timeout"):
             if self.values.get(name) == 0:
                 raise ConfigError(f"{name} must not be zero", self.places.get(name, self.where))
@@ -122,8 +160,11 @@ class Smtp(Transport):
         else:
             raise TemporaryFailure(reason=f"{self.name} transport called with no hosts set")
         run = _Run(self, batch, content)
-        await run.over(hosts, last=self.fallback_hosts is None)
-        if run.open and self.fallback_hosts is not None:
+        routed = list(first.fallback_hosts)
+        await run.over(hosts, last=not routed and self.fallback_hosts is None)
+        if run.open and routed:
+            await run.over(self._shuffled(routed), last=True)
+        elif run.open and self.fallback_hosts is not None:
             await run.over(await self._listed(batch, self.fallback_hosts.source), last=True)
 
     def _shuffled(self, hosts: list[Host]) -> list[Host]:
@@ -170,8 +211,13 @@ class Smtp(Transport):
         target = Target(host.address, port, local, self.keepalive)
         helo = helo_name(await expand(self.helo_data, scope))
         lmtp = self.protocol == "lmtp"
+        wanted, use, start = await self._tls(batch, host, scope)
+        auth = await self._auth(batch, host, scope, wanted.sni)
+        origin = batch.message.origin
+        whom = (batch.sender, origin.authenticated_id) if auth is not None else None
+        alone = use.wanted and await self._matches(self.hosts_nopass_tls, host, scope)
         return Plan(
-            Hop(self.name, target, helo, lmtp),
+            Hop(self.name, target, helo, lmtp, (wanted, use, auth and auth.required, whom)),
             Timeouts(
                 float(self.connect_timeout),
                 float(self.command_timeout),
@@ -179,13 +225,80 @@ class Smtp(Transport):
                 float(self.final_timeout),
             ),
             host,  # as routed: the retry hints know it so
-            self.connection_max_messages,
+            1 if alone else self.connection_max_messages,
             pipelining=not await self._matches(self.hosts_avoid_pipelining, host, scope),
             esmtp=not await self._matches(self.hosts_avoid_esmtp, host, scope),
             ignore_quota=lmtp and self.lmtp_ignore_quota,
             size_addition=self.size_addition,
             include_affixes=self.rcpt_include_affixes,
+            chunking=await self._matches(self.hosts_try_chunking, host, scope),
+            tls=use,
+            start=start,
+            auth=auth,
+            mail_auth=self._mail_auth(batch, host, wanted.sni),
         )
+
+    async def _tls(
+        self, batch: Batch, host: Host, scope: Scope
+    ) -> tuple[TlsWanted, TlsUse, ClientStart | None]:
+        """Return how TLS is used with a host."""
+        from mailsrv.net.tlsclient import TlsWanted
+        from mailsrv.wire.client import TlsUse
+
+        use = TlsUse(
+            wanted=not await self._matches(self.hosts_avoid_tls, host, scope),
+            required=await self._matches(self.hosts_require_tls, host, scope),
+            implicit=self.protocol == "smtps",
+            clear_on_4xx=self.tls_tempfail_tryclear,
+        )
+        client = batch.facilities.client_tls
+        if client is None or not (use.wanted or use.required or use.implicit):
+            return TlsWanted(), use, None
+        must = await self._matches(self.tls_verify_hosts, host, scope)
+        named = await self._matches(self.tls_verify_cert_hostnames, host, scope)
+        certificate = await optional(self.tls_certificate, scope) or ""
+        wanted = TlsWanted(
+            certificate,
+            (await optional(self.tls_privatekey, scope) or "") if certificate else "",
+            await optional(self.tls_require_ciphers, scope) or "",
+            await expand(self.tls_verify_certificates, scope),
+            verify=must,
+            try_verify=must or await self._matches(self.tls_try_verify_hosts, host, scope),
+            names=(host.name,) if named else (),
+            sni=await optional(self.tls_sni, scope) or "",
+        )
+        return wanted, use, client.start(wanted)
+
+    async def _auth(self, batch: Batch, host: Host, scope: Scope, sni: str) -> AuthUse | None:
+        """Return how to log in to a host; None: not at all."""
+        from mailsrv.wire.client import AuthUse
+
+        required = await self._matches(self.hosts_require_auth, host, scope)
+        if not required and not await self._matches(self.hosts_try_auth, host, scope):
+            return None
+        authentication = batch.facilities.authentication
+
+        async def attempts(offered: Sequence[str], tls: Any) -> Sequence[IClientExchange]:
+            if authentication is None:
+                return ()
+            return await authentication.attempts(offered, _within_session(batch, host, sni, tls))
+
+        return AuthUse(attempts, required)
+
+    def _mail_auth(
+        self, batch: Batch, host: Host, sni: str
+    ) -> Callable[[Session], Awaitable[str]] | None:
+        """Return what gives AUTH= of MAIL; "" = none (specification 30.4)."""
+        known = batch.message.origin.authenticated_sender
+        if self.authenticated_sender is None and not known:
+            return None
+
+        async def value(session: Session) -> str:
+            scope = _within_session(batch, host, sni, session.tls)
+            text = await optional(self.authenticated_sender, scope) or known
+            return text if session.authenticator or self.authenticated_sender_force else ""
+
+        return value
 
     async def _interface(self, host: Host, scope: Scope) -> str:
         """Return the first local address of the host's kind."""
@@ -195,11 +308,18 @@ class Smtp(Transport):
         ipv6 = ":" in host.address
         return next((a for a in split_list(text or "") if a and (":" in a) == ipv6), "")
 
+    async def serializes(self, batch: Batch, host: Host) -> bool:
+        """Tell whether only one connection to a host may be there at a time."""
+        scope = batch.scope({"host": host.name, "host_address": host.address})
+        return await self._matches(self.serialize_hosts, host, scope)
+
     async def _matches(self, hosts: Template | None, host: Host, scope: Scope) -> bool:
         from mailsrv.expansion.lists import match_host
 
-        if hosts is None:
+        if hosts is None or not hosts.source:
             return False
+        if hosts.source == "*":
+            return True
         origin = Origin(host_address=host.address, host_name=host.name)
         return await match_host(hosts, origin, scope) is not None
 
@@ -242,7 +362,8 @@ class _Run:
         limits = self._batch.facilities.limits
         place = ("hop", plan.hop.target.address, str(plan.hop.target.port))
         batch = replace(self._batch, settle=self._settle)
-        async with limits.hold({place: self._batch.facilities.per_hop}):
+        most = 1 if await self._transport.serializes(self._batch, host) else 0
+        async with limits.hold({place: most or self._batch.facilities.per_hop}):
             result = await attempt(plan, batch, self.open, self._content, last=False)
         if result.failure is not None:
             self._failures.append(result.failure)
@@ -269,8 +390,22 @@ class _Run:
             self._first,
             error="retry",
             host_error=True,
-            remote=self._transport.protocol == "smtp",
+            remote=self._transport.protocol != "lmtp",
         )
+
+
+def _within_session(batch: Batch, host: Host, sni: str, tls: Any) -> Scope:
+    """Return what an expansion sees once the session is there: the host, and what TLS brought."""
+    values = {"host": host.name, "host_address": host.address, "tls_out_sni": sni}
+    if tls is not None:
+        values |= {
+            "tls_out_cipher": tls.cipher,
+            "tls_out_bits": str(tls.bits),
+            "tls_out_ver": tls.cipher.partition(":")[0],
+            "tls_out_certificate_verified": "1" if tls.verified else "0",
+            "tls_out_peerdn": tls.peer_dn,
+        }
+    return batch.scope(values)
 
 
 def _within(hosts: Sequence[Host], most: int, hard: int) -> list[Host]:
@@ -292,7 +427,7 @@ def port_number(text: str) -> int:
 
     if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
         return int(text)
-    known = {"smtp": 25, "lmtp": 24, "submission": 587}
+    known = {"smtp": 25, "smtps": 465, "lmtp": 24, "submission": 587}
     if text in known:
         return known[text]
     try:

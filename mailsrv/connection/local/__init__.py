@@ -1,0 +1,1 @@
+"""Messages of programs on this machine, which need no host and no setuid program."""

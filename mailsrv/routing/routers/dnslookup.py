@@ -1,0 +1,172 @@
+"""The ``dnslookup`` router (chapter 17): the hosts that the DNS names for a domain."""
+
+from __future__ import annotations
+
+from mailsrv.config.options import option
+from mailsrv.config.types import BOOLEAN, DOMAIN_LIST, EXPANDED, STRING_LIST
+from mailsrv.errors import ConfigError, TemporaryFailure
+from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.lists import match_domain, split_list
+from mailsrv.expansion.template import Template
+from mailsrv.mail.routed import Host, RoutedAddress
+from mailsrv.net.hosts import is_ip
+from mailsrv.routing import hosts as finding
+from mailsrv.routing.decision import (
+    Accepted,
+    Decision,
+    Declined,
+    Deferred,
+    Passed,
+    Rerouted,
+)
+from mailsrv.routing.hosts import Exchanger, Found, Kinds, NoService, NoSuchDomain
+from mailsrv.routing.router import Context, Router
+
+_NO = ("", "0", "no", "false")
+_NO_SEARCH = "names are looked up as they are: mailsrv uses no search list of the resolver"
+
+
+class Dnslookup(Router):
+    """Routes by MX (or SRV) records, or by the addresses of the domain itself."""
+
+    check_secondary_mx = option(BOOLEAN, default=False, help="decline unless we are a lesser MX")
+    check_srv = option(EXPANDED, help="name of the service whose SRV records are looked up first")
+    fail_defer_domains = option(DOMAIN_LIST, help="domains that defer instead of declining")
+    ipv4_only = option(EXPANDED, help="use A records alone, unless false or empty")
+    ipv4_prefer = option(EXPANDED, help="IPv4 addresses first, unless false or empty")
+    mx_domains = option(DOMAIN_LIST, help="domains that must have MX or SRV records")
+    mx_fail_domains = option(DOMAIN_LIST, help="a failing MX lookup counts as no record")
+    qualify_single = option(
+        BOOLEAN, default=True, help="let the resolver complete short names", no_effect=_NO_SEARCH
+    )
+    rewrite_headers = option(BOOLEAN, default=True, help="write widened domains into the header")
+    same_domain_copy_routing = option(
+        BOOLEAN,
+        default=False,
+        help="route a domain once for a message",
+        no_effect="each address is routed by itself; the DNS cache makes that cheap",
+    )
+    search_parents = option(
+        BOOLEAN, default=False, help="let the resolver search parents", no_effect=_NO_SEARCH
+    )
+    srv_fail_domains = option(DOMAIN_LIST, help="a failing SRV lookup counts as no record")
+    widen_domains = option(STRING_LIST, help="domains to be added to one that is not found")
+
+    def check(self) -> None:
+        """See :meth:`OptionSet.check`."""
+        super().check()
+        if self.transport is None and not self.verify_only:
+            raise ConfigError(f"{self.name} router: transport must be set", self.where)
+        if self.widen_domains is not None and self.rewrite_headers:
+            raise ConfigError(
+                f"{self.name} router: rewriting header lines after widen_domains "
+                "is known to Exim, not to mailsrv",
+                self.places.get("widen_domains", self.where),
+                "set rewrite_headers = false",
+            )
+
+    async def route(self, address: RoutedAddress, context: Context) -> Decision:
+        """See :meth:`Router.route`."""
+        domain = address.domain
+        if not domain or domain.startswith("["):
+            return Declined()
+        kinds = Kinds(
+            await self._yes(self.ipv4_only, address, context),
+            await self._yes(self.ipv4_prefer, address, context),
+            hosts_file=False,
+        )
+        message = ""
+        for name in (domain, *await self._widened(domain, address, context)):
+            try:
+                hosts, secondary = await self._hosts(name, address, context, kinds)
+            except Found as found:
+                return found.decision
+            except NoService:
+                return Declined(finding.NO_SERVICE)
+            except NoSuchDomain as error:
+                message = str(error)
+                continue
+            except TemporaryFailure:
+                if self.pass_on_timeout:
+                    return Passed()
+                return Deferred("host lookup did not complete")
+            if name != domain:
+                return Rerouted(name)
+            if self.check_secondary_mx and not secondary:
+                return Declined()
+            return Accepted(hosts=tuple(hosts))
+        if await self._in(self.fail_defer_domains, domain, address, context):
+            return Deferred("host lookup did not complete")
+        return Declined(message)
+
+    async def _hosts(
+        self, domain: str, address: RoutedAddress, context: Context, kinds: Kinds
+    ) -> tuple[list[Host], bool]:
+        """Return the hosts of a domain, and whether we are among them with a higher value."""
+        exchangers = await self._records(domain, address, context)
+        if exchangers:
+            try:
+                return await finding.hosts_of(exchangers, self, address, context, kinds)
+            except NoSuchDomain:
+                raise NoSuchDomain(finding.NO_HOSTS) from None
+        if await self._in(self.mx_domains, domain, address, context):
+            raise NoSuchDomain
+        itself = [Exchanger(domain, 0)]
+        return await finding.hosts_of(itself, self, address, context, kinds, mx=False)
+
+    async def _records(
+        self, domain: str, address: RoutedAddress, context: Context
+    ) -> list[Exchanger]:
+        """Return SRV records, else MX records; [] if there are neither."""
+        service = await self._service(address, context)
+        if service:
+            try:
+                if found := await finding.srv_of(service, domain, context):
+                    return found
+            except TemporaryFailure:
+                if not await self._in(self.srv_fail_domains, domain, address, context):
+                    raise
+        try:
+            found = await finding.mx_of(domain, context)
+        except TemporaryFailure:
+            if not await self._in(self.mx_fail_domains, domain, address, context):
+                raise
+            return []
+        allowed = context.facilities.services.settings.get("allow_mx_to_ip") == "true"
+        usable = [each for each in found if allowed or not is_ip(each.name)]
+        if found and not usable:
+            raise NoSuchDomain(finding.NO_HOSTS)
+        return usable
+
+    async def _service(self, address: RoutedAddress, context: Context) -> str:
+        if self.check_srv is None:
+            return ""
+        try:
+            return await self.check_srv.expand(context.scope(address, self.name))
+        except ForcedFailure:
+            return ""
+
+    async def _widened(
+        self, domain: str, address: RoutedAddress, context: Context
+    ) -> tuple[str, ...]:
+        if self.widen_domains is None:
+            return ()
+        items = [item.strip(" \t\n") for item in split_list(self.widen_domains.source)]
+        return tuple(f"{domain}.{item}" for item in items if item)
+
+    async def _in(
+        self, domains: Template | None, domain: str, address: RoutedAddress, context: Context
+    ) -> bool:
+        if domains is None:
+            return False
+        scope = context.scope(address, self.name)
+        return await match_domain(domains, domain, scope) is not None
+
+    async def _yes(self, value: Template | None, address: RoutedAddress, context: Context) -> bool:
+        if value is None:
+            return False
+        try:
+            text = await value.expand(context.scope(address, self.name))
+        except ForcedFailure:
+            return False
+        return text.strip(" \t\n").lower() not in _NO

@@ -1,0 +1,180 @@
+"""Messages of local programs: who is the sender, what the header says, what the ACLs may do."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailsrv.connection.local.frames import Request
+from mailsrv.connection.local.message import LocalMessage
+from mailsrv.interfaces import AclPhase, Action, Verdict
+from mailsrv.mail.caller import Caller
+from mailsrv.mail.status import Status
+from tests.connection.server import Server
+
+ALICE = Caller(1001, "alice", "Alice A")
+ROOT = Caller(0, "root", "root", trusted=True)
+BODY = b"\nhello\n"
+
+
+class LocalMessageTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = Server()
+
+    def submit(
+        self,
+        text: bytes = BODY,
+        caller: Caller = ALICE,
+        to: tuple[str, ...] = ("bob",),
+        **more: object,
+    ) -> str:
+        """Submit; returns the reply."""
+        session = LocalMessage(
+            self.server.parts,
+            caller,
+            Request(recipients=to, **more),  # type: ignore[arg-type]
+        )
+
+        async def run() -> None:
+            await session.begin()
+            for octet in (text[i : i + 1] for i in range(len(text))):
+                if session.reception is not None:
+                    await session.take(octet)
+            if session.reception is not None:
+                await session.take(b"")
+
+        self.successResultOf(Deferred.fromCoroutine(run()))
+        return session.answer.decode("latin-1")
+
+    def header(self) -> dict[str, str]:
+        return {h.name: h.value.strip() for h in self.server.spool.messages[-1].headers}
+
+    def sender(self, **more: object) -> str:
+        self.assertTrue(self.submit(**more).startswith("250 OK id="))  # type: ignore[arg-type]
+        return self.server.spool.messages[-1].sender
+
+    def test_message_is_qualified_and_completed(self) -> None:
+        self.assertTrue(self.submit().startswith("250 OK id="))
+        (message,) = self.server.spool.messages
+        self.assertEqual(message.sender, "alice@example.com")
+        self.assertEqual([r.address for r in message.recipients], ["bob@example.com"])
+        self.assertEqual(self.header()["From"], "Alice A <alice@example.com>")
+        self.assertIn("Date", self.header())
+        self.assertIn("Message-Id", self.header())
+        self.assertEqual(message.origin.ident, "alice")
+        self.assertEqual(message.origin.protocol, "local")
+        self.assertEqual(message.body.inline, b"hello\r\n")  # type: ignore[attr-defined]
+        self.assertEqual(self.server.queue.ids, [message.id])
+
+    def test_untrusted_caller_sets_no_sender_but_the_null_one(self) -> None:
+        self.assertEqual(self.sender(sender="boss@example.com"), "alice@example.com")
+        self.assertEqual(self.sender(sender="<>"), "")
+        self.assertEqual(self.sender(sender=""), "")
+
+    def test_trusted_caller_sets_any_sender(self) -> None:
+        self.assertEqual(self.sender(sender="x@y.example", caller=ROOT), "x@y.example")
+        self.assertEqual(self.sender(sender="x", caller=ROOT), "x@example.com")
+
+    def test_untrusted_set_sender_allows_what_it_lists(self) -> None:
+        self.server = Server(untrusted_set_sender="*@lists.example")
+        self.assertEqual(self.sender(sender="a@lists.example"), "a@lists.example")
+        self.assertEqual(self.sender(sender="a@other.example"), "alice@example.com")
+
+    def test_spoofed_from_gets_a_sender_field(self) -> None:
+        self.submit(b"From: boss@example.com\nSender: boss@example.com\n\nx\n")
+        self.assertEqual(self.header()["Sender"], "Alice A <alice@example.com>")
+
+    def test_trusted_caller_gets_no_sender_field(self) -> None:
+        self.submit(b"From: boss@example.com\n\nx\n", ROOT)
+        self.assertNotIn("Sender", self.header())
+
+    def test_local_from_check_off_and_sender_retained(self) -> None:
+        self.server = Server(local_from_check=False, local_sender_retain=True)
+        self.submit(b"From: boss@example.com\nSender: other@example.com\n\nx\n")
+        self.assertEqual(self.header()["Sender"], "other@example.com")
+
+    def test_name_injects_no_field(self) -> None:
+        caller = Caller(1001, "alice", "A\nBcc: all@example.com\r\nX: y")
+        self.submit(caller=caller)
+        self.assertNotIn("Bcc", self.header())
+        self.assertNotIn("X", self.header())
+
+    def test_sender_injects_nothing(self) -> None:
+        for bad in ("a@b\nBcc: x@y", "a b c", "a@b> SIZE=1", "x" * 5000 + "@y", "a@b,c@d", "a@b\0"):
+            reply = self.submit(sender=bad, caller=ROOT)
+            if reply.startswith("250"):
+                self.assertNotRegex(self.server.spool.messages[-1].sender, r"[\r\n\0 >]")
+            else:
+                self.assertEqual(reply[:3], "501")
+
+    def test_recipients_are_taken_from_the_header_and_bcc_goes(self) -> None:
+        text = b"To: b, c@x.example\nCc: (it) D <d@x.example>\nBcc: e\n\nx\n"
+        self.submit(text, to=(), extract=True)
+        (message,) = self.server.spool.messages
+        wanted = ["b@example.com", "c@x.example", "d@x.example", "e@example.com"]
+        self.assertEqual([r.address for r in message.recipients], wanted)
+        self.assertNotIn("Bcc", self.header())
+
+    def test_bcc_stays_without_extraction(self) -> None:
+        self.submit(b"Bcc: e@x.example\n\nx\n")
+        self.assertIn("Bcc", self.header())
+
+    def test_resent_fields_are_those_that_count(self) -> None:
+        text = b"Resent-To: r@x.example\nTo: t@x.example\nBcc: s@x.example\n\nx\n"
+        self.submit(text, to=(), extract=True)
+        (message,) = self.server.spool.messages
+        self.assertEqual([r.address for r in message.recipients], ["r@x.example"])
+
+    def test_arguments_are_taken_out_of_what_the_header_says(self) -> None:
+        self.submit(b"To: b@x.example, c@x.example\n\nx\n", to=("b@X.example",), extract=True)
+        (message,) = self.server.spool.messages
+        self.assertEqual([r.address for r in message.recipients], ["c@x.example"])
+
+    def test_arguments_are_added_if_the_configuration_says_so(self) -> None:
+        self.server = Server(extract_addresses_remove_arguments=False)
+        self.submit(b"To: c@x.example\n\nx\n", to=("b@x.example",), extract=True)
+        (message,) = self.server.spool.messages
+        self.assertEqual({r.address for r in message.recipients}, {"b@x.example", "c@x.example"})
+
+    def test_without_recipients_nothing_is_taken(self) -> None:
+        reply = self.submit(b"Subject: x\n\nx\n", to=(), extract=True)
+        self.assertTrue(reply.startswith("550 no recipients"), reply)
+        self.assertEqual((self.server.spool.messages, self.server.spool.open), ([], 0))
+
+    def test_too_many_recipients_and_octets_are_refused(self) -> None:
+        self.server = Server(recipients_max=2, message_size_limit="1K")
+        self.assertEqual(self.submit(to=("a", "b", "c"))[:3], "552")
+        self.assertEqual(self.submit(b"\n" + b"x" * 2000)[:3], "552")
+        self.assertEqual(self.server.spool.messages, [])
+
+    def test_acl_denies_local_submission(self) -> None:
+        for phase in (AclPhase.NOT_SMTP_START, AclPhase.NOT_SMTP):
+            status = Status(550, 0, 0, "AL01")
+            self.server.policy.verdicts = {phase: Verdict(Action.DENY, status)}
+            self.assertEqual(self.submit(), "550 AL01\r\n")
+        self.assertEqual((self.server.spool.messages, self.server.spool.open), ([], 0))
+
+    def test_acls_run_in_their_order(self) -> None:
+        self.submit()
+        phases = [phase for phase, _ in self.server.policy.calls]
+        self.assertEqual(phases, [AclPhase.NOT_SMTP_START, AclPhase.NOT_SMTP])
+
+    def test_protocol_is_set_by_trusted_callers_alone(self) -> None:
+        for caller, wanted in ((ALICE, "local"), (ROOT, "uucp")):
+            self.submit(caller=caller, protocol="uucp")
+            self.assertEqual(self.server.spool.messages[-1].origin.protocol, wanted)
+
+    def test_held_message_is_not_given_to_the_queue(self) -> None:
+        session = LocalMessage(
+            self.server.parts, ALICE, Request(recipients=("b",)), id="1bbbbb-000001-00", hold=60.0
+        )
+
+        async def run() -> None:
+            await session.begin()
+            await session.take(b"\nx\n")
+            await session.take(b"")
+
+        self.successResultOf(Deferred.fromCoroutine(run()))
+        assert session.stored is not None
+        self.assertEqual(session.stored.id, "1bbbbb-000001-00")
+        self.assertEqual(self.server.queue.ids, [])

@@ -1,0 +1,162 @@
+"""The client's TLS against servers with certificates of a test authority, in memory."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from OpenSSL import SSL, crypto
+
+from mailsrv.errors import TemporaryFailure
+from mailsrv.net.tlsclient import ClientStart, ClientTls, TlsFacts, TlsRefused, TlsWanted
+
+NAME = "mail.example.org"
+Key = ec.EllipticCurvePrivateKey
+
+
+class Authority:
+    """A certificate authority; ``pem`` is its own certificate."""
+
+    def __init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+        self.certificate = self.sign(self.key, "test authority", authority=True)
+        self.pem = self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def sign(
+        self, key: Key, name: str, *, days: int = 2, authority: bool = False, alone: bool = False
+    ) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.timezone.utc)  # noqa: UP017
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject if alone else self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=5))
+            .not_valid_after(now + datetime.timedelta(days=days))
+            .add_extension(x509.BasicConstraints(authority, None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            .sign(key if alone else self.key, hashes.SHA256())
+        )
+
+
+AUTHORITY = Authority()
+KINDS: dict[str, dict[str, object]] = {
+    "right": {"name": NAME},
+    "wrong name": {"name": "other.example.org"},
+    "expired": {"name": NAME, "days": -1},
+    "self-signed": {"name": NAME, "alone": True},
+}
+
+
+@pytest.fixture
+def authorities(tmp_path: Path) -> str:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(AUTHORITY.pem)
+    return str(path)
+
+
+def server(kind: str) -> SSL.Connection:
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = AUTHORITY.sign(key, **KINDS[kind])  # type: ignore[arg-type]
+    context = SSL.Context(SSL.SSLv23_METHOD)
+    context.use_certificate(crypto.X509.from_cryptography(certificate))
+    context.use_privatekey(crypto.PKey.from_cryptography_key(key))
+    connection = SSL.Connection(context, None)
+    connection.set_accept_state()
+    return connection
+
+
+def handshake(client: SSL.Connection, other: SSL.Connection) -> None:
+    """Let both ends shake hands.
+
+    :raises SSL.Error: the client refuses.
+    """
+    for _ in range(6):
+        for one, two in ((client, other), (other, client)):
+            try:
+                one.do_handshake()
+            except SSL.WantReadError:
+                pass
+            try:
+                two.bio_write(one.bio_read(65536))
+            except SSL.WantReadError:
+                pass
+
+
+def shake(kind: str, wanted: TlsWanted) -> tuple[ClientStart, TlsFacts]:
+    start = ClientTls().start(wanted)
+    connection = start.clientConnectionForTLS(None)
+    handshake(connection, server(kind))
+    return start, start.facts(connection)
+
+
+def test_right_certificate_is_verified(authorities: str) -> None:
+    wanted = TlsWanted(authorities=authorities, verify=True, names=(NAME,), sni=NAME)
+    start, facts = shake("right", wanted)
+    assert facts.verified and not start.fault
+    assert facts.cipher.startswith("TLS1.3:TLS_")
+    assert facts.peer_dn == f"CN={NAME}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("wrong name", "certificate name mismatch"),
+        ("expired", "expired"),
+        ("self-signed", "self-signed"),
+    ],
+)
+def test_bad_certificates(kind: str, why: str, authorities: str) -> None:
+    """Refused where they must be verified; used and told of where that is only tried."""
+    refused = TlsWanted(authorities=authorities, verify=True, names=(NAME,))
+    start = ClientTls().start(refused)
+    connection = start.clientConnectionForTLS(None)
+    with pytest.raises((SSL.Error, TlsRefused)):
+        handshake(connection, server(kind))
+        start.facts(connection)
+    assert why in start.fault
+    start, facts = shake(kind, TlsWanted(authorities=authorities, names=(NAME,)))
+    assert not facts.verified and why in start.fault
+
+
+def test_an_unknown_authority_is_refused() -> None:
+    start = ClientTls().start(TlsWanted(verify=True, names=(NAME,)))
+    with pytest.raises(SSL.Error):
+        handshake(start.clientConnectionForTLS(None), server("right"))
+
+
+def test_name_is_not_asked_without_names(authorities: str) -> None:
+    assert shake("wrong name", TlsWanted(authorities=authorities, verify=True))[1].verified
+
+
+def test_a_context_is_made_once_and_anew_for_a_new_file(authorities: str) -> None:
+    tls = ClientTls()
+    wanted = TlsWanted(authorities=authorities)
+    assert tls.start(wanted)._context is tls.start(wanted)._context
+    before = tls.start(wanted)._context
+    import os
+
+    os.utime(authorities, (1, 1))
+    assert tls.start(wanted)._context is not before
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        TlsWanted(authorities="/nonexistent"),
+        TlsWanted(certificate="/nonexistent"),
+        TlsWanted(certificate="relative.pem"),
+        TlsWanted(ciphers="NO-SUCH-CIPHER"),
+    ],
+)
+def test_unusable_options_are_temporary(wanted: TlsWanted) -> None:
+    with pytest.raises(TemporaryFailure):
+        ClientTls().start(wanted)

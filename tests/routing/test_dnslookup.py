@@ -1,0 +1,277 @@
+"""Routers that ask the DNS: dnslookup, ipliteral, and manualroute's ``/MX``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from mailsrv.errors import ConfigError
+from mailsrv.expansion.scope import Services
+from mailsrv.interfaces import Routed
+from mailsrv.mail.message import Recipient
+from mailsrv.mail.routed import Host
+from mailsrv.mail.taint import Tainted
+from mailsrv.net.threads import InlineThreads
+from mailsrv.routing.route import Routing
+from mailsrv.routing.router import Router
+from mailsrv.routing.routers.accept import Accept
+from mailsrv.routing.routers.dnslookup import Dnslookup
+from mailsrv.routing.routers.ipliteral import Ipliteral
+from mailsrv.routing.routers.manualroute import Manualroute
+from tests.doubles.log import RecordingLog
+from tests.doubles.resolver import DictResolver
+from tests.routing.test_route import make
+from tests.transport.helpers import message
+
+Records = dict[tuple[str, str], Sequence[str] | None]
+ME = "127.0.0.1"
+ZONE: Records = {
+    ("x.example", "MX"): ("20 b.example", "10 a.example", "10 c.example"),
+    ("a.example", "A"): ("192.0.2.1",),
+    ("b.example", "A"): ("192.0.2.2",),
+    ("b.example", "AAAA"): ("2001:db8::2",),
+    ("c.example", "A"): ("192.0.2.3",),
+    ("plain.example", "A"): ("192.0.2.4",),
+    ("text.example", "TXT"): ("no mail here",),
+    ("null.example", "MX"): ("0 .",),
+    ("nowhere.example", "MX"): ("10 gone.example",),
+    ("toip.example", "MX"): ("10 192.0.2.9",),
+    ("broken.example", "MX"): None,
+    ("broken.example", "A"): ("192.0.2.5",),
+    ("half.example", "MX"): ("10 sick.example", "20 a.example"),
+    ("sick.example", "A"): None,
+    ("sick.example", "AAAA"): None,
+    ("allsick.example", "MX"): ("10 sick.example",),
+    ("me.example", "A"): (ME,),
+    ("best.example", "MX"): ("10 me.example", "20 a.example"),
+    ("second.example", "MX"): ("30 b.example", "20 me.example", "20 c.example", "10 a.example"),
+    ("wide.wonder.example", "MX"): ("10 a.example",),
+    ("_smtp._tcp.srv.example", "SRV"): ("10 5 2525 a.example", "20 0 26 b.example"),
+    ("_smtp._tcp.nosrv.example", "SRV"): ("0 0 0 .",),
+    ("_smtp._tcp.badsrv.example", "SRV"): None,
+    ("badsrv.example", "MX"): ("10 a.example",),
+}
+
+
+def routing(*routers: Router, zone: Records = ZONE, local_name: str = "") -> Routing:
+    async def is_local_name(name: str) -> bool:
+        return name == local_name
+
+    return Routing(
+        routers,
+        Services(Clock(), {"primary_hostname": "me.example"}, lambda name: None),
+        RecordingLog(),
+        DictResolver(zone),
+        InlineThreads(),
+        Clock(),
+        local_transports={"remote": False, "local": True},
+        is_local=lambda address: address == ME,
+        is_local_name=is_local_name,
+    )
+
+
+def route(made: Routing, address: str) -> Routed:
+    done: list[Routed] = []
+    run = Deferred.fromCoroutine(made.route(message(), Recipient(Tainted(address))))
+    run.addCallback(done.append)
+    assert done, "routing waits"
+    return done[0]
+
+
+def lookup(**settings: str) -> Any:
+    return make(Dnslookup, "d", **{"transport": "remote", **settings})
+
+
+def hosts(address: str, local_name: str = "", **settings: str) -> list[str]:
+    """Route to one dnslookup router; the hosts as ``address port=… MX=…``."""
+    answer = route(routing(lookup(**settings), local_name=local_name), address)
+    assert answer.status is None, answer
+    return [each.address for each in answer.addresses[0].hosts]
+
+
+def refused(address: str, **settings: str) -> tuple[int, str]:
+    answer = route(routing(lookup(**settings)), address)
+    assert answer.status is not None, answer
+    return answer.status.code, answer.reason
+
+
+def test_mx_records_by_preference_with_ipv6_first() -> None:
+    """Equal preferences share their turn at random."""
+    seen = set()
+    for _ in range(50):
+        found = hosts("u@x.example")
+        assert set(found[:2]) == {"192.0.2.1", "192.0.2.3"}
+        assert found[2:] == ["2001:db8::2", "192.0.2.2"]
+        seen.add(found[0])
+    assert len(seen) == 2
+    (address,) = route(routing(lookup()), "u@x.example").addresses
+    assert address.hosts[2] == Host("b.example", "2001:db8::2", 0, 20, mx=True)
+    assert address.transport == "remote"
+
+
+def test_the_domain_itself_is_the_exchanger_without_mx() -> None:
+    (address,) = route(routing(lookup()), "u@plain.example").addresses
+    assert address.hosts == (Host("plain.example", "192.0.2.4"),)
+    assert refused("u@plain.example", mx_domains="*.example")[0] == 550
+
+
+@pytest.mark.parametrize(
+    ("domain", "reason"),
+    [
+        ("no-such.example", "Unrouteable address"),
+        ("text.example", "Unrouteable address"),
+        ("null.example", "an MX or SRV record indicated no SMTP service"),
+        ("nowhere.example", "all relevant MX records point to non-existent hosts"),
+        ("toip.example", "all relevant MX records point to non-existent hosts"),
+    ],
+)
+def test_declined(domain: str, reason: str) -> None:
+    assert refused(f"u@{domain}") == (550, reason)
+
+
+def test_the_next_router_gets_what_was_declined() -> None:
+    answer = route(routing(lookup(), make(Accept, "b", transport="local")), "u@null.example")
+    assert [each.router for each in answer.addresses] == ["b"]
+
+
+def test_failing_lookups_defer() -> None:
+    for domain in ("broken.example", "allsick.example"):
+        assert refused(f"u@{domain}") == (451, "host lookup did not complete")
+    assert hosts("u@half.example") == ["192.0.2.1"]
+    assert hosts("u@broken.example", mx_fail_domains="broken.example") == ["192.0.2.5"]
+    answer = route(
+        routing(lookup(pass_on_timeout="true"), make(Accept, "b", transport="local")),
+        "u@broken.example",
+    )
+    assert [each.router for each in answer.addresses] == ["b"]
+
+
+def test_fail_defer_domains() -> None:
+    assert refused("u@no-such.example", fail_defer_domains="*.example")[0] == 451
+
+
+def test_this_host_and_what_is_no_better_is_left_out() -> None:
+    assert hosts("u@second.example") == ["192.0.2.1"]
+    assert hosts("u@x.example", local_name="b.example")[:2] != []
+    assert "192.0.2.2" not in hosts("u@x.example", local_name="b.example")
+    assert refused("u@best.example")[0] == 451  # self = freeze
+    assert refused("u@best.example", self_="fail")[0] == 550
+    assert hosts("u@best.example", self_="send") == [ME, "192.0.2.1"]
+    assert route(routing(lookup()), "u@me.example").frozen
+
+
+def test_check_secondary_mx() -> None:
+    assert hosts("u@second.example", check_secondary_mx="true") == ["192.0.2.1"]
+    assert refused("u@x.example", check_secondary_mx="true")[0] == 550
+
+
+def test_kinds_of_addresses() -> None:
+    assert "2001:db8::2" not in hosts("u@x.example", ipv4_only="yes")
+    assert hosts("u@x.example", ipv4_prefer="yes")[2:] == ["192.0.2.2", "2001:db8::2"]
+    assert "2001:db8::2" in hosts("u@x.example", ipv4_only="${if eq{1}{2}{yes}{no}}")
+
+
+def test_ignored_hosts() -> None:
+    assert hosts("u@x.example", ignore_target_hosts="192.0.2.0/24") == ["2001:db8::2"]
+    assert refused("u@plain.example", ignore_target_hosts="192.0.2.0/24")[0] == 550
+
+
+def test_widened_domains_are_routed_anew() -> None:
+    made = routing(lookup(widen_domains="wonder.example : other", rewrite_headers="false"))
+    (address,) = route(made, "u@wide").addresses
+    assert address.address == "u@wide.wonder.example"
+    with pytest.raises(ConfigError, match="rewrite_headers"):
+        lookup(widen_domains="a.example")
+
+
+def test_srv_records() -> None:
+    answer = route(routing(lookup(check_srv="smtp")), "u@srv.example")
+    assert [(h.address, h.port) for h in answer.addresses[0].hosts] == [
+        ("192.0.2.1", 2525),
+        ("2001:db8::2", 26),
+        ("192.0.2.2", 26),
+    ]
+    assert refused("u@nosrv.example", check_srv="smtp")[0] == 550
+    assert refused("u@badsrv.example", check_srv="smtp")[0] == 451
+    assert hosts("u@badsrv.example", check_srv="smtp", srv_fail_domains="*") == ["192.0.2.1"]
+
+
+def test_hostile_records() -> None:
+    """Records with odd values are left out; thousands are cut."""
+    zone: Records = {
+        ("odd.example", "MX"): ("x y", "", "10", "-1 a.example", "5 a.example"),
+        ("a.example", "A"): ("192.0.2.1",),
+        ("many.example", "MX"): tuple(f"10 h{n}.example" for n in range(5000)),
+        **{(f"h{n}.example", "A"): (f"192.0.2.{n % 250}",) for n in range(5000)},
+    }
+    (address,) = route(routing(lookup(), zone=zone), "u@odd.example").addresses
+    assert [each.address for each in address.hosts] == ["192.0.2.1"]
+    (address,) = route(routing(lookup(), zone=zone), "u@many.example").addresses
+    assert len(address.hosts) == 100
+
+
+# --- ipliteral -----------------------------------------------------------------
+
+
+def literal(**settings: str) -> Any:
+    return make(Ipliteral, "i", **{"transport": "remote", **settings})
+
+
+@pytest.mark.parametrize(
+    ("domain", "ip"),
+    [
+        ("[192.0.2.1]", "192.0.2.1"),
+        ("[IPv6:2001:db8::1]", "2001:db8::1"),
+        ("[ipv4:192.0.2.1]", "192.0.2.1"),
+    ],
+)
+def test_ip_literals(domain: str, ip: str) -> None:
+    (address,) = route(routing(literal()), f"u@{domain}").addresses
+    assert [each.address for each in address.hosts] == [ip]
+
+
+@pytest.mark.parametrize("domain", ["[x]", "[ipv6:192.0.2.1]", "[]", "x.example", "[ipv4:::1]"])
+def test_no_ip_literals(domain: str) -> None:
+    assert route(routing(literal()), f"u@{domain}").status is not None
+
+
+def test_a_literal_of_this_host_or_ignored() -> None:
+    assert route(routing(literal()), f"u@[{ME}]").frozen
+    made = routing(literal(ignore_target_hosts="192.0.2.0/24"))
+    assert route(made, "u@[192.0.2.1]").status is not None
+
+
+# --- manualroute ---------------------------------------------------------------
+
+
+def manual(hosts: str, **settings: str) -> list[str]:
+    made = routing(
+        make(Manualroute, "m", **{"transport": "remote", "route_list": f"* {hosts}", **settings})
+    )
+    answer = route(made, "u@any.example")
+    if answer.status is not None:
+        return [str(answer.status.code)]
+    return [f"{each.address}:{each.port}" for each in answer.addresses[0].hosts]
+
+
+def test_an_item_that_stands_for_mx_records() -> None:
+    assert set(manual("x.example/MX::2525")[:2]) == {"192.0.2.1:2525", "192.0.2.3:2525"}
+    assert manual('"plain.example : second.example/mx"') == ["192.0.2.4:0", "192.0.2.1:0"]
+    assert manual("null.example/MX", host_find_failed="fail") == ["550"]
+    assert manual('"null.example/MX : plain.example"', host_find_failed="ignore") == ["192.0.2.4:0"]
+    assert manual("broken.example/MX") == ["451"]
+
+
+def test_an_mx_list_that_begins_with_this_host() -> None:
+    assert manual("best.example/MX", self_="fail") == ["550"]
+    assert manual('"plain.example : best.example/MX : c.example"') == ["192.0.2.4:0"]
+
+
+def test_words_of_a_rule() -> None:
+    assert manual("b.example ipv4_only") == ["192.0.2.2:0"]
+    assert manual("b.example ipv4_prefer") == ["192.0.2.2:0", "2001:db8::2:0"]
+    assert manual("b.example bydns") == ["2001:db8::2:0", "192.0.2.2:0"]

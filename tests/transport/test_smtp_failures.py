@@ -1,0 +1,229 @@
+"""A next hop that fails: each phase and kind of failure, with a second host behind it.
+
+Whatever happens, each address has one outcome, and no message is delivered twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from mailsrv.mail.routed import Host, Outcome, Result
+from mailsrv.transport.connection import HopFailure, HopProtocol, Target
+from mailsrv.transport.transports.smtp import Smtp
+from tests.doubles.nexthop import CLOSE, HANG, Answer, NextHop
+from tests.transport.helpers import World, make, message, routed
+
+A, B = Host("a.example", "192.0.2.1"), Host("b.example", "192.0.2.2")
+EXTENSIONS = ("PIPELINING", "8BITMIME", "SIZE 10000000", "STARTTLS", "AUTH PLAIN LOGIN")
+
+
+class Exchange:
+    """Provides ``IClientExchange``: PLAIN, or LOGIN with two answers."""
+
+    def __init__(self, mechanism: str) -> None:
+        self.name = f"{mechanism.lower()}_client"
+        self.mechanism = mechanism
+        self._answers = [b"user", b"secret"]
+
+    async def initial(self) -> bytes | None:
+        return b"\0user\0secret" if self.mechanism == "PLAIN" else None
+
+    async def respond(self, challenge: bytes) -> bytes | None:
+        return self._answers.pop(0) if self._answers else None
+
+
+class Authentication:
+    """Provides ``IClientAuthentication``."""
+
+    def mechanisms(self) -> Sequence[str]:
+        return ["plain_client", "login_client"]
+
+    async def attempts(self, offered: Sequence[str], scope: Any) -> Sequence[Exchange]:
+        return [Exchange(each) for each in ("PLAIN", "LOGIN") if each in offered]
+
+
+class TwoHops(NextHop):
+    """A next hop of which the first address follows the script, and the second is well."""
+
+    def __init__(self, **script: Answer) -> None:
+        super().__init__(extensions=EXTENSIONS, **script)
+        self.well = NextHop(extensions=EXTENSIONS)
+
+    async def connect(self, target: Target, protocol: HopProtocol, timeout: float) -> None:
+        hop = self.well if target.address == B.address else super()
+        await hop.connect(target, protocol, timeout)
+
+
+def attempt(
+    hosts: tuple[Host, ...] = (A, B), wait: float = 0.0, options: Any = None, **script: Answer
+) -> tuple[Outcome, TwoHops]:
+    hop = TwoHops(**script)
+    transport = make(Smtp, hosts_try_auth="*", **(options or {}))
+    w = World(transport, hop=hop, authentication=Authentication())
+    w.start(message(), routed("a@e", hosts=hosts))
+    w.clock.advance(wait)
+    (outcome,) = w.outcomes
+    return outcome, hop
+
+
+PHASES = ["greeting", "hello", "starttls", "auth", "mail", "rcpt", "data", "final"]
+NEVER_ELSEWHERE_5 = ("greeting", "hello", "mail", "rcpt", "data", "final")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_temporary_refusal_leads_to_the_next_host(phase: str) -> None:
+    outcome, hop = attempt(**{phase: b"450 not now\r\n"})
+    assert outcome.result is Result.DELIVERED
+    if phase != "starttls":  # that one goes on in clear
+        assert outcome.host == B
+        assert len(hop.well.messages) == 1
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_permanent_refusal_of_the_message_bounces(phase: str) -> None:
+    outcome, hop = attempt(**{phase: b"550 never\r\n"})
+    if phase in NEVER_ELSEWHERE_5:
+        assert outcome.result is Result.FAILED
+        assert not hop.well.messages
+    else:  # without TLS, without a login
+        assert outcome.result is Result.DELIVERED and outcome.host == A
+
+
+@pytest.mark.parametrize("kind", [CLOSE, b"999 x\r\n", b"garbage\r\n", b"2" * 5000, b"250\n"])
+@pytest.mark.parametrize("phase", [*PHASES, "handshake"])
+def test_a_lost_or_lying_host_leads_to_the_next(phase: str, kind: bytes | str) -> None:
+    if phase == "handshake" and kind != CLOSE:
+        return
+    outcome, hop = attempt(**{phase: kind})
+    assert outcome.result is Result.DELIVERED
+    assert len(hop.well.messages) + (outcome.host == A) == 1
+
+
+@pytest.mark.parametrize("phase", [*PHASES, "handshake"])
+def test_a_silent_host_leads_to_the_next(phase: str) -> None:
+    outcome, hop = attempt(wait=600.0 if phase == "final" else 300.0, **{phase: HANG})
+    assert outcome.result is Result.DELIVERED
+    assert len(hop.well.messages) + (outcome.host == A) == 1
+
+
+@pytest.mark.parametrize("error", ["refused", "timeout_connect"])
+def test_no_connection(error: str) -> None:
+    hop = TwoHops()
+    hop.refuse[A.address] = HopFailure("no", error)
+    w = World(make(Smtp), hop=hop)
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=(A, B)))
+    assert outcome.result is Result.DELIVERED and outcome.host == B
+
+
+@pytest.mark.parametrize("phase", ["rset", "quit"])
+@pytest.mark.parametrize("kind", [CLOSE, HANG, b"500 x\r\n", b"garbage\r\n"])
+def test_what_fails_after_the_outcome_changes_nothing(phase: str, kind: bytes | str) -> None:
+    hop = NextHop(**{phase: kind})
+    w = World(make(Smtp, connection_max_messages="1"), hop=hop)
+    assert w.results(message(), routed("a@e", hosts=(A,))) == [Result.DELIVERED]
+
+
+def test_tls_and_login_are_in_the_outcome() -> None:
+    outcome, hop = attempt()
+    assert outcome.tls == "TLS1.3:TLS_AES_256_GCM_SHA384:256"
+    assert not outcome.tls_verified
+    assert outcome.authenticator == "plain_client"
+    commands = hop.connections[0].commands
+    assert [c.split()[0] for c in commands][:5] == ["EHLO", "STARTTLS", "EHLO", "AUTH", "MAIL"]
+
+
+def test_login_asks_again_after_a_permanent_refusal() -> None:
+    """The next authenticator is tried, each once only."""
+
+    def answer(line: str) -> bytes:
+        return b"535 no\r\n"
+
+    outcome, hop = attempt(auth=answer, challenge=b"334 VXNlcm5hbWU6\r\n")
+    logins = [c for c in hop.connections[0].commands if c.startswith("AUTH")]
+    assert [c.split()[1] for c in logins] == ["PLAIN", "LOGIN"]
+    assert outcome.result is Result.DELIVERED and not outcome.authenticator
+
+
+@pytest.mark.parametrize("answer", [b"535 no\r\n", b"454 later\r\n"])
+def test_required_login_defers(answer: bytes) -> None:
+    outcome, hop = attempt((A,), options={"hosts_require_auth": "*"}, auth=answer)
+    assert outcome.result is Result.DEFERRED and outcome.host_error
+    assert outcome.error == ("auth_failed" if answer.startswith(b"5") else "*")
+    assert not hop.messages
+
+
+def test_required_tls_is_not_given_up() -> None:
+    for script in ({"starttls": b"454 no\r\n"}, {"starttls": b"502 no\r\n"}, {"handshake": CLOSE}):
+        outcome, hop = attempt((A,), options={"hosts_require_tls": "*"}, **script)
+        assert (outcome.result, outcome.error) == (Result.DEFERRED, "tls_required"), script
+        assert not hop.messages
+        assert not any(c.startswith("MAIL") for p in hop.connections for c in p.commands)
+
+
+def test_failed_handshake_is_tried_again_in_clear() -> None:
+    outcome, hop = attempt((A,), handshake=CLOSE)
+    assert outcome.result is Result.DELIVERED and not outcome.tls
+    assert len(hop.connections) == 2
+
+
+def test_tls_tempfail_tryclear_off() -> None:
+    for script in ({"starttls": b"454 no\r\n"}, {"handshake": CLOSE}):
+        outcome, _ = attempt((A,), options={"tls_tempfail_tryclear": "false"}, **script)
+        assert outcome.result is Result.DEFERRED, script
+
+
+def test_replies_in_clear_behind_the_220_are_not_believed() -> None:
+    """CVE-2011-0411 seen from the client: they would answer the EHLO within TLS."""
+    outcome, hop = attempt(
+        (A,),
+        options={"hosts_require_tls": "*"},
+        starttls=b"220 go\r\n250-hop\r\n250 AUTH PLAIN\r\n",
+    )
+    assert outcome.result is Result.DEFERRED
+    assert "in clear after" in outcome.reason
+    assert not any(c.startswith("AUTH") for c in hop.connections[0].commands)
+    assert not hop.connections[0].secured
+
+
+def test_chunking() -> None:
+    hop = NextHop(extensions=("PIPELINING", "CHUNKING"))
+    w = World(make(Smtp), hop=hop)
+    (outcome,) = w.deliver(message(b".a\n.\r\nb"), routed("a@e", hosts=(A,)))
+    assert outcome.result is Result.DELIVERED and outcome.chunking
+    assert hop.messages[0].data.endswith(b"\r\n\r\n.a\r\n.\r\nb\r\n")
+    assert not any(c == "DATA" for c in hop.connections[0].commands)
+
+
+def test_chunk_refused_on_the_way() -> None:
+    hop = NextHop(extensions=("CHUNKING",), chunk=b"452 full\r\n")
+    w = World(make(Smtp), hop=hop)
+    (outcome,) = w.deliver(message(b"x" * 300000), routed("a@e", hosts=(A,)))
+    assert (outcome.result, outcome.error) == (Result.DEFERRED, "data_4xx")
+    assert not hop.messages
+
+
+def test_fallback_hosts_of_the_router_come_last() -> None:
+    hop = TwoHops(greeting=b"421 no\r\n")
+    w = World(make(Smtp, fallback_hosts="192.0.2.77"), hop=hop)
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=(A,), fallback_hosts=(B,)))
+    assert outcome.result is Result.DELIVERED and outcome.host == B
+
+
+def test_authenticated_sender() -> None:
+    _, hop = attempt(options={"authenticated_sender": "a+b@e"})
+    (mail,) = (c for c in hop.connections[0].commands if c.startswith("MAIL"))
+    assert mail.endswith("AUTH=a+2Bb@e")
+    assert hop.messages
+
+
+def test_logins_of_two_senders_do_not_share_a_connection() -> None:
+    hop = TwoHops()
+    w = World(make(Smtp, hosts_try_auth="*"), hop=hop, authentication=Authentication())
+    w.deliver(message(), routed("a@e", hosts=(A,)))
+    w.deliver(message(), routed("b@e", hosts=(A,)))
+    assert len(hop.connections) == 1
+    w.deliver(message(sender="other@example.org"), routed("b@e", hosts=(A,)))
+    assert len(hop.connections) == 2
