@@ -151,8 +151,13 @@ class IClientExchange(Protocol):
     async def initial(self) -> bytes | None:
         """Return the initial response (not yet base64); None: AUTH is sent without one."""
 
+    ignore_invalid: bool  # a challenge that is not base64 counts as an empty one
+
     async def respond(self, challenge: bytes) -> bytes | None:
         """Answer a (decoded) challenge; None cancels the exchange with ``*``."""
+
+    async def identity(self) -> str:
+        """After success: whom the log names (``client_set_id``); "" = nobody."""
 
 
 class IClientAuthentication(Protocol):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from mailsrv.config.options import OptionSet, option
 from mailsrv.config.types import EXPANDED, STRING
 from mailsrv.expansion.scope import Scope, Services
-from mailsrv.interfaces import IMailLog
+from mailsrv.interfaces import IClientExchange, IMailLog
 from mailsrv.mail.connection import Connection
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class Authenticator(OptionSet):
     server_condition_decides: ClassVar[bool] = False
     """Whether ``server_condition`` is the driver's own test, not one after it."""
 
+    client_condition = option(
+        EXPANDED, help="a client does not try it if this is empty, 0, no or false"
+    )
+    client_set_id = option(EXPANDED, help="whom the log names after a client's login")
     public_name = option(STRING, help="name of the mechanism; by default the instance's name")
     server_advertise_condition = option(
         EXPANDED, help="the mechanism is offered unless this is empty, 0, no or false"
@@ -72,6 +76,18 @@ class Authenticator(OptionSet):
 
     def is_server(self) -> bool:
         """Tell whether the instance is configured for the server side."""
+        raise NotImplementedError
+
+    def is_client(self) -> bool:
+        """Tell whether the instance is configured for the client side."""
+        return False
+
+    async def client(self, scope: Scope) -> IClientExchange:
+        """Return an exchange with a server, for a client.
+
+        :raises ForcedFailure: it is not for this server (specification 33.6).
+        :raises TemporaryFailure: an option cannot be expanded.
+        """
         raise NotImplementedError
 
     async def credentials(self, dialogue: Dialogue, scope: Scope) -> Any:

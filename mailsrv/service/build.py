@@ -14,6 +14,7 @@ from typing import Any
 
 from mailsrv.acl.run import Acls
 from mailsrv.auth.authenticator import Authenticator
+from mailsrv.auth.client import ClientAuthentication
 from mailsrv.auth.sasl import Authentication
 from mailsrv.config.model import Configuration
 from mailsrv.connection.limits import IConnectionCounts
@@ -102,7 +103,7 @@ class Stages:
         )
         self.authentication = Authentication(
             self.reactor,
-            [each for each in configuration.authenticators if isinstance(each, Authenticator)],
+            authenticators_of(configuration),
             self.services,
             self.log,
         )
@@ -164,6 +165,7 @@ class Stages:
             is_local=local_test(main.extra_local_interfaces),
             privileged=privileged[0] if privileged else None,
             client_tls=ClientTls(keys),
+            authentication=ClientAuthentication(authenticators_of(self.configuration)),
         )
 
     def queue_settings(self) -> QueueSettings:
@@ -233,6 +235,11 @@ class Stages:
         return (
             await match_address(compile_string(pattern), address, Scope(self.services)) is not None
         )
+
+
+def authenticators_of(configuration: Configuration) -> list[Authenticator]:
+    """Return the authenticators of a configuration, in their order."""
+    return [each for each in configuration.authenticators if isinstance(each, Authenticator)]
 
 
 def routers_of(configuration: Configuration) -> list[Router]:

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from mailsrv.interfaces import IClientExchange
 from mailsrv.wire import sasl
 from mailsrv.wire.envelope import Envelope, EnvelopeRecipient, UnsafeValue, path, word, xtext
-from mailsrv.wire.replies import Phase, ProtocolError, Reply
+from mailsrv.wire.replies import Phase, ProtocolError, Reply, printable
 
 T = TypeVar("T")
 
@@ -230,7 +230,8 @@ class Session:
             if reply is None:
                 continue
             if reply.positive:
-                self.authenticator = exchange.name
+                identity = yield Ask(exchange.identity())
+                self.authenticator = ":".join(filter(None, (exchange.name, printable(identity))))
                 return
             self.auth_failures.append((exchange.name, str(reply)))
             if reply.code // 100 == 4:
@@ -242,7 +243,8 @@ class Session:
             elif not attempts:
                 why = f"no usable authenticator for {' '.join(offered)}"
             else:
-                why = "authentication attempt(s) failed"
+                said = "; ".join(f"{name}: {why}" for name, why in self.auth_failures)
+                why = f"authentication attempt(s) failed ({said})"
             raise Unmet(Phase.AUTH, "auth_failed", why)
 
     def _exchange(self, exchange: IClientExchange) -> Steps[Reply | None]:
@@ -260,11 +262,10 @@ class Session:
             if reply.code != 334:
                 self._done(reply)
                 return reply
-            try:
-                challenge = sasl.decode(reply.lines[0].encode("latin-1"))
-                response = yield Ask(exchange.respond(challenge))
-            except sasl.SaslError:
-                response = None
+            challenge = _challenge(reply)
+            if challenge is None and exchange.ignore_invalid:
+                challenge = b""
+            response = None if challenge is None else (yield Ask(exchange.respond(challenge)))
             if response is None:
                 yield sasl.CANCEL + b"\r\n"
                 self._done((yield Receive(Phase.AUTH)))
@@ -445,3 +446,11 @@ def _extensions(reply: Reply) -> dict[str, str]:
         if keyword:
             result[keyword.upper()] = parameters.strip(" \t")
     return result
+
+
+def _challenge(reply: Reply) -> bytes | None:
+    """Return what a 334 reply asks; None: it is not base64."""
+    try:
+        return sasl.decode(reply.lines[0].encode("latin-1"))
+    except sasl.SaslError:
+        return None

@@ -31,6 +31,11 @@ class Exchange:
     async def initial(self) -> bytes | None:
         return b"\0user\0secret" if self.mechanism == "PLAIN" else None
 
+    ignore_invalid = False
+
+    async def identity(self) -> str:
+        return ""
+
     async def respond(self, challenge: bytes) -> bytes | None:
         return self._answers.pop(0) if self._answers else None
 
