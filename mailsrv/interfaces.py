@@ -367,6 +367,7 @@ class QueueEntry:
     recipients: tuple[str, ...]
     delivered: tuple[str, ...] = ()
     quarantined: bool = False  # it cannot be read, is never attempted, and is kept
+    reason: str = ""  # the last line of its own log
 
 
 class ISpool(Protocol):
@@ -402,6 +403,14 @@ class ISpool(Protocol):
 
     async def update(self, message: Message, next_attempt: float) -> None:
         """Write anew what may change: frozen_at, warned, next attempt."""
+
+    async def edit(
+        self, id: str, *, sender: str | None = None, added: Sequence[Recipient] = ()
+    ) -> bool:
+        """Change a message's reverse-path, or add recipients that it does not have yet.
+
+        False: there is no such message.
+        """
 
     async def remove(self, id: str, *, reports: Sequence[Message] = ()) -> None:
         """Forget a message, with its body; ``reports`` are stored in the same commit.
@@ -494,6 +503,23 @@ class IQueueControl(Protocol):
 
         :raises Locked: as :meth:`remove`.
         """
+
+    async def edit(self, id: str, *, sender: str | None = None, added: Sequence[str] = ()) -> bool:
+        """Change the reverse-path (``-Mes``) or add recipients (``-Mar``); False: no such message.
+
+        :raises Locked: as :meth:`remove`.
+        """
+
+    async def mark_delivered(self, id: str, addresses: Sequence[str] | None) -> list[str] | None:
+        """Deliver no more to these addresses (``-Mmd``), or to all for None (``-Mmad``).
+
+        Returns those of them that are no recipients left; None: no such message.
+
+        :raises Locked: as :meth:`remove`.
+        """
+
+    async def ended(self, ids: Iterable[str]) -> None:
+        """Wait until none of these messages is being attempted, or about to be."""
 
     async def run_now(
         self, ids: Iterable[str] | None = None, *, force: bool = False, frozen: bool = False

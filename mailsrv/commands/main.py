@@ -41,10 +41,13 @@ The queue
   -bp                      list it
   -bpa, -bpu, -bpr         list it with generated addresses, only undelivered ones, unsorted
   -bpc                     count its messages
-  -q, -qf                  try all messages now that are not frozen; -qff: frozen ones, too
-  -M ID...                 deliver these messages now
+  -q, -qf [ID [ID]]        try all messages now (from ID, to ID) that are not frozen; -qff: all
+  -M, -Mc ID...            deliver these messages now; -Mc: if their time has come
+  -R[r][f[f]], -S... TEXT  deliver messages with TEXT in a recipient or the sender (r: a regex)
   -Mvh, -Mvb, -Mvl ID      print a message's header, body, log
   -Mrm ID...               remove messages; -Mf freezes, -Mt thaws them, -Mg gives them up
+  -Mar ID ADDRESS...       add recipients; -Mes ID ADDRESS changes the sender
+  -Mmd ID ADDRESS...       deliver no more to these; -Mmad ID: to nobody
 
   --version, --help"""
 

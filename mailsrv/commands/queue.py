@@ -11,129 +11,37 @@ import heapq
 import re
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
-from mailsrv.commands.control import (
-    Control,
-    ControlError,
-    NotRunning,
-    socket_path,
-    worker_folders,
-)
+from mailsrv.commands.control import ControlError, worker_folders
+from mailsrv.commands.spools import Asked, MakeLog, MakeOffline, offline_maker, open_worker
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError
 from mailsrv.interfaces import IMailLog, QueueEntry
 from mailsrv.mail.msgid import is_message_id
 from mailsrv.service.environment import spool_directory
-from mailsrv.service.requests import (
-    Answer,
-    BadRequest,
-    Requests,
-    unpack_entry,
-)
-
-MakeLog = Callable[[Any], IMailLog]  # from a clock
+from mailsrv.service.requests import Answer, BadRequest, unpack_entry
 
 _HOSTILE = re.compile(r"[^\x20-\x7e]")
 _HOSTILE_TEXT = re.compile(r"[^\x20-\x7e\n\t]")
 _LISTINGS = ("-bp", "-bpa", "-bpu", "-bpr", "-bpra", "-bpru")
 _VIEWS = {"-Mvh": "headers", "-Mvb": "body", "-Mvl": "log"}
-_RUNS = {
-    "-q": {"force": True},  # what is due is tried without being asked for
-    "-qf": {"force": True},
-    "-qff": {"force": True, "frozen": True},
-    "-M": {"force": True, "frozen": True},
-}
+_QUEUE_RUN = re.compile(r"-qq?(f{0,2})")  # what is due is tried without being asked for
+_SELECTED = re.compile(r"-([RS])(r?)(f{0,2})")
+_AT_ONCE = 500  # ids of one request
 _CHANGES = {  # what is asked, and what is printed if it was done, and if it was so already
     "-Mf": ("freeze", "is now frozen", "is already frozen"),
     "-Mt": ("thaw", "is no longer frozen", "is not frozen"),
     "-Mg": ("give_up", "has been given up", ""),
 }
+_EDITS = ("-Mar", "-Mes", "-Mmd", "-Mmad")
 _MISSING = {
     "-Mvh": "Failed to open input file for {}-H: No such file or directory",
     "-Mvb": "Failed to open input file for {}-D: No such file or directory",
     "-Mvl": "Failed to open msglog file for {}: No such file or directory",
 }
-
-
-class Asked(Protocol):
-    """Something that answers requests about one spool."""
-
-    def ask(self, do: str, **values: Any) -> Iterator[Answer]:
-        """Give the pieces of the answer; see :meth:`mailsrv.commands.control.Control.ask`."""
-
-    def close(self) -> None:
-        """Release it."""
-
-
-class OpenedSpool:
-    """A spool that this command has opened, because no server runs.
-
-    ``make_log`` opens the log that is told of removals.
-
-    :raises ControlError: it is locked or cannot be read.
-    """
-
-    def __init__(self, folder: str, make_log: MakeLog | None = None) -> None:
-        self._folder = folder
-        self._make_log = make_log
-
-    def ask(self, do: str, **values: Any) -> Iterator[Answer]:
-        """Answer one request; the spool is open for its length."""
-        answers: list[Answer] = []
-
-        async def work(reactor: Any) -> None:
-            from mailsrv.spool.files import SpoolError
-            from mailsrv.spool.sqlite import SqliteSpool
-
-            try:
-                spool = SqliteSpool(reactor, self._folder, lambda text: _complain(text))
-            except SpoolError as error:
-                raise ControlError(str(error)) from error
-            try:
-                log = None if self._make_log is None else self._make_log(reactor)
-                async for piece in Requests(spool, None, log).answer({"do": do, **values}):
-                    answers.append(piece)  # noqa: PERF401  (a reactor has to run between them)
-            finally:
-                await spool.close()
-
-        run_reactor(work)
-        for piece in answers:
-            if "error" in piece:
-                raise ControlError(str(piece["error"]))
-            if not piece.get("done"):
-                yield piece
-
-    def close(self) -> None:
-        """Nothing is held between requests."""
-
-
-def run_reactor(work: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine on an event loop of its own, which ends with it.
-
-    :raises Exception: what the coroutine raises.
-    """
-    from twisted.internet.defer import Deferred
-    from twisted.internet.epollreactor import EPollReactor
-    from twisted.python.failure import Failure
-
-    reactor: Any = EPollReactor()
-    failures: list[BaseException] = []
-
-    def failed(failure: Failure) -> None:
-        failures.append(failure.value or RuntimeError("failed without an exception"))
-
-    def begin() -> None:
-        done = Deferred.fromCoroutine(work(reactor))
-        done.addErrback(failed)
-        done.addBoth(lambda _: reactor.stop())
-
-    reactor.callWhenRunning(begin)
-    reactor.run(installSignalHandlers=False)
-    if failures:
-        raise failures[0]
 
 
 def main(configuration: Configuration, action: str, arguments: list[str]) -> int:
@@ -150,7 +58,9 @@ def main(configuration: Configuration, action: str, arguments: list[str]) -> int
 
         return MailLog(log_settings(configuration), clock)
 
-    return carry_out(folder, action, arguments, make_log=make_log)
+    return carry_out(
+        folder, action, arguments, make_log=make_log, make_offline=offline_maker(configuration)
+    )
 
 
 def carry_out(
@@ -161,13 +71,14 @@ def carry_out(
     out: BinaryIO | None = None,
     now: Callable[[], float] = time.time,
     make_log: MakeLog | None = None,
+    make_offline: MakeOffline | None = None,
 ) -> int:
     """Carry out a command on the spools of the workers in ``folder``; return its exit status.
 
     ``action`` is the option as given, such as ``-bp`` or ``-Mrm``; ``arguments``
-    are message ids.
+    are message ids, and what the option takes besides.
     """
-    command = _Command(action, out or sys.stdout.buffer, now, make_log)
+    command = _Command(action, out or sys.stdout.buffer, now, make_log, make_offline)
     try:
         return command.run(folder, arguments)
     except (ControlError, BadRequest) as error:
@@ -195,21 +106,23 @@ class _Command:
         out: BinaryIO,
         now: Callable[[], float],
         make_log: MakeLog | None,
+        make_offline: MakeOffline | None,
     ) -> None:
         self._make_log = make_log
+        self._make_offline = make_offline
         self._action = action
         self._out = out
         self._now = now
 
     def run(self, spool_directory: str, arguments: list[str]) -> int:
         """Ask every worker and print the answer."""
-        for id in arguments:
+        for id in self._ids(arguments):
             if not is_message_id(id):
                 option = f"after {self._action} option"
                 raise ControlError(f"malformed message id {id} {option}")
         with ExitStack() as stack:
             folders = worker_folders(spool_directory)
-            workers = [open_worker(folder, self._make_log) for folder in folders]
+            workers = [open_worker(f, self._make_log, self._make_offline) for f in folders]
             for worker in workers:
                 stack.callback(worker.close)
             try:
@@ -223,10 +136,19 @@ class _Command:
         if self._action == "-bpc":
             self._print(str(sum(_value(worker.ask("count"), "count") for worker in workers)))
             return 0
-        if self._action in _RUNS:
-            return self._run(workers, ids)
+        if found := _QUEUE_RUN.fullmatch(self._action):
+            return self._run_queue(workers, ids, frozen=found[1] == "ff")
+        if found := _SELECTED.fullmatch(self._action):
+            if len(ids) != 1:
+                raise ControlError(f"{self._action} needs one string")
+            return self._run_selected(workers, ids[0], *found.groups())
         if not ids:
             raise ControlError(f"no message ids given after {self._action} option")
+        if self._action in ("-M", "-Mc"):
+            self._run(workers, ids, force=self._action == "-M", frozen=self._action == "-M")
+            return 0
+        if self._action in _EDITS:
+            return self._edit(workers, ids[0], ids[1:])
         if self._action in _VIEWS:
             return self._view(workers, ids[0])
         if self._action == "-Mrm":
@@ -291,21 +213,92 @@ class _Command:
         self._print(f"Spool data file for {id} does not exist")
         return 1
 
-    def _run(self, workers: list[Asked], ids: list[str]) -> int:
-        if not workers:
-            raise ControlError("no server is running: deliveries begin when it is started")
-        options = _RUNS[self._action]
-        count = sum(_value(w.ask("run", messages=ids, **options), "count") for w in workers)
+    def _ids(self, arguments: list[str]) -> list[str]:
+        """Return those arguments that are to be message ids."""
+        if _SELECTED.fullmatch(self._action):
+            return []
+        return arguments[:1] if self._action in _EDITS else arguments
+
+    def _edit(self, workers: list[Asked], id: str, values: list[str]) -> int:
+        """Change the envelope: ``-Mar``, ``-Mes``, ``-Mmd``, ``-Mmad``."""
+        request: dict[str, Any] = {"message": id}
+        if self._action == "-Mes":
+            if len(values) != 1:
+                raise ControlError("-Mes needs one address; <> is the null sender")
+            request |= {"do": "edit", "sender": values[0] if values[0] != "<>" else ""}
+        elif self._action == "-Mmad":
+            request |= {"do": "mark"}
+        elif not values:
+            raise ControlError(f"{self._action} needs an address")
+        elif self._action == "-Mar":
+            request |= {"do": "edit", "added": values}
+        else:
+            request |= {"do": "mark", "addresses": values}
+        for worker in workers:
+            for piece in worker.ask(**request):
+                if piece["changed"]:
+                    for address in piece.get("unknown", ()):
+                        self._print(f"Message {id} has no recipient {address} left")
+                    self._print(f"Message {id} has been modified")
+                    return 1 if piece.get("unknown") else 0
+        self._print(f"Spool data file for {id} does not exist")
+        return 1
+
+    # --- deliveries ----------------------------------------------------------------
+
+    def _run(self, workers: list[Asked], ids: list[str], **options: bool) -> int:
+        """Attempt messages, and wait for the end of the attempts; return how many there were."""
+        count = 0
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            for worker in workers:
+                count += _value(worker.ask("run", messages=some, wait=True, **options), "count")
+        return count
+
+    def _run_queue(self, workers: list[Asked], ids: list[str], *, frozen: bool) -> int:
+        """Attempt all messages, or those from an id on, or from one to another (``-q``)."""
+        if len(ids) > 2:
+            raise ControlError(f"{self._action} takes two message ids at most")
+        if not ids:
+            asked = (w.ask("run", messages=[], force=True, frozen=frozen) for w in workers)
+            count = sum(_value(answer, "count") for answer in asked)
+        else:
+            first, last = ids[0], ids[-1] if len(ids) > 1 else "~"
+            listed = sorted(e.id for w in workers for e in _entries(w) if first <= e.id <= last)
+            count = self._run(workers, listed, force=True, frozen=frozen)
         self._print(f"{count} message{'' if count == 1 else 's'} to be attempted now")
         return 0
 
+    def _run_selected(
+        self, workers: list[Asked], text: str, which: str, regex: str, flags: str
+    ) -> int:
+        """Attempt messages whose recipients (``-R``) or sender (``-S``) have ``text`` in them.
 
-def open_worker(folder: str, make_log: MakeLog | None = None) -> Asked:
-    """Return the worker's server if it runs, else its spool."""
-    try:
-        return Control(socket_path(folder))
-    except NotRunning:
-        return OpenedSpool(folder, make_log)
+        The first is tried whatever its retry times say; if that mends the hints,
+        the others follow (specification 5.2).
+        """
+        try:
+            found = re.compile(text if regex else re.escape(text), re.IGNORECASE)
+        except re.error as error:
+            raise ControlError(f"{text}: {error}") from None
+        ids = []
+        for worker in workers:
+            for entry in _entries(worker):
+                if entry.quarantined or (entry.frozen and flags != "ff"):
+                    continue
+                if any(found.search(one) for one in _subjects(entry, which)):
+                    ids.append((entry.received_at, entry.id))
+        chosen = [id for _, id in sorted(ids)]
+        if chosen:
+            frozen = flags == "ff"
+            self._run(workers, chosen[:1], force=True, frozen=frozen)
+            self._run(workers, chosen[1:], force=bool(flags), frozen=frozen)
+        self._print(f"{len(chosen)} message{'' if len(chosen) == 1 else 's'} attempted")
+        return 0
+
+
+def _subjects(entry: QueueEntry, which: str) -> tuple[str, ...]:
+    return entry.recipients if which == "R" else (entry.sender,)
 
 
 def _entries(worker: Asked) -> Iterator[QueueEntry]:

@@ -9,7 +9,7 @@ and of those that a command asked for, which may be all.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +25,7 @@ from mailsrv.interfaces import (
     QueueEntry,
 )
 from mailsrv.mail.header import render
-from mailsrv.mail.message import Message
+from mailsrv.mail.message import Message, Recipient
 from mailsrv.queue.attempt import QUEUED, Attempt, Domains, Tools, no_domain
 from mailsrv.queue.bouncer import Bouncer
 from mailsrv.queue.schedule import Schedule
@@ -38,6 +38,7 @@ T = TypeVar("T")
 HOLD = 60.0  # seconds until a message is tried again that could not be loaded or written
 FROZEN_CHECK = 900.0  # seconds between looks at frozen messages, if an option asks for them
 LONGEST_TIMER = 3600.0
+POLL = 0.1  # seconds between looks whether attempts that a command waits for have ended
 LAST_WRITES = 5.0  # seconds that the spool has at the end to record what was delivered
 
 
@@ -303,6 +304,58 @@ class QueueRunner:
             return True
 
         return await self._changed(id, give_up) or False
+
+    async def edit(self, id: str, *, sender: str | None = None, added: Sequence[str] = ()) -> bool:
+        """See :meth:`IQueueControl.edit`."""
+
+        async def edit(message: Message) -> bool:
+            recipients = [Recipient(address) for address in added]
+            if not await self._spool.edit(id, sender=sender, added=recipients):
+                return False
+            if sender is not None:
+                self._log.main(f"sender address changed to <{sender}> by administrator", id)
+            for address in added:
+                self._log.main(f"recipient <{address}> added by administrator", id)
+            if added and not message.frozen_at:
+                await self._spool.update(message, self._clock.seconds())  # what is new is due
+            return True
+
+        return await self._changed(id, edit) or False
+
+    async def mark_delivered(self, id: str, addresses: Sequence[str] | None) -> list[str] | None:
+        """See :meth:`IQueueControl.mark_delivered`."""
+
+        async def mark(message: Message) -> list[str]:
+            left = [recipient.address for recipient in message.recipients]
+            wanted = left if addresses is None else list(dict.fromkeys(addresses))
+            done = [address for address in wanted if address in left]
+            for address in done:
+                self._log.main(f"address <{address}> marked delivered by administrator", id)
+            if set(done) >= set(left):
+                await self._spool.remove(id)
+                self._log.completed(message)
+            elif done:
+                await self._spool.settle(id, done)
+            return [address for address in wanted if address not in left]
+
+        return await self._changed(id, mark)
+
+    async def ended(self, ids: Iterable[str]) -> None:
+        """See :meth:`IQueueControl.ended`."""
+        from twisted.internet.task import deferLater
+
+        clock: Any = self._clock
+        waiting = set(ids)
+        while waiting := {id for id in waiting if id in self._active or id in self._asked}:
+            await deferLater(clock, POLL, lambda: None)
+
+    async def quiet(self) -> None:
+        """Wait until nothing that was asked for, or is new, is left to be attempted."""
+        from twisted.internet.task import deferLater
+
+        clock: Any = self._clock
+        while self._active or self._asked or self._new or self._filling:
+            await deferLater(clock, POLL, lambda: None)
 
     async def _set_frozen(self, id: str, at: float, words: str) -> bool | None:
         async def set_frozen(message: Message) -> bool:

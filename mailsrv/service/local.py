@@ -69,6 +69,6 @@ class LocalSubmission:
             self._port = None
             if os.path.exists(self._path):
                 os.unlink(self._path)
-        self._factory.drain()
+        await self._factory.drain()
         if self._reading:
             await self._reader.stop()

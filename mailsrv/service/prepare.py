@@ -91,6 +91,33 @@ def prepare(configuration: Configuration) -> Prepared:
     )
 
 
+def prepare_without_ports(configuration: Configuration) -> Prepared:
+    """Prepare a process that works on the spools of a server that does not run, and hears nobody.
+
+    :raises ConfigError, ConfigErrors, SpoolError: as :func:`prepare`.
+    """
+    main = configuration.main
+    services = make_services(configuration, WallClock(), registry())
+    if errors := faults(configuration):
+        raise ConfigErrors(errors)
+    become = serving_account(main) if os.geteuid() == 0 else None
+    spool_directory = at_start(main.spool_directory, services, "spool_directory")
+    keys, warnings = _keys(configuration)
+    if become is not None:
+        preload()
+    return Prepared(
+        [{}],
+        keys,
+        raise_file_limit(),
+        become,
+        spool_directory,
+        at_start(main.log_file_path, services, "log_file_path"),
+        warnings,
+        privileged_process(configuration, become, 1) if become is not None else [],
+        _lock(spool_directory),
+    )
+
+
 def renew(configuration: Configuration, before: Configuration, was: Prepared) -> Prepared:
     """Prepare a changed configuration for a server that runs; ports that stay are kept open.
 

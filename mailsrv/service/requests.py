@@ -1,8 +1,8 @@
 """The requests of the control socket, and their answers, without the socket (design, decision 11).
 
 A request and each piece of its answer is one JSON object.  A request has
-``do`` (list, count, headers, body, log, remove, freeze, thaw, give_up, run) and, for one message,
-``message``.  The last piece of an answer has ``done`` or ``error``; listings
+``do`` (list, count, headers, body, log, remove, freeze, thaw, give_up, edit, mark, run) and,
+for one message, ``message``.  The last piece of an answer has ``done`` or ``error``; listings
 and bodies come in pages, so that neither side holds more than a page.
 
 The same code answers a command that opened the spool itself.
@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 from mailsrv.errors import MailFailure
 from mailsrv.interfaces import IMailLog, IQueueControl, ISpool, QueueEntry
+from mailsrv.mail.address import split
 from mailsrv.mail.msgid import is_message_id
 from mailsrv.service.spoolform import header_file
+from mailsrv.wire.envelope import UnsafeValue, path
 
 # Octets of a request's line.
 REQUEST_LIMIT = 64 * 1024
@@ -47,14 +49,25 @@ def pack_entry(entry: QueueEntry) -> list[Any]:
         list(entry.recipients),
         list(entry.delivered),
         entry.quarantined,
+        entry.reason,
     ]
 
 
 def unpack_entry(packed: list[Any]) -> QueueEntry:
     """Return the entry that :func:`pack_entry` packed."""
-    id, sender, size, received_at, next_attempt, frozen, left, done, quarantined = packed
-    times = received_at, next_attempt
-    return QueueEntry(id, sender, size, *times, frozen, tuple(left), tuple(done), quarantined)
+    id, sender, size, received_at, next_attempt, frozen, left, done, quarantined, reason = packed
+    return QueueEntry(
+        id,
+        sender,
+        size,
+        received_at,
+        next_attempt,
+        frozen,
+        tuple(left),
+        tuple(done),
+        quarantined,
+        reason,
+    )
 
 
 class Requests:
@@ -79,6 +92,8 @@ class Requests:
             "freeze": self._freeze,
             "thaw": self._thaw,
             "give_up": self._give_up,
+            "edit": self._edit,
+            "mark": self._mark,
             "run": self._run,
         }
 
@@ -160,6 +175,20 @@ class Requests:
         found = await _unlocked(id, self._server().give_up(id))
         yield {"changed": True if found else None}
 
+    async def _edit(self, request: Request) -> AsyncIterator[Answer]:
+        id, sender = _message_id(request), request.get("sender")
+        if sender is not None:
+            sender = _address(sender, empty=True)
+        added = [_address(address) for address in _list(request.get("added", []))]
+        found = await _unlocked(id, self._server().edit(id, sender=sender, added=added))
+        yield {"changed": True if found else None}
+
+    async def _mark(self, request: Request) -> AsyncIterator[Answer]:
+        id, wanted = _message_id(request), request.get("addresses")
+        addresses = None if wanted is None else [_text(each) for each in _list(wanted)]
+        unknown = await _unlocked(id, self._server().mark_delivered(id, addresses))
+        yield {"changed": None if unknown is None else True, "unknown": unknown or []}
+
     def _server(self) -> IQueueControl:
         if self._queue is None:
             raise BadRequest("no server is running")
@@ -175,7 +204,10 @@ class Requests:
         ):
             raise BadRequest("malformed message id")
         force, frozen = bool(request.get("force")), bool(request.get("frozen"))
-        yield {"count": await queue.run_now(ids, force=force, frozen=frozen)}
+        count = await queue.run_now(ids, force=force, frozen=frozen)
+        if request.get("wait") and ids is not None:
+            await queue.ended(ids)
+        yield {"count": count}
 
 
 async def _unlocked(id: str, change: Awaitable[T]) -> T:
@@ -189,6 +221,33 @@ async def _unlocked(id: str, change: Awaitable[T]) -> T:
         return await change
     except Locked:
         raise BadRequest(f"Message {id} is locked") from None
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise BadRequest("malformed request")
+    return value
+
+
+def _text(value: object) -> str:
+    """Return an octet string of a request."""
+    if not isinstance(value, str) or any(ord(character) > 255 for character in value):
+        raise BadRequest("malformed request")
+    return value
+
+
+def _address(value: object, *, empty: bool = False) -> str:
+    """Return an address of a request that may stand in an envelope."""
+    text = _text(value)
+    if text == "" and empty:
+        return text
+    try:
+        path(text)
+    except UnsafeValue:
+        raise BadRequest(f"malformed address {text!r}") from None
+    if not all(split(text)):
+        raise BadRequest(f"{text!r} has no domain")
+    return text
 
 
 def _message_id(request: Request) -> str:

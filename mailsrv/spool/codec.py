@@ -9,6 +9,7 @@ contents (CVE-2020-28015, -28021, -28026 were such faults).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -64,6 +65,25 @@ def encode_envelope(message: Message) -> bytes:
         "acl_m": {key: pack(text) for key, text in message.acl_m.items()},
         "queue_only": message.queue_only,
     }
+    return _dump(document).encode("latin-1")
+
+
+def edited_envelope(envelope: bytes, sender: str | None, added: Sequence[Recipient]) -> bytes:
+    """Return an envelope with another sender (None: the same), and with further recipients.
+
+    :raises Unreadable: damaged.
+    """
+    try:
+        document = json.loads(envelope.decode("latin-1"))
+        known = {unpack(recipient[0]) for recipient in document["recipients"]}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise Unreadable(f"damaged envelope ({type(error).__name__})") from error
+    if sender is not None:
+        document["sender"] = pack(sender)
+    for recipient in added:
+        if recipient.address not in known:
+            known.add(recipient.address)
+            document["recipients"].append(_recipient(recipient))
     return _dump(document).encode("latin-1")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import FURTHEST, HISTORY, IBodyWriter, QueueEntry, RetryHint
-from mailsrv.mail.message import Body, InlineBody, Message
+from mailsrv.mail.message import Body, InlineBody, Message, Recipient
 from mailsrv.spool.bodies import IO_ERROR
 from mailsrv.spool.codec import whole_lines
 
@@ -95,6 +95,24 @@ class MemorySpool:
             changed = {"frozen_at": message.frozen_at, "warned": message.warned}
             kept.message = replace(kept.message, **changed)  # type: ignore[arg-type]
             kept.next_attempt = next_attempt
+
+    async def edit(
+        self, id: str, *, sender: str | None = None, added: Sequence[Recipient] = ()
+    ) -> bool:
+        """See :meth:`ISpool.edit`."""
+        self._fail()
+        kept = self._messages.get(id)
+        if kept is None:
+            return False
+        message = kept.message
+        known = {recipient.address for recipient in message.recipients}
+        new = {each.address: each for each in added if each.address not in known}
+        kept.message = replace(
+            message,
+            sender=message.sender if sender is None else sender,
+            recipients=(*message.recipients, *new.values()),
+        )
+        return True
 
     async def remove(self, id: str, *, reports: Sequence[Message] = ()) -> None:
         """See :meth:`ISpool.remove`."""
@@ -193,4 +211,5 @@ def _entry(kept: _Kept) -> QueueEntry:
         message.frozen_at > 0,
         tuple(a for a in addresses if a not in kept.done),
         tuple(a for a in addresses if a in kept.done),
+        reason=kept.history.rstrip("\n").rpartition("\n")[2],
     )

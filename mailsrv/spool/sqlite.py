@@ -24,7 +24,7 @@ from typing import Any
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import FURTHEST, HISTORY, IBodyWriter, QueueEntry
-from mailsrv.mail.message import InlineBody, Message
+from mailsrv.mail.message import InlineBody, Message, Recipient
 from mailsrv.net.threads import IThreads, Threads
 from mailsrv.spool.bodies import INLINE_LIMIT, IO_ERROR, Bodies, FileBody
 from mailsrv.spool.codec import (
@@ -32,6 +32,7 @@ from mailsrv.spool.codec import (
     decode,
     decode_done,
     decode_recipients,
+    edited_envelope,
     encode_done,
     encode_envelope,
     encode_headers,
@@ -181,6 +182,30 @@ class SqliteSpool:
 
         await self._write(update)
 
+    async def edit(
+        self, id: str, *, sender: str | None = None, added: Sequence[Recipient] = ()
+    ) -> bool:
+        """See :meth:`ISpool.edit`."""
+
+        def edit(connection: sqlite3.Connection) -> bool:
+            row = connection.execute(
+                "SELECT number, envelope FROM queue JOIN content ON number = content WHERE id = ?",
+                (id,),
+            ).fetchone()
+            if row is None:
+                return False
+            number, envelope = row
+            changed = edited_envelope(envelope, sender, added)
+            query = "UPDATE content SET envelope = ? WHERE number = ?"
+            connection.execute(query, (changed, number))
+            return True
+
+        try:
+            return bool(await self._write(edit))
+        except Unreadable as error:
+            await self._quarantine(id, str(error))
+            return False
+
     async def remove(self, id: str, *, reports: Sequence[Message] = ()) -> None:
         """See :meth:`ISpool.remove`."""
         insert = self._insertions(reports)
@@ -230,7 +255,7 @@ class SqliteSpool:
         last = ""
         while rows := await self._read(self._select, _LISTING, (last, PAGE)):
             last = rows[-1][0]
-            for id, received, size, frozen, attempt, done, bad, envelope in rows:
+            for id, received, size, frozen, attempt, done, bad, history, envelope in rows:
                 quarantined = bad != ""
                 try:
                     sender, recipients = decode_recipients(envelope)
@@ -241,7 +266,16 @@ class SqliteSpool:
                 left = tuple(r for r in recipients if r not in settled)
                 gone = tuple(r for r in recipients if r in settled)
                 yield QueueEntry(
-                    id, sender, size, received, attempt, frozen > 0, left, gone, quarantined
+                    id,
+                    sender,
+                    size,
+                    received,
+                    attempt,
+                    frozen > 0,
+                    left,
+                    gone,
+                    quarantined,
+                    history.rstrip("\n").rpartition("\n")[2],
                 )
 
     async def count(self) -> int:
@@ -498,7 +532,8 @@ _LOAD = (
     " WHERE id = ? AND bad = ''"
 )
 _LISTING = (
-    "SELECT id, received_at, size, frozen_at, next_attempt, done, bad, envelope"
+    "SELECT id, received_at, size, frozen_at, next_attempt, done, bad, substr(history, -1000),"
+    " envelope"
     " FROM queue LEFT JOIN content ON number = content WHERE id > ? ORDER BY id LIMIT ?"
 )
 

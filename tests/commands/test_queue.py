@@ -16,7 +16,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsrv.commands import queue
+from mailsrv.commands import queue, spools
 from mailsrv.commands.control import Control, ControlError, NotRunning, worker_folders
 from mailsrv.interfaces import QueueEntry
 from mailsrv.service.requests import pack_entry
@@ -57,6 +57,10 @@ class FakeWorker:
             yield {"count": len(self.entries)}
         elif do == "remove":
             yield {"removed": values["message"] in [one.id for one in self.entries]}
+        elif do in ("edit", "mark"):
+            known = any(one.id == values["message"] for one in self.entries)
+            gone = [a for a in values.get("addresses") or () if a != "a@b.example"]
+            yield {"changed": True if known else None, "unknown": gone}
         elif do in ("freeze", "thaw", "give_up"):
             known = [one for one in self.entries if one.id == values["message"]]
             yield {"changed": (known[0].frozen == (do == "thaw")) if known else None}
@@ -82,7 +86,7 @@ class CommandTests(SynchronousTestCase):
         self.errors = io.StringIO()
         with (
             mock.patch.object(queue, "worker_folders", lambda directory: folders),
-            mock.patch.object(queue, "open_worker", lambda folder, log: workers[int(folder)]),
+            mock.patch.object(queue, "open_worker", lambda folder, *_: workers[int(folder)]),
             mock.patch("sys.stderr", self.errors),
         ):
             status = queue.carry_out(
@@ -122,13 +126,14 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(self.run_command("-bpc", workers=workers), (0, "3\n"))
         self.assertEqual(self.run_command("-qff", workers=workers)[0], 0)
         self.assertIn(("run", {"messages": [], "force": True, "frozen": True}), workers[0].asked)
-        self.assertEqual(self.run_command("-q", workers=[])[0], 1)
+        self.assertEqual(self.run_command("-q", workers=[])[0], 0)
 
     def test_a_queue_run_is_now(self) -> None:
         """-q does not wait for retry times: what is due is tried without being asked for."""
         workers = [FakeWorker(entry())]
         self.assertEqual(self.run_command("-q", workers=workers)[0], 0)
-        self.assertIn(("run", {"messages": [], "force": True}), workers[0].asked)
+        run = {"messages": [], "force": True, "frozen": False}
+        self.assertIn(("run", run), workers[0].asked)
 
     def test_remove(self) -> None:
         """Removal says what it did."""
@@ -156,6 +161,41 @@ class CommandTests(SynchronousTestCase):
             answer = self.run_command(action, id, workers=workers)
             self.assertEqual(answer, (status, words.format(id) + "\n"))
 
+    def test_edits_of_the_envelope(self) -> None:
+        """-Mar, -Mes, -Mmd and -Mmad ask the worker that has the message."""
+        workers = [FakeWorker(), FakeWorker(entry())]
+        for action, words, asked in (
+            ("-Mar", ["n@x", "m@x"], ("edit", {"message": ID, "added": ["n@x", "m@x"]})),
+            ("-Mes", ["n@x"], ("edit", {"message": ID, "sender": "n@x"})),
+            ("-Mes", ["<>"], ("edit", {"message": ID, "sender": ""})),
+            ("-Mmd", ["a@b.example"], ("mark", {"message": ID, "addresses": ["a@b.example"]})),
+            ("-Mmad", [], ("mark", {"message": ID})),
+        ):
+            answer = self.run_command(action, ID, *words, workers=workers)
+            self.assertEqual(answer, (0, f"Message {ID} has been modified\n"))
+            self.assertIn(asked, workers[1].asked)
+        status, text = self.run_command("-Mmd", ID, "x@y", workers=workers)
+        self.assertEqual((status, "no recipient x@y left" in text), (1, True))
+        self.assertEqual(self.run_command("-Mar", OTHER, "n@x", workers=workers)[0], 1)
+        self.assertEqual(self.run_command("-Mar", ID, workers=workers)[0], 1)
+
+    def test_selected_messages(self) -> None:
+        """-R and -S choose by text or regex; the first is forced, f forces all, ff thaws."""
+        one = entry(recipients=("Ann@B.example",))
+        two = entry(OTHER, received_at=2000.0, sender="boss@c.example")
+        workers = [FakeWorker(one, two)]
+        self.run_command("-R", "b.EXAMPLE", workers=workers)
+        runs = [values for do, values in workers[0].asked if do == "run"]
+        self.assertEqual(
+            [(r["messages"], r["force"]) for r in runs], [([ID], True), ([OTHER], False)]
+        )
+        workers = [FakeWorker(one, two)]
+        self.run_command("-Srff", "^boss@", workers=workers)
+        (run,) = [values for do, values in workers[0].asked if do == "run"]
+        self.assertEqual((run["messages"], run["force"], run["frozen"]), ([OTHER], True, True))
+        self.assertEqual(self.run_command("-Rr", "(", workers=workers)[0], 1)
+        self.assertEqual(self.run_command("-R", workers=workers)[0], 1)
+
     def test_removal_without_a_server_is_logged(self) -> None:
         """A command that opens the spool itself writes what the server would have."""
         folder = tempfile.mkdtemp()
@@ -167,7 +207,7 @@ class CommandTests(SynchronousTestCase):
             await spool.store(a_message(ID), 1.0)
             await spool.close()
 
-        queue.run_reactor(fill)
+        spools.run_reactor(fill)
         out = io.BytesIO()
         for _ in range(2):
             queue.carry_out(folder, "-Mrm", [ID], out=out, make_log=lambda clock: log)

@@ -15,8 +15,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from mailsrv.connection.local.frames import (
     FRAME_LIMIT,
@@ -95,12 +97,25 @@ class LocalSmtp(SmtpProtocol):
     def __init__(self, caller: Caller) -> None:
         super().__init__()
         self.caller = caller
+        self._over = False
+
+    def input_over(self) -> None:
+        """The program has said all: what it said is still answered."""
+        self._over = True
+        self._pump()
+
+    def _after(self) -> None:
+        super()._after()
+        busy = self._pending is not None or self._blocked or self._closing or self._lost
+        if self._over and not busy:
+            self.transport.loseConnection()
 
     def _origin(self) -> Origin:
         assert self.caller is not None, "known from the beginning"
         return origin_of(self.caller, "local-smtp", self.parts)
 
 
+@implementer(IHalfCloseableProtocol)
 class LocalProtocol(Protocol):
     """One connection."""
 
@@ -143,6 +158,16 @@ class LocalProtocol(Protocol):
         self._touch()
         self._frames.feed(data)
         self._give()
+
+    def readConnectionLost(self) -> None:
+        """The program has closed its side: a session goes on to its end, a message does not."""
+        if self._successor is not None:
+            self._successor.input_over()
+        else:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Never asked for."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget what is not stored."""
@@ -247,6 +272,9 @@ class LocalProtocol(Protocol):
             return
         self._answered = True
         self.transport.write(octets)
+        if self.factory.draining:
+            self.transport.loseConnection()
+            return
         self.transport.resumeProducing()
         self._touch(10.0)
 
@@ -271,9 +299,9 @@ class LocalProtocol(Protocol):
     def drain(self) -> None:
         """The server stops: a message that is being read is given up, one being stored is not."""
         session = self._session
-        if session is not None and (session.storing or self._wanted is None):
-            return
-        self._abort()
+        working = session is not None and (session.storing or self._wanted is None)
+        if self._answered or not (working or self._successor is not None):
+            self._abort()
 
 
 class LocalFactory(Factory):
@@ -291,6 +319,7 @@ class LocalFactory(Factory):
         self.draining = False
         self._connections: set[LocalProtocol] = set()
         self._users: Counter[int] = Counter()
+        self._empty: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: Any) -> Any:
         """Make the protocol of a connection."""
@@ -312,9 +341,20 @@ class LocalFactory(Factory):
         self._users[user] -= 1
         if not self._users[user]:
             del self._users[user]
+        if not self._connections:
+            waiting, self._empty = self._empty, []
+            for deferred in waiting:
+                deferred.callback(None)
 
-    def drain(self) -> None:
-        """The server stops."""
+    def drain(self, grace: float = 20.0) -> Deferred[None]:
+        """The server stops; fires when what is being stored is answered, or ``grace`` is over."""
         self.draining = True
         for connection in list(self._connections):
             connection.drain()
+        done: Deferred[None] = Deferred()
+        if not self._connections:
+            done.callback(None)
+            return done
+        self._empty.append(done)
+        done.addTimeout(grace, self.clock)
+        return done.addErrback(lambda failure: None)
