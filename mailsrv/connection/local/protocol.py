@@ -314,7 +314,7 @@ class LocalFactory(Factory):
 
     def __init__(self, smtp: SmtpFactory, peer: Any = credentials) -> None:
         self.smtp = smtp
-        self.clock = smtp.clock
+        self.clock: Any = smtp.clock  # a reactor: Deferred.addTimeout wants all of IReactorTime
         self.credentials = peer
         self.draining = False
         self._connections: set[LocalProtocol] = set()
