@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import TextIO
 
+from mailsrv.commands.invocation import Invocation
 from mailsrv.commands.terminal import say
 from mailsrv.config.model import Configuration
 from mailsrv.errors import TemporaryFailure
@@ -90,13 +91,12 @@ def _caller(configuration: Configuration) -> Callable[..., Awaitable[object]]:
     return call
 
 
-def main(configuration: Configuration, arguments: Iterable[str]) -> int:
+def run(invocation: Invocation, configuration: Configuration) -> int:
     """Print the expansion of each string, or how it fails; returns 0."""
     set_environment(configuration.main)
     services = make_services(configuration, WallClock(), registry(), acl=_caller(configuration))
     scope = Scope(services)
-    given = list(arguments)
-    for text in given or _lines(sys.stdin):
+    for text in invocation.arguments or _lines(sys.stdin):
         result, _ = expand_line(text, scope)
         say(result)
     return 0

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from typing import Any, BinaryIO
 
 from mailsrv.commands.control import ControlError, worker_folders
+from mailsrv.commands.invocation import Invocation
 from mailsrv.commands.spools import Asked, MakeLog, MakeOffline, offline_maker, open_worker
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError
@@ -44,7 +45,7 @@ _MISSING = {
 }
 
 
-def main(configuration: Configuration, action: str, arguments: list[str]) -> int:
+def run(invocation: Invocation, configuration: Configuration) -> int:
     """Carry out a command and return its exit status; see :func:`carry_out`."""
     try:
         folder = spool_directory(configuration)
@@ -59,7 +60,11 @@ def main(configuration: Configuration, action: str, arguments: list[str]) -> int
         return MailLog(log_settings(configuration), clock)
 
     return carry_out(
-        folder, action, arguments, make_log=make_log, make_offline=offline_maker(configuration)
+        folder,
+        f"-{invocation.action}",
+        invocation.arguments,
+        make_log=make_log,
+        make_offline=offline_maker(configuration),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+from mailsrv.commands.invocation import Invocation
 from mailsrv.commands.terminal import say
 from mailsrv.config.dump import Dump, NotFound
 from mailsrv.config.model import Configuration
@@ -12,14 +13,14 @@ from mailsrv.config.model import Configuration
 _WITH_NAME = ("router", "transport", "authenticator", "macro")
 
 
-def main(configuration: Configuration, arguments: Sequence[str], *, names: bool = True) -> int:
-    """Print the options, drivers, lists or macros that ``arguments`` name; all options for none.
+def run(invocation: Invocation, configuration: Configuration) -> int:
+    """Print the options, drivers, lists or macros that the arguments name; all options for none.
 
     Returns 1 if one of them is not there; the others are printed.
     """
-    dump = Dump(configuration, admin=_is_admin(configuration), names=names)
+    dump = Dump(configuration, admin=_is_admin(configuration), names=invocation.names)
     status = 0
-    for request in _requests(arguments):
+    for request in _requests(invocation.arguments):
         try:
             for line in dump.show(request):
                 say(line)

@@ -7,7 +7,8 @@ import io
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsrv.commands.main import DEFAULT_FILE, UsageError, main, parse
+from mailsrv.commands.invocation import DEFAULT_FILE, UsageError
+from mailsrv.commands.main import main, parse
 from tests.config.files import FileTestCase
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from mailsrv import __version__
+from mailsrv.commands.invocation import Invocation
 from mailsrv.commands.terminal import say
 from mailsrv.config.main import FIXED_NEVER_USERS
 from mailsrv.config.model import Configuration
@@ -12,7 +13,7 @@ from mailsrv.config.registry import built_in, module_names
 from mailsrv.service.environment import faults
 
 
-def main(configuration: Configuration) -> int:
+def run(invocation: Invocation, configuration: Configuration) -> int:
     """Print the version and the name of the file, what is wrong to the standard error.
 
     Returns 1 if a server would not start with the configuration, else 0.
