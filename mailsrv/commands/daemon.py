@@ -11,8 +11,9 @@ from mailsrv.config.model import Configuration
 def run(invocation: Invocation, configuration: Configuration) -> int:
     """Become ``twistd mailsrv`` with this configuration.
 
-    In the background the process id is written to ``pid_file_path``, and twistd's own log goes to syslog; the mail logs are
-    where ``log_file_path`` says.  Returns the exit status when the server ends.
+    In the background the process id is written to ``pid_file_path``, and twistd's
+    own log goes to syslog; the mail logs are where ``log_file_path``
+    says.  Returns the exit status when the server ends.
     """
     from twisted.scripts.twistd import run as twistd
 

@@ -11,11 +11,14 @@ import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mailsrv.commands.invocation import DEFAULT_FILE, Invocation
-from mailsrv.config.model import Configuration
 
-Run = Callable[[Invocation, Configuration], int]
+if TYPE_CHECKING:
+    from mailsrv.config.model import Configuration
+
+Run = Callable[[Invocation, "Configuration"], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
                 ("-bpc", "count its messages"),
                 (
                     "-q, -qf [ID [ID]]",
-                    "try all now (from ID, to ID) that are not frozen; -qff: all",
+                    "try all that are not frozen (from ID, to ID); -qff: all",
                 ),
                 ("-M, -Mc ID...", "deliver these messages now; -Mc: if their time has come"),
                 (
