@@ -476,6 +476,42 @@ class IHints(Protocol):
         """Remember a failure; None forgets it (success)."""
 
 
+class RateMode(enum.Enum):
+    """What a measurement leaves behind (specification 44.41, 44.42)."""
+
+    STRICT = "strict"  # the event is always counted
+    LEAKY = "leaky"  # the event is counted if the rate stays below the limit
+    READONLY = "readonly"  # nothing
+
+
+@dataclass(frozen=True, slots=True)
+class RateEvent:
+    """Something that adds ``count`` to the rate of a key; times are seconds.
+
+    ``unique`` names the event: one that was counted in this period counts no more.
+    """
+
+    key: str
+    count: float
+    period: float
+    limit: float
+    mode: RateMode = RateMode.LEAKY
+    unique: str | None = None
+
+
+class IRates(Protocol):
+    """What ACLs remember of the past; losable, shared by all workers."""
+
+    async def measure(self, event: RateEvent) -> float:
+        """Return the rate, events a period, with this one; keep it as the event's mode says."""
+
+    async def seen(self, key: str) -> float | None:
+        """Return the time that :meth:`set_seen` has kept for a key."""
+
+    async def set_seen(self, key: str, at: float) -> None:
+        """Keep a time for a key."""
+
+
 class IQueueControl(Protocol):
     """What commands ask of the queue runner of a running server (design, decision 11)."""
 

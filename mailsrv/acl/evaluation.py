@@ -64,6 +64,7 @@ class Evaluation:
     depth: int = 0
     decided_by: Verb | None = None  # the verb that ended the outermost ACL
     state: State = field(default_factory=State)
+    rates: dict[str, float] = field(default_factory=dict)  # measured for ratelimit in this command
 
     @property
     def clock(self) -> IClock:

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 # Conditions and modifiers of Exim 4.96 that mailsrv does not have.
 KNOWN_TO_EXIM = frozenset(
     (
-        *("decode", "dkim_signers", "dkim_status", "dmarc_status", "dnslists", "malware"),
-        *("mime_regex", "queue", "ratelimit", "regex", "seen", "spam", "spf", "spf_guess"),
-        "udpsend",
+        *("decode", "dkim_signers", "dkim_status", "dmarc_status", "malware", "mime_regex"),
+        *("queue", "spam", "spf", "spf_guess", "udpsend"),
     )
 )
 

@@ -21,6 +21,7 @@ from mailsrv.interfaces import (
     Action,
     IClock,
     IMailLog,
+    IRates,
     IResolver,
     IVerifier,
     Verdict,
@@ -77,6 +78,7 @@ class Acls:
         resolver: IResolver | None,
         clock: IClock,
         log: IMailLog,
+        rates: IRates | None = None,
         read_file: ReadFile = _read,
     ) -> None:
         self.table = table
@@ -86,6 +88,7 @@ class Acls:
         self.resolver = resolver
         self.clock = clock
         self.log = log
+        self.rates = rates
         self._read_file = read_file
         self._texts: dict[str, Acl] = {}  # files and inline texts that have been read
 

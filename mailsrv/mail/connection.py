@@ -38,6 +38,7 @@ class Connection:
     queue_only: bool = False
     enforce_sync: bool | None = None  # control = [no_]enforce_sync
     one_line_replies: bool = False  # control = no_multiline_responses
+    rates: dict[str, float] = field(default_factory=dict)  # measured for ratelimit per_conn
     notquit_reason: str = ""  # $smtp_notquit_reason
     # set while one ACL runs, for expansion
     acl_phase: str = ""  # value of the AclPhase

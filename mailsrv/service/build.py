@@ -25,7 +25,7 @@ from mailsrv.expansion.lists import match_address, match_domain
 from mailsrv.expansion.regex import compile_regex
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template, compile_string
-from mailsrv.interfaces import AclPhase, IHints, IMailLog, ISpool
+from mailsrv.interfaces import AclPhase, IHints, IMailLog, IRates, ISpool
 from mailsrv.lookup import registry
 from mailsrv.net.listen import local_test
 from mailsrv.net.threads import Threads
@@ -56,6 +56,7 @@ class Lasting:
     hints: IHints
     next_id: Callable[[], str]
     counts: IConnectionCounts
+    rates: IRates
 
 
 class Stages:
@@ -147,6 +148,7 @@ class Stages:
             resolver=self.resolver,
             clock=self.reactor,
             log=self.log,
+            rates=self.lasting.rates,
         )
 
     def _delivering(self, privileged: list[socket.socket], keys: KeyStore) -> Delivering:

@@ -30,6 +30,7 @@ from mailsrv.service.observer import PanicObserver
 from mailsrv.service.prepare import Prepared
 from mailsrv.service.spools import Spools
 from mailsrv.spool.hints import SqliteHints
+from mailsrv.spool.rates import SqliteRates
 
 GRACE = 20.0  # seconds that sessions have to end
 RETIRED_CHECK = 5.0  # seconds between looks whether the sessions of old stages have ended
@@ -66,6 +67,9 @@ class Core:
             self.log.main,
             expire=configuration.main.retry_data_expire,
         )
+        self.rates = SqliteRates(
+            reactor, f"{prepared.spool_directory}/hints.sqlite3", self.pools["hints"]
+        )
         self._lasting = Lasting(
             reactor,
             self.log,
@@ -73,6 +77,7 @@ class Core:
             self.hints,
             MessageIds(reactor.seconds, number),
             counts or ConnectionCounts(),
+            self.rates,
         )
         self.stages = Stages(configuration, prepared, self._lasting)
         self.spools = Spools(reactor, prepared.spool_directory, self.log)
@@ -170,6 +175,7 @@ class Core:
         yield partial(maybeDeferred, self.stages.authentication.close)
         yield self.spools.close
         yield self.hints.close
+        yield self.rates.close
         for pool in self.pools.values():
             yield partial(pool.stop, 1.0)
 

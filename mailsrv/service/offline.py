@@ -25,6 +25,7 @@ from mailsrv.service.privileges import drop
 from mailsrv.service.requests import Answer, Requests
 from mailsrv.service.spools import Spools
 from mailsrv.spool.hints import SqliteHints
+from mailsrv.spool.rates import MemoryRates
 
 UMASK = 0o027
 
@@ -69,6 +70,7 @@ class Offline:
             self._hints,
             MessageIds(reactor.seconds, number),
             ConnectionCounts(),
+            MemoryRates(reactor),
         )
         self._stages = Stages(configuration, prepared, lasting)
         self._spools = Spools(reactor, prepared.spool_directory, self._log)

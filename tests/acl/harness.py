@@ -18,6 +18,7 @@ from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Recipient, Transaction
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.taint import Tainted
+from mailsrv.spool.rates import MemoryRates
 from tests.doubles.log import RecordingLog
 from tests.doubles.verifier import FakeVerifier, usual
 
@@ -66,6 +67,7 @@ class Bench:
             resolver=self.resolver,  # type: ignore[arg-type]
             clock=self.clock,
             log=self.log,
+            rates=MemoryRates(self.clock),
         )
 
     async def _call(self, *arguments: Any) -> Any:
