@@ -50,7 +50,7 @@ def makeService(options: Options) -> service.IService:
         for error in errors.errors:
             print(f"mailsrv: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    for warning in configuration.warnings:
+    for warning in configuration.notices():
         print(f"mailsrv: {warning}", file=sys.stderr)
     foreground = options.parent is None or bool(options.parent.get("nodaemon"))
     return MailService(source, configuration, files.texts, foreground=foreground)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from mailsrv.errors import ConfigError, Position
 from mailsrv.interfaces import AclPhase
 from mailsrv.mail.address import split, unquoted
 from mailsrv.mail.message import Submission
+from mailsrv.mail.status import Status
 from mailsrv.mail.taint import like
 
 if TYPE_CHECKING:
@@ -23,11 +24,15 @@ Apply = Callable[["Evaluation", "list[str]"], None]
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A control: where it may stand, the options it takes, what it does."""
+    """A control: where it may stand, the options it takes, what it does.
+
+    ``no_effect`` says why it changes nothing here, where Exim does something.
+    """
 
     phases: frozenset[AclPhase]
     apply: Apply
     accepts: Callable[[str], bool] = lambda option: False
+    no_effect: str = ""
 
 
 def _freeze(run: Evaluation, options: list[str]) -> None:
@@ -77,8 +82,70 @@ def _nothing(run: Evaluation, options: list[str]) -> None:
     """Nothing to do: mailsrv never does what this control turns off."""
 
 
+def _fake(code: int) -> Apply:
+    """The message is taken, and the client reads a refusal."""
+
+    def apply(run: Evaluation, options: list[str]) -> None:
+        text = "/".join(options).strip(" \t") or _FAKE_TEXT
+        run.transaction.feigned = Status(code, 0, 0, text)
+
+    return apply
+
+
+def _no_pipelining(run: Evaluation, options: list[str]) -> None:
+    run.connection.no_pipelining = True
+
+
+def _auth_unadvertised(run: Evaluation, options: list[str]) -> None:
+    run.connection.auth_unadvertised = True
+
+
+def _no_fixups(run: Evaluation, options: list[str]) -> None:
+    run.transaction.no_fixups = True
+
+
+def _any(option: str) -> bool:
+    return True
+
+
+_FAKE_TEXT = (
+    "Your message has been rejected but is being\nkept for evaluation.\n"
+    "If it was a legitimate message, it may still be\ndelivered to the target recipient(s)."
+)
+_CLASSES = frozenset(
+    (
+        *(f"af{number}{drop}" for number in range(1, 5) for drop in range(1, 4)),
+        *(f"cs{number}" for number in range(8)),
+        "ef",
+    )
+)
+
+
+def _is_traffic_class(option: str) -> bool:
+    return option.lower() in _CLASSES or (option.isascii() and option.isdigit())
+
+
 _BEFORE_DATA = frozenset({AclPhase.MAIL, AclPhase.RCPT, AclPhase.PREDATA, AclPhase.NOT_SMTP_START})
+_GREETING = frozenset({AclPhase.CONNECT, AclPhase.HELO})
 _KINDS = {
+    "allow_auth_unadvertised": _Kind(_GREETING, _auth_unadvertised),
+    "cutthrough_delivery": _Kind(
+        frozenset({AclPhase.RCPT, AclPhase.PREDATA}), _nothing, _any, "messages are stored first"
+    ),
+    "debug": _Kind(ALL_PHASES, _nothing, _any, "there is no debug log"),
+    "dscp": _Kind(ALL_PHASES, _nothing, _is_traffic_class, "the traffic class is the system's"),
+    "fakedefer": _Kind(_BEFORE_DATA | {AclPhase.DATA}, _fake(450), _any),
+    "fakereject": _Kind(_BEFORE_DATA | {AclPhase.DATA}, _fake(550), _any),
+    "no_callout_flush": _Kind(ALL_PHASES, _nothing),
+    "no_delay_flush": _Kind(ALL_PHASES, _nothing),
+    "no_pipelining": _Kind(_GREETING, _no_pipelining),
+    "suppress_local_fixups": _Kind(_BEFORE_DATA, _no_fixups),
+    "utf8_downconvert": _Kind(
+        frozenset({AclPhase.RCPT, AclPhase.VRFY}),
+        _nothing,
+        ("0", "1", "-1").__contains__,
+        "addresses are never converted",
+    ),
     "caseful_local_part": _Kind(frozenset({AclPhase.RCPT}), _case(False)),
     "caselower_local_part": _Kind(frozenset({AclPhase.RCPT}), _case(True)),
     "dkim_disable_verify": _Kind(ALL_PHASES - {AclPhase.DATA}, _nothing),
@@ -92,21 +159,7 @@ _KINDS = {
     "submission": _Kind(_BEFORE_DATA, _submission, _is_submission_option),
 }
 _OTHER_NAMES = {"queue_only": "queue", "no_multiline_response": "no_multiline_responses"}
-_KNOWN_TO_EXIM = frozenset(
-    (
-        "allow_auth_unadvertised",
-        "cutthrough_delivery",
-        "debug",
-        "dscp",
-        "fakedefer",
-        "fakereject",
-        "no_callout_flush",
-        "no_delay_flush",
-        "no_pipelining",
-        "suppress_local_fixups",
-        "utf8_downconvert",
-    )
-)
+_KNOWN_TO_EXIM = frozenset({"dmarc_enable_forensic"})
 
 
 def parse_control(text: str) -> tuple[str, list[str]]:
@@ -149,7 +202,14 @@ class Control(Modifier):
             except NotImplementedError as error:
                 raise not_in_mailsrv(str(error), where) from None
             except ValueError as error:
-                raise ConfigError(str(error), where) from None
+                self.late = ConfigError(str(error), where)
+
+    def notes(self) -> Iterator[str]:
+        """See :meth:`Item.notes`."""
+        if self._parsed is not None:
+            name = self._parsed[0]
+            if _KINDS[name].no_effect:
+                yield f"control = {name} has no effect here: {_KINDS[name].no_effect}"
 
     async def test(self, run: Evaluation) -> bool:
         """Take effect; always met."""

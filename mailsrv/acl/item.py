@@ -33,7 +33,8 @@ class Item:
     """A condition or modifier with its argument.
 
     Subclasses declare where they are allowed and override :meth:`test`.
-    ``deed`` is the word of Exim's message for a wrong phase.
+    ``deed`` is the word of Exim's message for a wrong phase.  ``late`` is a
+    fault of the argument that makes the ACL fail when the item is reached.
     """
 
     name: ClassVar[str] = ""
@@ -46,10 +47,15 @@ class Item:
     def __init__(self, argument: str, where: Position | None) -> None:
         self.argument: Template = compile_string(argument, where)
         self.where = where
+        self.late: ConfigError | None = None
 
     def templates(self) -> Iterator[Template]:
         """The strings of the item."""
         yield self.argument
+
+    def notes(self) -> Iterator[str]:
+        """Yield what an administrator should know of an item that can be used."""
+        yield from ()
 
     def check_phase(self, phase: AclPhase) -> None:
         """Refuse an item that makes no sense in an ACL of this phase.

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mailsrv.errors import Position
-from mailsrv.expansion.template import Template
+from mailsrv.errors import ConfigError, Position
 from mailsrv.interfaces import AclPhase
 
 if TYPE_CHECKING:
@@ -65,12 +64,27 @@ class AclTable:
 
     acls: dict[str, Acl] = field(default_factory=dict)
 
-    def templates(self) -> Iterator[Template]:
-        """All strings of the section, for the check of a configuration."""
+    def items(self) -> Iterator[Item]:
+        """All conditions and modifiers of the section."""
         for acl in self.acls.values():
             for statement in acl.statements:
                 for clause in statement.clauses:
-                    yield from clause.item.templates()
+                    yield clause.item
+
+    def notes(self) -> Iterator[str]:
+        """Whole lines for the administrator."""
+        for item in self.items():
+            yield from (f"{item.where}: {note}" for note in item.notes())
+
+    def late(self) -> Iterator[ConfigError]:
+        """Faults that Exim, too, finds only when it reaches them."""
+        for item in self.items():
+            for template in item.templates():
+                if template.error is not None:
+                    reason = template.error.reason.replace("\n", " ")
+                    yield ConfigError(f"{item.name}: {reason}", template.where)
+            if item.late is not None:
+                yield item.late
 
 
 class Undecided(Exception):

@@ -176,7 +176,7 @@ class LogRejectTarget(Modifier):
             known = _targets(constant) <= {"main", "reject", "panic"}
             if known:
                 raise not_in_mailsrv(f'"log_reject_target = {constant}"', where)
-            raise ConfigError(f'unknown log name in "log_reject_target = {constant}"', where)
+            self.late = ConfigError(f'unknown log name in "log_reject_target = {constant}"', where)
 
     async def test(self, run: Evaluation) -> bool:
         """Take effect; always met."""

@@ -10,13 +10,14 @@ from mailsrv.commands.terminal import say
 from mailsrv.config.main import FIXED_NEVER_USERS
 from mailsrv.config.model import Configuration
 from mailsrv.config.registry import built_in, module_names
-from mailsrv.service.environment import faults
+from mailsrv.service.environment import faults, faults_at_start
 
 
 def run(invocation: Invocation, configuration: Configuration) -> int:
     """Print the version and the name of the file, what is wrong to the standard error.
 
-    Returns 1 if a server would not start with the configuration, else 0.
+    Returns 1 if the configuration is refused.  What only a start, or a use, would
+    find is a warning.
     """
     print(f"mailsrv version {__version__}, for configurations of Exim 4.96")
     print(f"Python {sys.version.split()[0]}")
@@ -24,7 +25,7 @@ def run(invocation: Invocation, configuration: Configuration) -> int:
     for kind in ("authenticator", "router", "transport"):
         print(f"{kind.capitalize()}s: {' '.join(built_in(kind))}")
     print(f"Fixed never_users: {':'.join(map(str, FIXED_NEVER_USERS))}")
-    for warning in configuration.warnings:
+    for warning in [*configuration.notices(), *faults_at_start(configuration)]:
         say(f"mailsrv: warning: {warning}", error=True)
     if errors := faults(configuration):
         for error in errors:

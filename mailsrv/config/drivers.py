@@ -100,7 +100,7 @@ def check_instances(configuration: Configuration) -> list[ConfigError]:
     """Let each instance check its options, and look for transports and routers that are missing.
 
     A transport that is not defined is found by Exim when an address reaches the
-    router: it is a warning here.
+    router: it is a late fault.
     """
     errors: list[ConfigError] = []
     for kind in PACKAGES:
@@ -113,6 +113,9 @@ def check_instances(configuration: Configuration) -> list[ConfigError]:
                 problem = error.problem if named else f"{kind} {instance.name}: {error.problem}"
                 errors.append(ConfigError(problem, where, error.hint))
             else:
+                late = list(instance.late())
+                instance.unusable = late[0].problem if late else ""
+                configuration.late += late
                 configuration.warnings += (
                     f"{instance.where}: {kind} {instance.name}: {note}" for note in instance.notes()
                 )
@@ -121,8 +124,6 @@ def check_instances(configuration: Configuration) -> list[ConfigError]:
             value = router.values.get(option)
             name = value.constant if isinstance(value, Template) else value
             if isinstance(name, str) and name and name not in configuration.transports:
-                configuration.warnings.append(
-                    f"{router.places[option]}: router {router.name}: "
-                    f'transport "{name}" is not defined'
-                )
+                problem = f'router {router.name}: transport "{name}" is not defined'
+                configuration.late.append(ConfigError(problem, router.places[option]))
     return errors

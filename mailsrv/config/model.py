@@ -9,7 +9,7 @@ from typing import Any
 from mailsrv.config.lines import Line
 from mailsrv.config.main import MainOptions
 from mailsrv.config.options import OptionSet
-from mailsrv.errors import Position
+from mailsrv.errors import ConfigError, Position
 from mailsrv.expansion.template import Template
 
 LIST_KINDS = ("domain", "host", "address", "localpart")
@@ -33,8 +33,9 @@ class Configuration:
     ``acls``, ``retry`` and ``rewrite`` are what the parsers of these sections
     return; of an absent section, what they return for no lines.  ``routers``
     and ``authenticators`` are in the order of the file.  ``warnings`` are whole
-    lines that name file and line.  ``lines`` are the logical lines, with
-    macros replaced and files included.
+    lines that name file and line; ``late`` are faults that Exim, too, finds only
+    when it reaches them: what needs them fails for the time being.  ``lines`` are
+    the logical lines, with macros replaced and files included.
     """
 
     file: str
@@ -48,7 +49,12 @@ class Configuration:
     rewrite: Any = None
     macros: Mapping[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    late: list[ConfigError] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
+
+    def notices(self) -> list[str]:
+        """What an administrator should know of a configuration that can be used."""
+        return [*self.warnings, *map(str, self.late)]
 
     def instances(self, kind: str) -> list[OptionSet]:
         """All driver instances of a kind: router, transport or authenticator."""

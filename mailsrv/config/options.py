@@ -13,11 +13,12 @@ come from these declarations.  On a class the attribute is the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache, cached_property
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 from mailsrv.config.types import OptionType
-from mailsrv.errors import Position
+from mailsrv.errors import ConfigError, Position
 from mailsrv.expansion.template import Template
 
 T = TypeVar("T")
@@ -117,7 +118,8 @@ class OptionSet:
 
     ``driver`` is the driver's name as configured.  ``values`` holds what the
     configuration sets, typed; ``places`` where it was set; ``hidden`` the names
-    of options set with ``hide``.
+    of options set with ``hide``.  ``unusable`` is the first of the faults that
+    :meth:`late` gave: what reaches the driver is to be deferred.
     """
 
     kind: ClassVar[str] = "main"  # main, router, transport, authenticator
@@ -129,6 +131,7 @@ class OptionSet:
         self.values: dict[str, Any] = {}
         self.places: dict[str, Position] = {}
         self.hidden: set[str] = set()
+        self.unusable = ""
 
     @classmethod
     @cache
@@ -146,6 +149,10 @@ class OptionSet:
 
         :raises ConfigError: names the fault; ``where`` defaults to the driver's line.
         """
+
+    def late(self) -> Iterator[ConfigError]:
+        """Yield faults that Exim finds only when it uses the driver, after :meth:`check`."""
+        yield from ()
 
     def notes(self) -> list[str]:
         """Return warnings for the administrator, asked for after :meth:`check`."""

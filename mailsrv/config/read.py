@@ -21,8 +21,9 @@ from mailsrv.config.main import MainOptions
 from mailsrv.config.model import LIST_KINDS, Configuration, NamedList
 from mailsrv.config.references import check_references
 from mailsrv.config.settings import set_options, unquote
+from mailsrv.config.types import unexpandable
 from mailsrv.errors import ConfigError, ConfigErrors, Position
-from mailsrv.expansion.template import Template, compile_string
+from mailsrv.expansion.template import compile_string
 
 _BEGIN: Final = re.compile(r"begin (.*)", re.IGNORECASE | re.DOTALL)
 _NAMED_LIST: Final = re.compile(
@@ -196,8 +197,10 @@ class _Reading:
         configuration.rewrite = self._parse("rewrites")
         configuration.macros = dict(self.macros.values)
         self.errors += check_instances(configuration)
-        self.errors += check_references(configuration, self.parsed["acls"].lines)
-        _warn_of_bad_strings(configuration)
+        configuration.late += check_references(configuration, self.parsed["acls"].lines)
+        configuration.late += _bad_values(configuration)
+        configuration.late += configuration.acls.late()
+        configuration.warnings += configuration.acls.notes()
 
     def _parse(self, section: str) -> Any:
         result, errors = importlib.import_module(_PARSERS[section]).parse_section(
@@ -228,18 +231,25 @@ def _in_order(errors: list[ConfigError], order: Mapping[Position, int]) -> list[
     return sorted(errors, key=place)
 
 
-def _warn_of_bad_strings(configuration: Configuration) -> None:
-    """Warn of strings that cannot be expanded: as in Exim, they fail when they are reached."""
+def _bad_values(configuration: Configuration) -> list[ConfigError]:
+    """Return strings that cannot be expanded, and constants that are no such value.
+
+    As in Exim, they fail when they are reached.
+    """
+    found = []
     sets = [configuration.main]
     for kind in _DRIVERS.values():
         sets += configuration.instances(kind)  # type: ignore[arg-type]
-    named = [
-        (f"{kind}list {name}", each.template)
-        for kind, lists in configuration.named_lists.items()
-        for name, each in lists.items()
-    ]
-    settings = [(name, value) for each in sets for name, value in each.values.items()]
-    for name, value in settings + named:
-        if isinstance(value, Template) and value.error is not None:
-            reason = value.error.reason.replace("\n", " ")
-            configuration.warnings.append(f"{value.where}: {name}: {reason}")
+    for options in sets:
+        declared = type(options).options()
+        for name, value in options.values.items():
+            fault = declared[name].type.late(value) if name in declared else None
+            if fault is not None:
+                where = fault.where or options.places.get(name)
+                found.append(ConfigError(f"{name}: {fault.problem}", where, fault.hint))
+    for kind, lists in configuration.named_lists.items():
+        for each in lists.values():
+            fault = unexpandable(each.template)
+            if fault is not None:
+                found.append(ConfigError(f"{kind}list {each.name}: {fault.problem}", fault.where))
+    return found

@@ -42,6 +42,10 @@ class OptionType(Generic[T]):
         """
         raise TypeError(f"{type(self).__name__} cannot be read")
 
+    def late(self, value: T) -> ConfigError | None:
+        """Return what is wrong with a value that Exim finds only when it uses it."""
+        return None
+
     def show(self, value: T) -> str:
         """Return the value as ``-bP`` prints it after ``name = ``."""
         return str(value)
@@ -99,22 +103,34 @@ class _Expanded(OptionType[Template]):
     def parse(self, text: str, where: Position) -> Template:
         return compile_string(text, where)
 
+    def late(self, value: Template) -> ConfigError | None:
+        return unexpandable(value)
+
     def show(self, value: Template) -> str:
         return printable(value.source)
 
 
+def unexpandable(value: object) -> ConfigError | None:
+    """Return why a string cannot be expanded, if it is one that cannot."""
+    if not isinstance(value, Template) or value.error is None:
+        return None
+    return ConfigError(value.error.reason.replace("\n", " "), value.where)
+
+
 class _Checked(_Expanded):
-    """A string that is expanded before use; one without a ``$`` is checked as it is read."""
+    """A string that is expanded before use; the value of one without a ``$`` is checked."""
 
     def __init__(self, check: Callable[[str, Position], object]) -> None:
         super().__init__("string†")
         self._check = check
 
-    def parse(self, text: str, where: Position) -> Template:
-        value = super().parse(text, where)
+    def late(self, value: Template) -> ConfigError | None:
         if value.constant is not None:
-            self._check(value.constant, where)
-        return value
+            try:
+                self._check(value.constant, value.where or Position("", 0))
+            except ConfigError as error:
+                return error
+        return super().late(value)
 
 
 def _absolute(text: str, where: Position) -> None:
@@ -175,6 +191,9 @@ class _BooleanOrExpanded(OptionType[bool | Template]):
 
     def parse(self, text: str, where: Position) -> bool | Template:
         return compile_string(text, where) if "$" in text else _boolean(text, where)
+
+    def late(self, value: bool | Template) -> ConfigError | None:
+        return unexpandable(value)
 
     def line(self, name: str, value: bool | Template | None) -> str:
         if isinstance(value, Template):
@@ -270,7 +289,7 @@ class _Octal(_Integer):
         return f"0{value:o}" if value else "0"
 
 
-_FIXED_POINT = re.compile(r"([0-9]+)(?:\.([0-9]{0,3})[0-9]*)?")
+_FIXED_POINT = re.compile(r"\+?([0-9]+)(?:\.([0-9]{0,3})[0-9]*)?")
 
 
 class _Fixed(OptionType[float]):
@@ -465,6 +484,9 @@ class _ExpandedUser(OptionType[User | Template]):
     def parse(self, text: str, where: Position) -> User | Template:
         return compile_string(text, where) if "$" in text else _user(text, where)
 
+    def late(self, value: User | Template) -> ConfigError | None:
+        return unexpandable(value)
+
     def show(self, value: User | Template) -> str:
         return value.name if isinstance(value, User) else printable(value.source)
 
@@ -477,6 +499,9 @@ class _ExpandedGroup(OptionType[Group | Template]):
 
     def parse(self, text: str, where: Position) -> Group | Template:
         return compile_string(text, where) if "$" in text else _group(text, where)
+
+    def late(self, value: Group | Template) -> ConfigError | None:
+        return unexpandable(value)
 
     def show(self, value: Group | Template) -> str:
         return value.name if isinstance(value, Group) else printable(value.source)

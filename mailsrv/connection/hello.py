@@ -129,7 +129,9 @@ async def _extensions(session: Dialogue) -> list[str]:
         for phase in (AclPhase.ETRN, AclPhase.VRFY, AclPhase.EXPN)
         if parts.policy.configured(phase)
     ]
-    session.offers_pipelining = await listed(settings.pipelining_advertise_hosts, connection)
+    session.offers_pipelining = not connection.no_pipelining and await listed(
+        settings.pipelining_advertise_hosts, connection
+    )
     if session.offers_pipelining:
         lines.append("PIPELINING")
     session.mechanisms = []

@@ -23,6 +23,8 @@ _MALFORMED = "Invalid base64 data"
 async def begin(session: Dialogue, command: Command) -> None:
     """AUTH mechanism [initial response]."""
     connection, origin = session.connection, session.connection.origin
+    if not session.mechanisms and connection.auth_unadvertised:
+        session.mechanisms = await session.parts.authentication.advertised(connection)
     if not session.mechanisms:
         session.protocol_error(503, "AUTH command used when not advertised")
         return

@@ -268,6 +268,10 @@ class Reception:
         self.session.parts.queue.submit(message)
 
     def _say_accepted(self, id: str, verdict: Verdict | None = None) -> None:
+        feigned = self.transaction.feigned
+        if feigned is not None:
+            self.session.channel.write(from_status(feigned))
+            return
         if verdict is not None and verdict.status is not None:
             self.session.channel.write(from_status(verdict.status))
             return
@@ -282,6 +286,8 @@ class Reception:
         transaction, settings = self.transaction, self._settings
         connection, parts = self.session.connection, self.session.parts
         submission = transaction.submission or connection.submission
+        if transaction.no_fixups and submission is None:
+            return headers
         if connection.caller is not None and submission is None:
             return mended(
                 headers,

@@ -37,6 +37,8 @@ class Connection:
     submission: Submission | None = None
     queue_only: bool = False
     enforce_sync: bool | None = None  # control = [no_]enforce_sync
+    no_pipelining: bool = False  # control = no_pipelining
+    auth_unadvertised: bool = False  # control = allow_auth_unadvertised
     one_line_replies: bool = False  # control = no_multiline_responses
     rates: dict[str, float] = field(default_factory=dict)  # measured for ratelimit per_conn
     notquit_reason: str = ""  # $smtp_notquit_reason

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from mailsrv.mail.header import Header
 from mailsrv.mail.origin import Origin
+from mailsrv.mail.status import Status
 
 
 class Body(Protocol):
@@ -132,6 +133,8 @@ class Transaction:
     frozen: bool = False
     queue_only: bool = False
     discarded: bool = False  # accepted, then thrown away
+    feigned: Status | None = None  # what the client reads though the message is kept
+    no_fixups: bool = False  # control = suppress_local_fixups
     noted: dict[str, object] = field(default_factory=dict)  # what ACLs remember for its length
 
 

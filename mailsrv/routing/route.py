@@ -167,6 +167,8 @@ class _Run:
             if met_address is None:
                 continue
             decision: Decision = Declined()
+            if router.unusable:
+                raise TemporaryFailure(reason=router.unusable)
             if await self._set_data(router, met_address, address):
                 decision = await router.route(met_address, self._context)
             if isinstance(decision, Rerouted):

@@ -134,10 +134,14 @@ def at_start(template: Template | None, services: Services, name: str) -> str:
 def spool_directory(configuration: Configuration) -> str:
     """Return the spool directory of a configuration.
 
-    :raises ConfigError: its expansion fails.
+    :raises ConfigError: its expansion fails, or it is no absolute path.
     """
     services = make_services(configuration, WallClock(), lambda name: None)
-    return at_start(configuration.main.spool_directory, services, "spool_directory")
+    template = configuration.main.spool_directory
+    path = at_start(template, services, "spool_directory")
+    if not path.startswith("/"):
+        raise ConfigError(f'spool_directory: "{path}" is not an absolute path', template.where)
+    return path
 
 
 def log_settings(configuration: Configuration) -> LogSettings:
@@ -164,35 +168,57 @@ def log_settings(configuration: Configuration) -> LogSettings:
 
 
 def faults(configuration: Configuration) -> list[ConfigError]:
-    """Return what a start refuses although the file could be read, with the lines to blame.
+    """Return what is refused although the file could be read, with the lines to blame.
 
-    These are values whose meaning other folders know, and what is not there.
+    These are values whose meaning other folders know.
     """
     main = configuration.main
     services = make_services(configuration, WallClock(), registry())
     checks: dict[str, Callable[[], object]] = {
-        "daemon_smtp_ports": lambda: ports(main.daemon_smtp_ports or ""),
-        "tls_on_connect_ports": lambda: ports(main.tls_on_connect_ports or ""),
-        "local_interfaces": lambda: listen_on(main.local_interfaces, None, None),
-        "extra_local_interfaces": lambda: local_test(main.extra_local_interfaces),
         "dns_servers": lambda: name_servers(main.dns_servers.source) if main.dns_servers else (),
         "log_selector": lambda: selectors.parse(main.log_selector or ""),
         "syslog_facility": lambda: facility(main.syslog_facility or ""),
         "log_file_path": lambda: destinations(
             at_start(main.log_file_path, services, "log_file_path"), "/"
         ),
+        "keep_environment": lambda: _kept(main.keep_environment or ""),
     }
+    found = _found(main, checks)
+    if not 0 < main.workers <= WORKERS:
+        problem = f"workers must be between 1 and {WORKERS}"
+        found.append(ConfigError(problem, main.places.get("workers")))
+    return found + _routers_that_pass_nowhere(configuration)
+
+
+def faults_at_start(configuration: Configuration) -> list[ConfigError]:
+    """Return what a daemon's start refuses besides, and what is not there.
+
+    Exim, too, finds these only then.
+    """
+    main = configuration.main
+    checks: dict[str, Callable[[], object]] = {
+        "daemon_smtp_ports": lambda: ports(main.daemon_smtp_ports or ""),
+        "tls_on_connect_ports": lambda: ports(main.tls_on_connect_ports or ""),
+        "local_interfaces": lambda: listen_on(main.local_interfaces, None, None),
+        "extra_local_interfaces": lambda: local_test(main.extra_local_interfaces),
+        "spool_directory": lambda: spool_directory(configuration),
+    }
+    return _found(main, checks) + _other_users(configuration)
+
+
+def _found(main: MainOptions, checks: Mapping[str, Callable[[], object]]) -> list[ConfigError]:
+    """Return the errors of checks by option."""
     found = []
     for name, check in checks.items():
         try:
             check()
-        except ConfigError as error:
-            where = error.where or main.places.get(name)
-            found.append(ConfigError(error.problem, where, error.hint))
-    if not 0 < main.workers <= WORKERS:
-        problem = f"workers must be between 1 and {WORKERS}"
-        found.append(ConfigError(problem, main.places.get("workers")))
-    return found + _routers_that_pass_nowhere(configuration) + _other_users(configuration)
+        except (ConfigError, TemporaryFailure) as error:
+            where, hint = main.places.get(name), ""
+            problem = str(error)
+            if isinstance(error, ConfigError):
+                where, problem, hint = error.where or where, error.problem, error.hint
+            found.append(ConfigError(problem, where, hint))
+    return found
 
 
 def _routers_that_pass_nowhere(configuration: Configuration) -> list[ConfigError]:

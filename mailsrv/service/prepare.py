@@ -16,7 +16,8 @@ from mailsrv.expansion.scope import Services
 from mailsrv.lookup import registry
 from mailsrv.net.listen import Listener, bind, listen_on
 from mailsrv.net.tls import KeyStore
-from mailsrv.service.environment import WallClock, at_start, faults, make_services
+from mailsrv.service.environment import WallClock, at_start, faults, faults_at_start, make_services
+from mailsrv.service.environment import spool_directory as path_of_spool
 from mailsrv.service.preload import preload
 from mailsrv.service.privileges import Account, account, make_folder, raise_file_limit
 from mailsrv.spool.files import SpoolError
@@ -57,10 +58,10 @@ def prepare(configuration: Configuration) -> Prepared:
     """
     main = configuration.main
     services = make_services(configuration, WallClock(), registry())
-    if errors := faults(configuration):
+    if errors := faults(configuration) + faults_at_start(configuration):
         raise ConfigErrors(errors)
     become = serving_account(main) if os.geteuid() == 0 else None
-    spool_directory = at_start(main.spool_directory, services, "spool_directory")
+    spool_directory = path_of_spool(configuration)
     log_file_path = at_start(main.log_file_path, services, "log_file_path")
     keys, warnings = _keys(configuration)
     folders = dict.fromkeys(_log_folders(log_file_path), "log_file_path")
@@ -98,10 +99,10 @@ def prepare_without_ports(configuration: Configuration) -> Prepared:
     """
     main = configuration.main
     services = make_services(configuration, WallClock(), registry())
-    if errors := faults(configuration):
+    if errors := faults(configuration) + faults_at_start(configuration):
         raise ConfigErrors(errors)
     become = serving_account(main) if os.geteuid() == 0 else None
-    spool_directory = at_start(main.spool_directory, services, "spool_directory")
+    spool_directory = path_of_spool(configuration)
     keys, warnings = _keys(configuration)
     if become is not None:
         preload()
@@ -126,7 +127,7 @@ def renew(configuration: Configuration, before: Configuration, was: Prepared) ->
     :raises ConfigError, ConfigErrors, OSError: as :func:`prepare`; then nothing has changed.
     """
     main = configuration.main
-    if errors := faults(configuration):
+    if errors := faults(configuration) + faults_at_start(configuration):
         raise ConfigErrors(errors)
     services = make_services(configuration, WallClock(), registry())
     keys, warnings = _keys(configuration)

@@ -73,7 +73,7 @@ class Single:
         core.doors.open(core.number, prepared.listening[0])
         _close_what_only(before.listening, prepared.listening)
         self._configuration, self._prepared = configuration, prepared
-        for warning in configuration.warnings:
+        for warning in configuration.notices():
             core.log.main(warning)
 
     def _report(self, why: Iterable[str]) -> None:

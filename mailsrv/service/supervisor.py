@@ -146,7 +146,7 @@ class Supervisor:
         if prepared.privileged is not before.privileged:
             for each in before.privileged:
                 each.close()
-        for warning in configuration.warnings:
+        for warning in configuration.notices():
             self._log("main", warning)
         for warning in prepared.warnings:
             self._log("panic", warning)

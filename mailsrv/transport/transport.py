@@ -19,6 +19,7 @@ from mailsrv.config.types import (
     EXPANDED_GROUP,
     EXPANDED_USER,
     STRING_LIST,
+    User,
 )
 from mailsrv.errors import ConfigError, PermanentFailure, TemporaryFailure
 from mailsrv.expansion.errors import ForcedFailure
@@ -137,6 +138,9 @@ class Transport(OptionSet):
         """See :meth:`OptionSet.check`."""
         if self.body_only and self.headers_only:
             raise ConfigError("only one of body_only and headers_only may be set", self.where)
+        if isinstance(self.user, User) and self.user.gid is None and self.group is None:
+            problem = f"user set without group for the {self.name} transport"
+            raise ConfigError(problem, self.places.get("user", self.where))
 
     async def deliver(self, batch: Batch) -> None:
         """Deliver a batch; see :class:`Batch`.
@@ -161,9 +165,11 @@ class Transport(OptionSet):
     async def prepare(self, batch: Batch) -> None:
         """Expand the generic options that a batch needs.
 
-        :raises TemporaryFailure: an expansion failed.
+        :raises TemporaryFailure: an expansion failed, or the transport cannot be used.
         :raises PermanentFailure: the message is too large.
         """
+        if self.unusable:
+            raise TemporaryFailure(reason=self.unusable)
         scope = batch.scope()
         home = await expand(self.home_directory, scope)
         if home:

@@ -14,7 +14,7 @@ from mailsrv.auth.authenticators.cram_md5 import CramMd5
 from mailsrv.auth.authenticators.plaintext import Plaintext
 from mailsrv.auth.client import ClientAuthentication, with_nuls
 from mailsrv.auth.sasl import Authentication
-from mailsrv.errors import ConfigError, Position, TemporaryFailure
+from mailsrv.errors import Position, TemporaryFailure
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.interfaces import AuthResult, IClientExchange
 from mailsrv.mail.connection import Connection
@@ -121,8 +121,7 @@ def test_the_digest_of_the_rfc() -> None:
 
 
 def test_a_secret_is_needed() -> None:
-    with pytest.raises(ConfigError):
-        cram(client_name="x")
+    assert list(cram(client_name="x").late())
 
 
 def server_says(client: Any, server: Any) -> tuple[AuthResult, str, list[str]]:

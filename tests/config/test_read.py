@@ -54,17 +54,29 @@ class MainSectionTests(FileTestCase):
             "exim_user = nosuchuser": "user nosuchuser was not found for exim_user",
             "exim_user = 4242": "exim_group must be set, for user 4242 is not in the password file",
             "primary_hostname = m\xfcller.example": "primary_hostname 'm\\xfcller.example' is not",
-            "smtp_receive_timeout = 5": "invalid time value for smtp_receive_timeout",
-            "message_size_limit = 5x": '"5x" is not a number for message_size_limit',
-            "smtp_accept_max_per_connection = x": '"x" is not a number for smtp_accept_max_per_con',
-            "smtp_accept_max_per_host = x": '"x" is not a number for smtp_accept_max_per_host',
-            "spool_directory = rel": '"rel" is not an absolute path for spool_directory',
             "errors_reply_to = x": '"x" does not contain a domain for errors_reply_to',
         }.items():
             errors = self.errors(text)
             self.assertEqual(len(errors), 1, text)
             self.assertIn(problem, errors[0])
             self.assertRegex(errors[0], r"^line \d of exim.conf: ")
+
+    def test_values_that_are_found_bad_when_they_are_used(self) -> None:
+        """Exim takes them when it reads the file."""
+        for text, problem in {
+            "smtp_receive_timeout = 5": "smtp_receive_timeout: invalid time value",
+            "message_size_limit = 5x": 'message_size_limit: "5x" is not a number',
+            "smtp_accept_max_per_connection = x": 'smtp_accept_max_per_connection: "x" is not a nu',
+            "smtp_accept_max_per_host = x": 'smtp_accept_max_per_host: "x" is not a number',
+            "spool_directory = rel": 'spool_directory: "rel" is not an absolute path',
+            "smtp_banner = ${if": "smtp_banner: ",
+            "domainlist x = ${if": "domainlist x: ",
+            "begin acl\na:\n deny message = ${if": "message: ",
+            "begin acl\na:\n accept control = nosuch": 'syntax error in "control=nosuch"',
+        }.items():
+            (error,) = self.read(text).late
+            self.assertIn(problem, str(error))
+            self.assertRegex(str(error), r"^line \d of .*exim.conf: ")
 
     def test_unknown_options(self) -> None:
         self.assertEqual(
@@ -86,7 +98,7 @@ class MainSectionTests(FileTestCase):
 
     def test_all_errors_come_in_the_order_of_the_file(self) -> None:
         errors = self.errors(
-            "nonsense\n.endif\nhost_lookup = +nowhere\nrecipients_max = x\nbegin acl\n accept\n"
+            "nonsense\n.endif\nhost_lookup\nrecipients_max = x\nbegin acl\n accept\n"
             "begin routers\nr1:\n driver = nosuch\nbegin nothing\nxx\nbegin transports\nt1:\n"
         )
         self.assertEqual(
@@ -106,7 +118,7 @@ class MainSectionTests(FileTestCase):
         self.assertEqual((main.exim_user.uid, main.exim_group.gid), (4242, 4243))
 
     def test_a_bad_string_is_a_warning(self) -> None:
-        warnings = self.read("queue_only\nsmtp_banner = ${if").warnings
+        warnings = self.read("queue_only\nsmtp_banner = ${if").notices()
         self.assertEqual(len(warnings), 1)
         self.assertRegex(warnings[0], "^line 2 of .*: smtp_banner: ")
 
@@ -143,7 +155,7 @@ class NamedListTests(FileTestCase):
         }.items():
             self.assertIn(problem, self.errors(text)[0])
 
-    def test_an_undefined_name_is_an_error_wherever_the_list_is_constant(self) -> None:
+    def test_an_undefined_name_is_found_wherever_the_list_is_constant(self) -> None:
         main = "domainlist locals = a\nhostlist relays = 10.0.0.0/8\n"
         for text, problem in {
             "host_lookup = ! +relay": 'there is no hostlist called "relay" (did you mean relays?)',
@@ -155,9 +167,9 @@ class NamedListTests(FileTestCase):
             "begin acl\nx:\n accept\n  !domains = a : !+b": 'no domainlist called "b"',
             "begin acl\nx:\n require local_parts = +a": 'no localpartlist called "a"',
         }.items():
-            errors = self.errors(main + text)
-            self.assertIn(problem, errors[0])
-            self.assertRegex(errors[0], r"^line \d+ of exim.conf: ")
+            late = str(self.read(main + text).late[0])
+            self.assertIn(problem, late)
+            self.assertRegex(late, r"^line \d+ of .*exim.conf: ")
 
     def test_what_cannot_be_known_or_is_no_name_is_left_alone(self) -> None:
         self.read(
@@ -260,7 +272,7 @@ class DriverTests(FileTestCase):
 
     def test_a_transport_that_is_not_defined_is_a_warning(self) -> None:
         """Exim finds it when an address reaches the router."""
-        warnings = self.read(ROUTER).warnings
+        warnings = self.read(ROUTER).notices()
         self.assertEqual(len(warnings), 1)
         self.assertRegex(warnings[0], '^line 4 of .*: router r1: transport "t1" is not defined$')
 

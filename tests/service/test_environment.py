@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailsrv.config.model import Configuration
 from mailsrv.config.read import read
 from mailsrv.errors import ConfigError
-from mailsrv.service.environment import faults, log_settings, set_environment
+from mailsrv.service.environment import faults, faults_at_start, log_settings, set_environment
 
 
 class EnvironmentTests(SynchronousTestCase):
@@ -80,7 +80,7 @@ class FaultTests(SynchronousTestCase):
             "daemon_smtp_ports = smtp : nosuch\ntls_on_connect_ports = 99999\n"
             "local_interfaces = 127.0.0.1 : nowhere\nextra_local_interfaces = 192.0.2\n"
         )
-        found = [str(error) for error in faults(read(str(path)))]
+        found = [str(error) for error in faults_at_start(read(str(path)))]
         wrong = ('"nosuch"', '"99999"', '"nowhere"', '"192.0.2"')
         for line, words in enumerate(wrong, 1):
             self.assertTrue(
@@ -106,7 +106,7 @@ class FaultTests(SynchronousTestCase):
             f"begin transports\nt:\n {transport}\n"
         )
         with mock.patch("os.geteuid", return_value=4242):
-            return [str(error) for error in faults(read(str(path)))]
+            return [str(error) for error in faults_at_start(read(str(path)))]
 
     def test_delivery_as_another_system_user(self) -> None:
         """A start refuses what would defer every message, where that can be told before."""

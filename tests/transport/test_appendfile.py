@@ -266,12 +266,9 @@ def test_a_configuration_that_names_another_user_is_told_so() -> None:
 
 
 BAD = [
-    {},
     {"file": "/a", "directory": "/b"},
     {"directory": "/b"},
-    {"file": "/a", "maildir_format": "true"},
     {"file": "/a", "use_lockfile": "false", "use_fcntl_lock": "false"},
-    {"file": "/a", "check_string": "x"},
 ]
 
 
@@ -279,6 +276,18 @@ BAD = [
 def test_bad_options(options: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
         make(Appendfile, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"file": "/a", "maildir_format": "true"},
+        {"directory": "/a", "maildir_format": "true", "check_string": "x"},
+    ],
+)
+def test_what_is_found_when_it_is_used(options: dict[str, str]) -> None:
+    assert list(make(Appendfile, **options).late())
 
 
 PARTS = st.lists(st.sampled_from([b"From ", b"Fro", b"m ", b"\r\n", b"\n", b"\r", b"x"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from mailsrv.errors import ConfigError
 from mailsrv.mail.routed import Host, Result
 from mailsrv.mail.taint import Tainted
 from mailsrv.transport.connection import HopFailure
@@ -259,9 +258,16 @@ def test_hosts_with_ports() -> None:
 
 
 @pytest.mark.parametrize("options", [{"protocol": "smtpx"}, {"protocol": "x"}])
-def test_bad_options(options: dict[str, str]) -> None:
-    with pytest.raises(ConfigError):
-        make(Smtp, **options)
+def test_what_is_found_when_it_is_used(options: dict[str, str]) -> None:
+    assert list(make(Smtp, **options).late())
+
+
+def test_a_transport_that_cannot_be_used_defers() -> None:
+    transport = make(Smtp)
+    transport.unusable = "invalid protocol"
+    (outcome,) = World(transport).deliver(message(), routed("a@e", hosts=(A,)))
+    assert outcome.result is Result.DEFERRED
+    assert outcome.reason == "invalid protocol"
 
 
 def test_unseen_copy_and_twins_of_one_router() -> None:

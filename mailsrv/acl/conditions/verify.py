@@ -103,7 +103,7 @@ class Verify(Item):
             except NotImplementedError as error:
                 raise not_in_mailsrv(str(error), where) from None
             except ValueError as error:
-                raise ConfigError(str(error), where) from None
+                self.late = ConfigError(str(error), where)
 
     async def test(self, run: Evaluation) -> bool:
         """Tell whether the condition is met."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterator
 from typing import Any
 
 from mailsrv.auth.authenticator import Authenticator, Dialogue, Environment
@@ -27,10 +28,10 @@ class CramMd5(Authenticator):
     client_secret = option(EXPANDED, help="the secret, for a client")
     server_secret = option(EXPANDED, help="the secret of user $auth1, for a server")
 
-    def check(self) -> None:
-        """See :meth:`OptionSet.check`."""
+    def late(self) -> Iterator[ConfigError]:
+        """See :meth:`OptionSet.late`."""
         if self.server_secret is None and self.client_secret is None:
-            raise ConfigError(
+            yield ConfigError(
                 f"{self.name} authenticator: server_secret or client_secret must be set",
                 self.where,
             )

@@ -9,6 +9,7 @@ Dovecot accepts PLAIN over a connection that is not encrypted, too: set
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from mailsrv.auth.authenticator import Authenticator, Dialogue, Environment
@@ -25,12 +26,12 @@ class Dovecot(Authenticator):
 
     def is_server(self) -> bool:
         """See :meth:`Authenticator.is_server`."""
-        return self.server_socket is not None
+        return self.server_socket is not None and not self.unusable
 
-    def check(self) -> None:
-        """See :meth:`OptionSet.check`."""
+    def late(self) -> Iterator[ConfigError]:
+        """See :meth:`OptionSet.late`."""
         if self.server_socket is not None and not self.server_socket.startswith("/"):
-            raise ConfigError(
+            yield ConfigError(
                 f"{self.name} authenticator: server_socket must be the absolute path of a socket",
                 self.places.get("server_socket", self.where),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -74,9 +75,12 @@ class Manualroute(Router):
             )
         self._check_word("host_find_failed", self.host_find_failed, (*_ACTIONS, "ignore"))
         self._check_word("host_all_ignored", self.host_all_ignored, _ACTIONS)
+
+    def late(self) -> Iterator[ConfigError]:
+        """See :meth:`OptionSet.late`."""
         needed = self.transport is None and not self.verify_only and self.route_list is not None
         if needed and not all(set(rule.options) - set(_WORDS) for rule in self.rules):
-            raise ConfigError(f"{self.name} router: transport must be set", self.where)
+            yield ConfigError(f"{self.name} router: transport must be set", self.where)
 
     def _check_word(self, name: str, value: str, allowed: tuple[str, ...]) -> None:
         if value not in allowed:

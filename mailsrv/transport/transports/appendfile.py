@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mailsrv.config.options import option
@@ -77,17 +77,15 @@ class Appendfile(BatchingTransport):
     def check(self) -> None:
         """See :meth:`OptionSet.check`."""
         super().check()
-        if (self.file is None) == (self.directory is None):
+        if self.file is not None and self.directory is not None:
             raise ConfigError(
-                f"{self.name} transport: one of file and directory must be set", self.where
+                f"{self.name} transport: only one of file and directory can be set", self.where
             )
         if self.directory is not None and not self.maildir_format:
             raise ConfigError(
                 "directory without maildir_format is known to Exim, not to mailsrv",
                 self.places.get("directory", self.where),
             )
-        if self.file is not None and self.maildir_format:
-            raise ConfigError("maildir_format needs directory, not file", self.where)
         if self.directory is not None and self.quota is not None:
             raise ConfigError(
                 "quota of a Maildir is known to Exim, not to mailsrv", self.places.get("quota")
@@ -99,10 +97,19 @@ class Appendfile(BatchingTransport):
                 "no locking is configured: set use_fcntl_lock, use_flock_lock or use_lockfile",
                 self.where,
             )
-        if (self.check_string is None) != (self.escape_string is None):
-            raise ConfigError("check_string and escape_string must be set together", self.where)
         if self.file is not None:
             self.values = {**_OF_A_FILE, **self.values}
+
+    def late(self) -> Iterator[ConfigError]:
+        """See :meth:`OptionSet.late`."""
+        name = f"{self.name} transport"
+        if self.file is None and self.directory is None:
+            yield ConfigError(f"{name}: one of file and directory must be set", self.where)
+        if self.file is not None and self.maildir_format:
+            yield ConfigError(f"{name}: maildir_format needs directory, not file", self.where)
+        if (self.check_string is None) != (self.escape_string is None):
+            problem = f"{name}: check_string and escape_string must be set together"
+            yield ConfigError(problem, self.where)
 
     async def deliver(self, batch: Batch) -> None:
         """See :meth:`Transport.deliver`."""

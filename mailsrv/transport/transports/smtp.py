@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -114,15 +114,18 @@ class Smtp(Transport):
                 raise ConfigError("host and hosts are one option", self.places.get("host"))
             self._named_host = True
             self.values["hosts"] = self.values.pop("host")
-        where = self.places.get("protocol", self.where)
-        if self.protocol not in ("smtp", "smtps", "lmtp"):
-            raise ConfigError(f"invalid protocol {self.protocol!r}", where, "smtp, smtps or lmtp")
-        for name in ("command_timeout", "final_timeout"):
+        for name in ("command_timeout", "data_timeout", "final_timeout"):
             if self.values.get(name) == 0:
                 raise ConfigError(f"{name} must not be zero", self.places.get(name, self.where))
         self.values.setdefault("port", compile_string(self.protocol))
+
+    def late(self) -> Iterator[ConfigError]:
+        """See :meth:`OptionSet.late`."""
+        if self.protocol not in ("smtp", "smtps", "lmtp"):
+            where = self.places.get("protocol", self.where)
+            yield ConfigError(f"invalid protocol {self.protocol!r}", where, "smtp, smtps or lmtp")
         if self.hosts_override and self.hosts is None:
-            raise ConfigError("hosts_override needs hosts", self.places.get("hosts_override"))
+            yield ConfigError("hosts_override needs hosts", self.places.get("hosts_override"))
 
     def notes(self) -> list[str]:
         """See :meth:`OptionSet.notes`."""
