@@ -352,6 +352,39 @@ class _Time(OptionType[int]):
         return show_time(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """How commands are slowed down: from which on, by how many seconds, ever more, at most."""
+
+    threshold: int
+    delay: float
+    factor: float
+    most: float
+
+
+_PACING = re.compile(
+    r"([0-9]+),([0-9]+(?:\.[0-9]{0,3})?)([wdhms]),([0-9]+(?:\.[0-9]{0,3})?),([0-9]+(?:\.[0-9]{0,3})?)([wdhms])"
+)
+
+
+class _Pacing(OptionType[Pacing]):
+    """``threshold,initial delay,factor,longest delay``; these times may have decimals."""
+
+    def parse(self, text: str, where: Position) -> Pacing:
+        found = _PACING.fullmatch(text)
+        if found is None:
+            raise ConfigError(
+                f'malformed ratelimit data: "{text}"', where, "such as 2,0.5s,1.05,4m"
+            )
+        count, delay, unit, factor, most, last = found.groups()
+        return Pacing(
+            int(count), float(delay) * _UNITS[unit], float(factor), float(most) * _UNITS[last]
+        )
+
+    def show(self, value: Pacing) -> str:
+        return f"{value.threshold},{value.delay:g}s,{value.factor:g},{value.most:g}s"
+
+
 class _TimeList(OptionType[tuple[int, ...]]):
     """Times separated by colons, each longer than the one before; ``0s`` alone is no time."""
 
@@ -553,6 +586,7 @@ KINT: OptionType[int] = _Kibibytes()  # octets, a number without suffix counts K
 OCTAL: OptionType[int] = _Octal()
 FIXED: OptionType[float] = _Fixed()
 TIME: OptionType[int] = _Time()
+PACING: OptionType[Pacing] = _Pacing()
 TIME_LIST: OptionType[tuple[int, ...]] = _TimeList()
 USER: OptionType[User] = _User()
 GROUP: OptionType[Group] = _Group()

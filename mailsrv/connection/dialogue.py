@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from twisted.internet.defer import CancelledError
 
 from mailsrv.connection import content, envelope, hello, login, questions, wording
+from mailsrv.connection.pace import Pace
 from mailsrv.connection.parts import IChannel, Parts
 from mailsrv.connection.reception import Reception
 from mailsrv.errors import MailFailure
@@ -74,6 +75,7 @@ class Dialogue:
         self._free = set(_NONMAIL_LATER)
         self._history: list[str] = []
         self._done_with_acl = False
+        self.paces: dict[str, Pace] = {}
 
     # --- replies and errors ---------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from mailsrv.connection import pace
 from mailsrv.connection.local.sender import permitted
 from mailsrv.connection.parts import Parts
 from mailsrv.interfaces import AclPhase, Action, Verdict
@@ -17,6 +18,7 @@ from mailsrv.wire.reply import from_status, reply
 if TYPE_CHECKING:
     from mailsrv.connection.dialogue import Dialogue
 
+_MOST_PERCENTS = 5  # that are followed in one address
 _POSTMASTER = "postmaster"
 
 
@@ -35,6 +37,7 @@ async def mail(session: Dialogue, command: Command) -> None:
     if not command.argument:
         session.protocol_error(501, "MAIL must have an address operand", syntax=True)
         return
+    await pace.hold(session, "mail")
     limit = session.messages_max
     if limit and connection.messages_received >= limit:
         parts.log.main(f"too many messages in one connection from {session.host}")
@@ -67,7 +70,7 @@ async def mail(session: Dialogue, command: Command) -> None:
         session.drop_message()
         session.say(552, "Message size exceeds maximum permitted")
         return
-    if not has_room(parts, size):
+    if not has_room(parts, size if parts.settings.smtp_check_spool_space else 0):
         parts.log.main("SMTP message refused: space or inodes short in the spool")
         session.drop_message()
         session.say(452, "Space shortage, please try later")
@@ -191,6 +194,7 @@ async def rcpt(session: Dialogue, command: Command) -> None:
     if not command.argument:
         session.protocol_error(501, "RCPT must have an address operand", syntax=True)
         return
+    await pace.hold(session, "rcpt")
     transaction.recipients_seen += 1
     try:
         recipient = await _recipient(session, command, transaction)
@@ -284,6 +288,20 @@ async def recipient_address(session: Dialogue, path: Path, *, utf8: bool) -> Tai
     if not path.qualified:
         address = await _qualified(session, path)
     _check_octets(address, utf8)
+    return await _without_percent(session, address)
+
+
+async def _without_percent(session: Dialogue, address: Tainted) -> Tainted:
+    """Return ``user@other`` for ``user%other@here`` if here is in percent_hack_domains."""
+    domains = session.parts.settings.percent_hack_domains
+    for _ in range(_MOST_PERCENTS):
+        local_part, _, domain = address.rpartition("@")
+        user, percent, other = local_part.rpartition("%")
+        if domains is None or not percent or not user or not other:
+            break
+        if not await session.parts.in_domains(domains, domain, session.connection):
+            break
+        address = Tainted(f"{user}@{other}")
     return address
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from mailsrv.config.main import MainOptions
 from mailsrv.connection.limits import ConnectionCounts, IConnectionCounts
-from mailsrv.expansion.lists import match_host
+from mailsrv.expansion.lists import match_domain, match_host
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import (
@@ -96,6 +96,13 @@ class Parts:
         if hosts.constant is not None and hosts.constant.strip(" ") == "*":
             return True
         return await match_host(hosts, connection.origin, self.scope(connection)) is not None
+
+    async def in_domains(self, domains: Template, domain: str, connection: Connection) -> bool:
+        """Tell whether a domain is in a domain list.
+
+        :raises TemporaryFailure: the list cannot be evaluated now.
+        """
+        return await match_domain(domains, domain, self.scope(connection)) is not None
 
     async def expand(self, template: Template | None, connection: Connection) -> str:
         """Expand an option; "" if it is not set.

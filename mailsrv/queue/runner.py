@@ -8,6 +8,7 @@ and of those that a command asked for, which may be all.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class QueueSettings:
     max_active: int = 200  # messages being delivered at a time
     max_waiting: int = 2000  # new messages whose ids are remembered; the spool knows the rest
     queue_only: bool = False
+    queue_only_files: tuple[str, ...] = ()  # one that exists is queue_only for now
     ignore_bounce_errors_after: float = 70 * 86400.0
     timeout_frozen_after: float = 0.0
     auto_thaw: float = 0.0
@@ -200,7 +202,12 @@ class QueueRunner:
         return message.received_at + (QUEUED if self._only_queued(message) else 0.0)
 
     def _only_queued(self, message: Message) -> bool:
-        return message.queue_only or self._settings.queue_only
+        settings = self._settings
+        return (
+            message.queue_only
+            or settings.queue_only
+            or any(map(os.path.exists, settings.queue_only_files))
+        )
 
     def submit(self, message: Message) -> None:
         """See :meth:`IQueue.submit`."""

@@ -24,6 +24,7 @@ from mailsrv.dns.system import name_servers
 from mailsrv.expansion.lists import match_address, match_domain
 from mailsrv.expansion.regex import compile_regex
 from mailsrv.expansion.scope import Scope, Services
+from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import Template, compile_string
 from mailsrv.interfaces import AclPhase, IHints, IMailLog, IRates, ISpool
 from mailsrv.lookup import registry
@@ -175,6 +176,7 @@ class Stages:
         main = self.configuration.main
         return QueueSettings(
             queue_only=main.queue_only,
+            queue_only_files=_files(main.queue_only_file or ""),
             ignore_bounce_errors_after=main.ignore_bounce_errors_after,
             timeout_frozen_after=main.timeout_frozen_after,
             auto_thaw=main.auto_thaw,
@@ -247,3 +249,8 @@ def authenticators_of(configuration: Configuration) -> list[Authenticator]:
 def routers_of(configuration: Configuration) -> list[Router]:
     """Return the routers of a configuration, in their order."""
     return [each for each in configuration.routers if isinstance(each, Router)]
+
+
+def _files(queue_only_file: str) -> tuple[str, ...]:
+    """The paths in queue_only_file; those with ``smtp`` before them hold all mail, too."""
+    return tuple(path.removeprefix("smtp") for path in split_list(queue_only_file) if path)

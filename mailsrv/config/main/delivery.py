@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mailsrv.config.main.reasons import (
+    DNSSEC,
     NO_SCANNING,
     OWN_PROCESSES,
     OWN_SPOOL,
@@ -48,6 +49,10 @@ class DeliveryOptions(OptionSet):
     dns_csa_use_reverse = option(
         BOOLEAN, True, help="look for CSA records of addresses", no_effect=UNUSED
     )
+    dns_dnssec_ok = option(INTEGER, -1, help="ask for DNSSEC records", no_effect=DNSSEC)
+    dns_trust_aa = option(
+        DOMAIN_LIST, help="domains whose own servers count as validated", no_effect=DNSSEC
+    )
     dns_ipv4_lookup = option(DOMAIN_LIST, help="domains for which no AAAA records are looked up")
     dns_retrans = option(TIME, 0, help="time-out of a DNS query")
     dns_retry = option(INTEGER, 0, help="repetitions of a DNS query")
@@ -84,6 +89,9 @@ class DeliveryOptions(OptionSet):
         no_effect=OWN_PROCESSES,
     )
     queue_only = option(BOOLEAN, False, help="only queue, deliver nothing at once")
+    queue_only_file = option(
+        STRING, help="files; while one exists, messages are only queued (smtp/… as well)"
+    )
     queue_only_load = option(
         FIXED, help="system load above which messages are only queued", no_effect=OWN_PROCESSES
     )

@@ -47,6 +47,12 @@ class MessageOptions(OptionSet):
     allow_domain_literals = option(
         BOOLEAN, False, help="take addresses of the form user@[192.0.2.1]"
     )
+    allow_utf8_domains = option(
+        BOOLEAN,
+        False,
+        help="look up domains with octets above 127",
+        no_effect="such domains are taken with SMTPUTF8 alone",
+    )
     bounce_message_text = option(STRING, help="text that is added to bounces")
     bounce_return_body = option(BOOLEAN, True, help="return the body in bounces")
     bounce_return_linesize_limit = option(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from mailsrv.config.main.reasons import (
+    NO_FROM_LINE,
     NO_IDENT,
+    NO_QUEUE_RUNS,
     NO_TLS_FEATURE,
     OWN_PROCESSES,
     OWN_RESOLVER,
@@ -21,6 +23,7 @@ from mailsrv.config.types import (
     FIXED,
     HOST_LIST,
     INTEGER,
+    PACING,
     STRING,
     TIME,
 )
@@ -93,6 +96,25 @@ class ReceptionOptions(OptionSet):
     local_interfaces = option(
         STRING, "<; ::0 ; 0.0.0.0", help="addresses to listen on, with ports if wanted"
     )
+    hosts_require_alpn = option(
+        HOST_LIST, help="hosts that must offer ALPN", no_effect=NO_TLS_FEATURE
+    )
+    ignore_fromline_hosts = option(
+        HOST_LIST, help="hosts that may send a From line before the header", no_effect=NO_FROM_LINE
+    )
+    percent_hack_domains = option(
+        DOMAIN_LIST, help="domains in whose local parts a % stands for an @"
+    )
+    smtp_check_spool_space = option(
+        BOOLEAN, True, help="check the spool's disk for the SIZE of a message"
+    )
+    smtp_etrn_command = option(EXPANDED, help="command that ETRN runs", no_effect=NO_QUEUE_RUNS)
+    smtp_etrn_serialize = option(
+        BOOLEAN, True, help="run one ETRN command at a time", no_effect=NO_QUEUE_RUNS
+    )
+    smtp_ratelimit_hosts = option(HOST_LIST, help="hosts whose commands are slowed down")
+    smtp_ratelimit_mail = option(PACING, help="from which MAIL on, and how long, a client waits")
+    smtp_ratelimit_rcpt = option(PACING, help="from which RCPT on, and how long, a client waits")
     message_size_limit = option(
         EXPANDED_SIZE, "50M", help="largest message that is accepted; 0 is no limit"
     )

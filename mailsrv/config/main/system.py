@@ -5,6 +5,7 @@ from __future__ import annotations
 from mailsrv.config.main.reasons import (
     NO_ADMINISTRATORS,
     NO_LOOKUP,
+    NO_PERL,
     NO_SCANNING,
     OWN_PROCESSES,
     OWN_SPOOL,
@@ -57,6 +58,12 @@ class SystemOptions(OptionSet):
     exim_group = option(GROUP, help="group that the server runs as; by default that of exim_user")
     exim_path = option(STRING, help="path of the program", no_effect=UNUSED)
     exim_user = option(USER, help="user that the server runs as; by default mailsrv")
+    exim_version = option(
+        STRING, help="version that is told", no_effect="mailsrv tells its own version"
+    )
+    perl_at_start = option(BOOLEAN, False, help="start Perl with the server", no_effect=NO_PERL)
+    perl_startup = option(STRING, help="what Perl runs first", no_effect=NO_PERL)
+    perl_taintmode = option(BOOLEAN, False, help="Perl's -T", no_effect=NO_PERL)
     keep_environment = option(STRING, help="variables that are left in the environment")
     keep_malformed = option(
         TIME, 345600, help="how long damaged spool files are kept", no_effect=OWN_SPOOL
