@@ -204,6 +204,10 @@ class Control(Modifier):
             except ValueError as error:
                 self.late = ConfigError(str(error), where)
 
+    def allowed(self) -> frozenset[AclPhase]:
+        """The phases that can have the control."""
+        return ALL_PHASES if self._parsed is None else _KINDS[self._parsed[0]].phases
+
     def notes(self) -> Iterator[str]:
         """See :meth:`Item.notes`."""
         if self._parsed is not None:

@@ -48,6 +48,11 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "The configuration": (
         Command("version", (("-bV", "check it; print the version"),), "bV"),
         Command(
+            "check",
+            (("check", "look for mistakes that -bV accepts; exit status 1 if there are any"),),
+            words=("check",),
+        ),
+        Command(
             "show",
             (
                 ("-bP [NAME]...", "print options; NAME is an option, or one of"),

@@ -88,6 +88,7 @@ class ControlTests(SynchronousTestCase):
 
     def test_auth_that_was_not_advertised(self) -> None:
         server = Server(auth_advertise_hosts="")
+        server.auth.mechanisms = ["PLAIN"]
         client = server.connect()
         client.say("EHLO me.example")
         self.assertEqual(client.say("AUTH PLAIN"), "503 AUTH command used when not advertised")

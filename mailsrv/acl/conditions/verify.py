@@ -105,6 +105,10 @@ class Verify(Item):
             except ValueError as error:
                 self.late = ConfigError(str(error), where)
 
+    def allowed(self) -> frozenset[AclPhase]:
+        """The phases that can have what is verified."""
+        return ALL_PHASES if self._request is None else _KINDS[self._request.name].phases
+
     async def test(self, run: Evaluation) -> bool:
         """Tell whether the condition is met."""
         request = self._request or await self._expanded(run)

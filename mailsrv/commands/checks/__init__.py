@@ -1,0 +1,1 @@
+"""What ``mailsrv check`` looks for: one file a kind of mistake, each with a function ``find``."""

@@ -1,0 +1,61 @@
+"""ACLs that are not there, and conditions in phases that cannot have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mailsrv.acl.conditions.verify import Verify
+from mailsrv.acl.controls import Control
+from mailsrv.acl.item import Item
+from mailsrv.acl.model import PHASE_NAMES, Acl
+from mailsrv.commands.checks.finding import Finding
+from mailsrv.commands.checks.usage import find_acl, phases, roots
+from mailsrv.config.model import Configuration
+from mailsrv.errors import ConfigError
+from mailsrv.expansion.template import Template
+from mailsrv.interfaces import AclPhase
+
+
+def find(configuration: Configuration) -> Iterator[Finding]:
+    """Yield undefined ACLs, and items that end their ACL with an error."""
+    for phase in AclPhase:
+        option = getattr(configuration.main, phase.option, None)
+        if isinstance(option, Template):
+            yield from _undefined(configuration, option, phase.option)
+    for item in configuration.acls.items():
+        if item.name == "acl":
+            yield from _undefined(configuration, item.argument, "acl")
+    where_used = phases(configuration)
+    acls: list[tuple[Acl, set[AclPhase]]] = [
+        (acl, where_used[name]) for name, acl in configuration.acls.acls.items()
+    ]
+    acls += [(acl, {phase}) for phase, acl in roots(configuration) if not acl.name]
+    for acl, used in acls:
+        for statement in acl.statements:
+            for clause in statement.clauses:
+                wrong = [PHASE_NAMES[phase] for phase in used if phase not in _phases(clause.item)]
+                if wrong:
+                    what = f"{clause.item.name} = {clause.item.argument.source}".rstrip(" =")
+                    yield Finding(
+                        clause.item.where or statement.where,
+                        f'"{what}" cannot be used in the {" or ".join(sorted(wrong))} ACL, '
+                        "and ends it with a temporary error",
+                        "move it to an ACL that can have it (specification 44)",
+                    )
+
+
+def _phases(item: Item) -> frozenset[AclPhase]:
+    return item.allowed() if isinstance(item, Verify | Control) else item.phases
+
+
+def _undefined(configuration: Configuration, template: Template, option: str) -> Iterator[Finding]:
+    if template.constant is None:
+        return
+    try:
+        find_acl(configuration, template)
+    except ConfigError as error:
+        text = template.constant.strip()
+        problem = f'{option}: there is no ACL called "{text}"'
+        if " " in text or "=" in text:
+            problem = f"{option}: {error.problem}"
+        yield Finding(template.where, problem, 'define it below "begin acl"')
