@@ -87,6 +87,17 @@ class ILookup(Protocol):
         """
 
 
+class IFunctions(Protocol):
+    """The administrator's own functions, of the file of ``python_startup``."""
+
+    async def call(self, name: str, arguments: tuple[str, ...]) -> str:
+        """Call a function; wait for what it returns.
+
+        :raises ExpansionError: ForcedFailure if it returns None, or raises that.
+        :raises TemporaryFailure: it fails in any other way, or takes too long.
+        """
+
+
 # --- authentication ----------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from mailsrv.service.environment import (
     make_services,
     set_environment,
 )
+from mailsrv.service.functions import functions_of
 
 
 def expand_line(text: str, scope: Scope) -> tuple[str, bool]:
@@ -94,7 +95,13 @@ def _caller(configuration: Configuration) -> Callable[..., Awaitable[object]]:
 def run(invocation: Invocation, configuration: Configuration) -> int:
     """Print the expansion of each string, or how it fails; returns 0."""
     set_environment(configuration.main)
-    services = make_services(configuration, WallClock(), registry(), acl=_caller(configuration))
+    services = make_services(
+        configuration,
+        WallClock(),
+        registry(),
+        acl=_caller(configuration),
+        functions=functions_of(configuration, WallClock()),
+    )
     scope = Scope(services)
     for text in invocation.arguments or _lines(sys.stdin):
         result, _ = expand_line(text, scope)

@@ -124,7 +124,7 @@ def _listquote(separator: str, text: str) -> str:
 
 
 def _load() -> None:
-    from mailsrv.expansion import items_branching, items_lists, items_prvs  # noqa: F401
+    from mailsrv.expansion import items_branching, items_lists, items_prvs, items_python  # noqa: F401
 
 
 _load()

@@ -50,6 +50,18 @@ _FORM = re.compile(
 )
 
 
+def is_type(name: str) -> bool:
+    """Tell whether there is a type of lookup with this name, ours or that of a plugin."""
+    if name not in SINGLE_KEY and name not in QUERY_STYLE:
+        from mailsrv.expansion.added import added_type  # here: most types are ours
+
+        plugin = added_type(name)
+        if plugin is None:
+            return False
+        (QUERY_STYLE if plugin.query else SINGLE_KEY).add(name)
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class LookupType:
     """A type of lookup with its decorations."""
@@ -76,7 +88,7 @@ class LookupType:
         name = match["name"] if match else text
         if name in UNBUILT:
             raise ExpansionError(f'lookup type "{name}": {NOT_BUILT}')
-        if match is None or name not in SINGLE_KEY | QUERY_STYLE:
+        if match is None or not is_type(name):
             raise ExpansionError(f'unknown lookup type "{name}"')
         if name in QUERY_STYLE and (match["partial"] or match["star"]):
             raise ExpansionError(f'"partial" or "*" is not permitted for lookup type "{name}"')

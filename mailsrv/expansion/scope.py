@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mailsrv.interfaces import IClock, ILookup, IMailLog, IResolver
+from mailsrv.interfaces import IClock, IFunctions, ILookup, IMailLog, IResolver
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Message, Transaction
 from mailsrv.mail.origin import Origin
@@ -40,6 +40,7 @@ class Services:
     pid: int = 0
     threads: Callable[..., Awaitable[Any]] | None = None  # runs function(*arguments) in a thread
     log: IMailLog | None = None
+    functions: IFunctions | None = None  # of python_startup
     queue_running: bool = False  # a delivery that a queue run began
 
     async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Any
 
+from mailsrv.expansion.added import added_type
 from mailsrv.interfaces import ILookup
 
 Threads = Callable[..., Awaitable[Any]]
@@ -33,6 +34,9 @@ def registry(threads: Threads | None = None) -> Callable[[str], ILookup | None]:
             except ModuleNotFoundError as error:
                 if error.name != module:
                     raise
+                plugin = added_type(name)
+                if plugin is not None:
+                    made[name] = plugin.make(threads)
         return made.get(name)
 
     return find

@@ -39,6 +39,7 @@ from mailsrv.routing.route import Routing
 from mailsrv.routing.router import Router
 from mailsrv.routing.verify import Verifier
 from mailsrv.service.environment import make_services
+from mailsrv.service.functions import functions_of
 from mailsrv.service.prepare import Prepared, never_users
 from mailsrv.service.reports import report_options
 from mailsrv.transport.deliver import Delivering
@@ -122,6 +123,7 @@ class Stages:
             acl=self._call_acl,
             threads=lookups,
             log=self.log,
+            functions=functions_of(self.configuration, self.reactor, self.log),
         )
 
     async def _call_acl(self, *arguments: Any) -> Any:

@@ -117,6 +117,10 @@ class SystemOptions(OptionSet):
         help="only administrators may list the queue",
         no_effect=NO_ADMINISTRATORS,
     )
+    python_startup = option(
+        STRING, help="file of the functions that ${python{…}} can call", ours=True
+    )
+    python_timeout = option(TIME, 30, help="how long such a function may take", ours=True)
     slow_lookup_log = option(
         INTEGER, 0, help="milliseconds from which on a lookup is logged", no_effect=UNUSED
     )
