@@ -1,4 +1,4 @@
-"""The administrator's own functions, and the examples of docs/python.md and docs/adding-a-lookup.md."""
+"""The administrator's own functions, and the examples of the pages about them and about lookups."""
 
 from __future__ import annotations
 
@@ -70,14 +70,16 @@ class FunctionTests(FunctionTestCase):
 
     def test_what_waits(self) -> None:
         functions = self.functions(
-            "from twisted.internet.defer import Deferred\nwaiting = Deferred()\n"
-            "def later(x): return waiting\nasync def more(x): return x + await waiting\n"
+            "from twisted.internet.defer import Deferred\nwaiting, other = Deferred(), Deferred()\n"
+            "def later(x): return other\nasync def more(x): return x + await waiting\n"
         )
         one = self.expand(functions, "${python{later}{a}}")
         two = self.expand(functions, "[${python{more}{a}}]")
         self.assertNoResult(one)
         functions._module.waiting.callback("b")
         self.assertEqual(self.successResultOf(two), "[ab]")
+        functions._module.other.callback("c")
+        self.assertEqual(self.successResultOf(one), "c")
 
     def test_time_limit(self) -> None:
         functions = self.functions(
