@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round of a fifth of the work")
     parser.add_argument("--only", default="", help="works whose title has this in it")
+    parser.add_argument("--peers", default="", help="names of the servers, mailsrv among them")
     options = parser.parse_args()
     scale = QUICK if options.quick else WHOLE
     works = [work for work in WORKS if options.only in work.title]
@@ -59,7 +60,9 @@ def main() -> None:
     sink = subprocess.Popen([sys.executable, "-m", "bench.sink", str(port)])
     machine.wait_until(lambda: machine.listens(("127.0.0.1", port)), "the sink")
     figures: Figures = {work.title: defaultdict(list) for work in works}
-    peers = list(PEERS)
+    peers = [
+        name for name in PEERS if name in (options.peers.split(",") if options.peers else PEERS)
+    ]
     try:
         for number in range(1 if options.quick else options.rounds):
             for work in works:

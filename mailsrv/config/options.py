@@ -47,6 +47,7 @@ class Option(Generic[T]):
         self.help = help
         self.ours = ours
         self.name = name
+        self.attribute = name
         self.no_effect = no_effect
 
     @cached_property
@@ -58,6 +59,7 @@ class Option(Generic[T]):
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = self.name or name.rstrip("_")
+        self.attribute = name
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -66,9 +68,11 @@ class Option(Generic[T]):
     def __get__(self, instance: OptionSet | None, owner: type) -> Self | T:
         if instance is None:
             return self
-        if self.name in instance.values:
-            return cast(T, instance.values[self.name])
-        return self.default
+        found = self.name in instance.values
+        value = cast(T, instance.values[self.name]) if found else self.default
+        if instance.settled:  # the instance's own attribute is found without a call from now on
+            instance.__dict__[self.attribute] = value
+        return value
 
 
 @overload
@@ -119,7 +123,8 @@ class OptionSet:
     ``driver`` is the driver's name as configured.  ``values`` holds what the
     configuration sets, typed; ``places`` where it was set; ``hidden`` the names
     of options set with ``hide``.  ``unusable`` is the first of the faults that
-    :meth:`late` gave: what reaches the driver is to be deferred.
+    :meth:`late` gave: what reaches the driver is to be deferred.  ``settled``: ``values``
+    change no more.
     """
 
     kind: ClassVar[str] = "main"  # main, router, transport, authenticator
@@ -132,6 +137,7 @@ class OptionSet:
         self.places: dict[str, Position] = {}
         self.hidden: set[str] = set()
         self.unusable = ""
+        self.settled = False
 
     @classmethod
     @cache

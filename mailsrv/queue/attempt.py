@@ -109,28 +109,21 @@ class Attempt:
             raise
 
     async def _run(self) -> None:
-        from twisted.internet.defer import (
-            CancelledError,
-            Deferred,
-            DeferredSemaphore,
-            FirstError,
-            gatherResults,
-        )
+        from twisted.internet.defer import CancelledError
 
-        gate, found = DeferredSemaphore(AT_A_TIME), []
+        recipients = []
         for recipient in self._recipients.values():
             waits = 0.0
             if not self._hurry and self._message.id not in self._tools.schedule.forced:
                 waits = self._tools.schedule.waits_until(self._message, recipient.address)
             if waits:
                 self._skipped.append(waits)
-                continue
-            found.append(gate.run(lambda r: Deferred.fromCoroutine(self._route(r)), recipient))
-        try:
-            routed = await gatherResults(found, consumeErrors=True)
-        except FirstError as error:  # the spool failed at the end, or this attempt is cancelled
-            error.subFailure.raiseException()
-        addresses = [address for addresses in routed for address in addresses]
+            else:
+                recipients.append(recipient)
+        if len(recipients) == 1:
+            addresses = await self._route(recipients[0])
+        else:
+            addresses = await self._route_all(recipients)
         if addresses:
             try:
                 await self._tools.delivering.deliver(self._message, addresses, self._record)
@@ -144,6 +137,21 @@ class Attempt:
         await self._end()
 
     # --- routing ---
+
+    async def _route_all(self, recipients: Sequence[Recipient]) -> list[RoutedAddress]:
+        """Route some recipients at a time."""
+        from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults
+
+        gate = DeferredSemaphore(AT_A_TIME)
+        found = [
+            gate.run(lambda r: Deferred.fromCoroutine(self._route(r)), recipient)
+            for recipient in recipients
+        ]
+        try:
+            routed = await gatherResults(found, consumeErrors=True)
+        except FirstError as error:  # the spool failed at the end, or this attempt is cancelled
+            error.subFailure.raiseException()
+        return [address for addresses in routed for address in addresses]
 
     async def _route(self, recipient: Recipient) -> list[RoutedAddress]:
         """Route one recipient; return what of it is to be delivered and nobody else's already."""

@@ -91,7 +91,16 @@ class Routing:
         """Route an address in any circumstances, within the time for it; never raises."""
         from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 
-        run: Deferred[Routed] = Deferred.fromCoroutine(_Run(self, context).route(recipient))
+        work = _Run(self, context).route(recipient)
+        try:
+            work.send(None)  # most often nothing waits
+        except StopIteration as end:
+            routed: Routed = end.value
+            return routed
+        except Exception as error:
+            return self._unexpected(recipient, error)
+        # Sent to once more, a waiting coroutine asks its Deferred again, which is as before.
+        run: Deferred[Routed] = Deferred.fromCoroutine(work)
         run.addTimeout(self._timeout, self._clock)
         try:
             return await run
@@ -100,8 +109,11 @@ class Routing:
         except CancelledError:
             raise
         except Exception as error:
-            self._log.panic(f"routing of {recipient.address} failed", error)
-            return _deferred("unexpected failure of the routing", "")
+            return self._unexpected(recipient, error)
+
+    def _unexpected(self, recipient: Recipient, error: Exception) -> Routed:
+        self._log.panic(f"routing of {recipient.address} failed", error)
+        return _deferred("unexpected failure of the routing", "")
 
     @property
     def routers(self) -> tuple[Router, ...]:

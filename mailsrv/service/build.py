@@ -45,6 +45,7 @@ from mailsrv.service.reports import report_options
 from mailsrv.transport.deliver import Delivering
 from mailsrv.transport.transport import Transport
 
+KINDS = ("router", "transport", "authenticator")
 FILES_KEPT = 4  # a part of the open files that sessions leave to spool, next hops and lookups
 
 
@@ -72,6 +73,8 @@ class Stages:
     def __init__(self, configuration: Configuration, prepared: Prepared, lasting: Lasting) -> None:
         main = configuration.main
         self.configuration = configuration
+        for options in (main, *(each for kind in KINDS for each in configuration.instances(kind))):
+            options.settled = True
         self.lasting = lasting
         self.reactor = lasting.reactor
         self.log = lasting.log

@@ -156,6 +156,9 @@ class HopProtocol(TwistedProtocol):
         self._facts: TlsFacts | None = None
         self._tls = tls
         self._starting = False  # the handshake is under way
+        self._deadline: float | None = None  # of what is waited for now
+        self._late = ""  # the words for a wait that was too long
+        self._timer: Any = None
         self._last: Any = None  # the timer that ends a connection which does not close
 
     @property
@@ -188,6 +191,8 @@ class HopProtocol(TwistedProtocol):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The connection is gone."""
         self._open = False
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         if self._tls is not None and self._starting and self._failure is None:
             self._failure = _tls_failure(self._tls.fault or _tls_reason(reason))
         if self._last is not None and self._last.active():
@@ -308,18 +313,40 @@ class HopProtocol(TwistedProtocol):
 
     async def _until(self, ready: Callable[[], bool], limit: float, late: str) -> None:
         """Wait until ``ready`` or a failure, at most ``limit`` seconds (0 = no limit)."""
-        timer = (
-            self._clock.callLater(limit, self.fail, HopFailure(late, "timeout")) if limit else None
-        )
+        if ready():
+            return
+        if limit:
+            self._expect(limit, late)
         try:
             while not ready():
                 if self._failure is not None:
                     raise self._failure
-                self._waiting = Deferred(lambda _: setattr(self, "_waiting", None))
+                self._waiting = Deferred(self._not_waiting)
                 await self._waiting
         finally:
-            if timer is not None and timer.active():
-                timer.cancel()
+            self._deadline = None
+
+    def _not_waiting(self, _: Deferred[None]) -> None:
+        self._waiting = None
+
+    def _expect(self, limit: float, late: str) -> None:
+        """Set the time to wait; one timer serves all waits, and looks again when it is early."""
+        self._deadline, self._late = self._clock.seconds() + limit, late
+        timer = self._timer
+        if timer is None:
+            self._timer = self._clock.callLater(limit, self._on_timer)
+        elif timer.getTime() > self._deadline:
+            timer.reset(limit)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._deadline is None or self._failure is not None:
+            return
+        left = self._deadline - self._clock.seconds()
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._on_timer)
+        else:
+            self.fail(HopFailure(self._late, "timeout"))
 
     async def _send(self, content: Content) -> None:
         """Write the message with its final dot."""

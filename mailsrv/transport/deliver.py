@@ -7,7 +7,6 @@ included) settles what is open: nothing is lost and nothing else suffers.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from socket import socket
@@ -68,7 +67,8 @@ class Delivering:
         self._per_message = per_message
         self._total = total
         self._log = log
-        self._running: set[Deferred[Any]] = set()
+        self._running = 0  # calls of :meth:`deliver` under way
+        self._idle: list[Deferred[None]] = []  # of those who wait for the last of them
         self._facilities = Facilities(
             services,
             reactor,
@@ -92,28 +92,36 @@ class Delivering:
         """See :meth:`IDelivering.deliver`."""
         unique, twins = _without_twins(addresses)
         batches = await self._batches(message, unique, _Ledger(self._log, record, twins))
+        self._running += 1
+        try:
+            if len(batches) == 1:
+                await self._run(*batches[0])
+            else:
+                await self._run_all(batches)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._tell_idle()
+
+    async def _run_all(self, batches: Sequence[tuple[Batch, _Ledger]]) -> None:
         runs = [Deferred.fromCoroutine(self._run(batch, ledger)) for batch, ledger in batches]
         everything: Deferred[Any] = DeferredList(runs, consumeErrors=True)
-        self._running.add(everything)
-        everything.addBoth(self._done, everything)
         for succeeded, result in await everything:
             if not succeeded and result.check(CancelledError):
                 raise CancelledError
 
     async def close(self) -> None:
         """See :meth:`IDelivering.close`."""
-        waiting = []
-        for run in self._running:
-            done: Deferred[None] = Deferred()
-            run.addBoth(_tell, done)
-            waiting.append(done)
-        for done in waiting:
-            await done
+        if self._running:
+            idle: Deferred[None] = Deferred()
+            self._idle.append(idle)
+            await idle
         self._facilities.pool.close()
 
-    def _done(self, result: Any, run: Deferred[Any]) -> Any:
-        self._running.discard(run)
-        return result
+    def _tell_idle(self) -> None:
+        waiting, self._idle = self._idle, []
+        for idle in waiting:
+            idle.callback(None)
 
     # --- batches ---
 
@@ -211,8 +219,7 @@ class Delivering:
             ("message", batch.message.id): self._per_message,
             ("transport", batch.transport): await transport.parallel(batch),
         }
-        async with AsyncExitStack() as held:
-            await held.enter_async_context(self._facilities.limits.hold(wanted))
+        async with self._facilities.limits.hold(wanted):
             batch.started = self._facilities.clock.seconds()
             await transport.deliver(batch)
 
@@ -327,8 +334,3 @@ def _failed(address: RoutedAddress, failure: BaseException | None) -> Outcome:
 def _unknown(name: str) -> MailFailure:
     reason = f'transport "{name}" was not found' if name else "no transport was set"
     return MailFailure(Status(451, 3, 5, LOCAL_PROBLEM.text), reason)
-
-
-def _tell(result: Any, done: Deferred[None]) -> Any:
-    done.callback(None)
-    return result

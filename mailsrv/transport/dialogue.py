@@ -7,7 +7,7 @@ makes one, runs the transaction, and turns replies and failures into outcomes
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,7 +50,7 @@ class Plan:
     include_affixes: bool = False
     chunking: bool = False
     tls: TlsUse = field(default_factory=TlsUse)
-    start: ClientStart | None = None  # of the TLS of a new connection
+    start: Callable[[], ClientStart] | None = None  # makes the TLS of a new connection
     auth: AuthUse | None = None
     mail_auth: Callable[[Session], Awaitable[str]] | None = None  # AUTH= of MAIL
 
@@ -116,12 +116,10 @@ async def attempt(
             lease = await _transact(plan, batch, envelope, content, answers)
         except (HopFailure, Refused, Unmet, UnsafeValue, PermanentFailure) as error:
             failure = error
-        result = _judge(plan, addresses, answers, failure)
         facts: dict[str, Any] = {"seconds": clock.seconds() - started}
         if lease is not None:
             facts |= _facts(lease)
-        result.settled = [replace(outcome, **facts) for outcome in result.settled]
-        result.open = [replace(outcome, **facts) for outcome in result.open]
+        result = _judge(plan, addresses, answers, failure, facts)
         if last:
             result.settled += result.open
             result.open = []
@@ -166,11 +164,12 @@ async def _transact(
 async def _connect(plan: Plan, batch: Batch) -> Lease:
     """Open a connection; where TLS fails and need not be, a second one in clear (43.13)."""
 
+    start = plan.start() if plan.start is not None else None
+
     async def opened(plan: Plan) -> Lease:
         pool = batch.facilities.pool
-        return await pool.connect(
-            plan.hop, plan.session, plan.timeouts, plan.max_messages, plan.start
-        )
+        tls = start if plan.start is not None else None
+        return await pool.connect(plan.hop, plan.session, plan.timeouts, plan.max_messages, tls)
 
     try:
         lease = await opened(plan)
@@ -189,8 +188,8 @@ async def _connect(plan: Plan, batch: Batch) -> Lease:
     session = lease.connection.session
     for name, why in session.auth_failures:
         _note(plan, batch, f"{name} authenticator failed: {why}")
-    if session.tls is not None and plan.start is not None and plan.start.fault:
-        _note(plan, batch, f"TLS: certificate not verified: {plan.start.fault}")
+    if session.tls is not None and start is not None and start.fault:
+        _note(plan, batch, f"TLS: certificate not verified: {start.fault}")
     return lease
 
 
@@ -291,18 +290,19 @@ def _judge(
     addresses: Sequence[RoutedAddress],
     answers: Answers,
     failure: HopFailure | Refused | Unmet | UnsafeValue | PermanentFailure | None,
+    facts: Mapping[str, Any],
 ) -> Attempt:
-    """Decide about each address."""
+    """Decide about each address; ``facts`` are what all outcomes say of the connection."""
     result = Attempt()
     host_to_blame = _to_blame(failure)
     for index, address in enumerate(addresses):
         answer = answers.settled(index)
         if index in answers.unsafe:
-            outcome = _unsafe(plan, address, answers.unsafe[index])
+            outcome = replace(_unsafe(plan, address, answers.unsafe[index]), **facts)
         elif answer is not None:
-            outcome = _answered(plan, address, *answer, answers)
+            outcome = _answered(plan, address, *answer, answers, facts)
         else:
-            outcome = _failed(plan, address, failure, host_to_blame)
+            outcome = replace(_failed(plan, address, failure, host_to_blame), **facts)
         chosen = result.open if outcome.result is Result.DEFERRED else result.settled
         chosen.append(outcome)
     if host_to_blame and plan.host is not None:
@@ -321,7 +321,12 @@ def _to_blame(failure: Exception | None) -> bool:
 
 
 def _answered(
-    plan: Plan, address: RoutedAddress, phase: Phase, reply: Reply, answers: Answers
+    plan: Plan,
+    address: RoutedAddress,
+    phase: Phase,
+    reply: Reply,
+    answers: Answers,
+    facts: Mapping[str, Any],
 ) -> Outcome:
     remote = plan.host is not None and not plan.hop.lmtp
     if reply.positive:
@@ -335,6 +340,7 @@ def _answered(
             chunking=answers.chunking,
             remote=remote,
             dsn_passed_on=answers.dsn_passed_on and not address.dsn_lasthop,
+            **facts,
         )
     temporary = reply.code // 100 == 4
     where = phase.value
@@ -351,6 +357,7 @@ def _answered(
         error=_TEMPORARY_NAMES.get(phase, "*") if temporary else "*",
         more_errno=str(reply.code) if temporary else "",
         remote=remote,
+        **facts,
     )
 
 

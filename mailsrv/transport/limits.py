@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,27 +19,40 @@ class Limits:
     """
 
     def __init__(self) -> None:
-        self._running: Counter[Key] = Counter()
+        self._running: dict[Key, int] = {}
         self._waiting: list[tuple[Mapping[Key, int], Deferred[None]]] = []
 
-    @asynccontextmanager
-    async def hold(self, wanted: Mapping[Key, int]) -> AsyncIterator[None]:
-        """Count one more for each key while the block runs; a limit of 0 is none."""
+    def hold(self, wanted: Mapping[Key, int]) -> Held:
+        """Count one more for each key while a block runs; a limit of 0 is none."""
+        return Held(self, {key: limit for key, limit in wanted.items() if limit})
+
+    async def take(self, wanted: Mapping[Key, int]) -> None:
+        """Count one more for each key, when there is room."""
         if self._room(wanted):
-            self._running.update(wanted.keys())
+            self._count(wanted)
         else:
             await self._turn(wanted)
-        try:
-            yield
-        finally:
-            self._running.subtract(wanted.keys())
-            for key in wanted:
-                if not self._running[key]:
-                    del self._running[key]
+
+    def give_back(self, wanted: Mapping[Key, int]) -> None:
+        """Count one less for each key."""
+        running = self._running
+        for key in wanted:
+            running[key] -= 1
+            if not running[key]:
+                del running[key]
+        if self._waiting:
             self._next()
 
+    def _count(self, wanted: Mapping[Key, int]) -> None:
+        for key in wanted:
+            self._running[key] = self._running.get(key, 0) + 1
+
     def _room(self, wanted: Mapping[Key, int]) -> bool:
-        return all(not limit or self._running[key] < limit for key, limit in wanted.items())
+        running = self._running
+        for key, limit in wanted.items():  # noqa: SIM110 - on the way of every message
+            if running.get(key, 0) >= limit:
+                return False
+        return True
 
     async def _turn(self, wanted: Mapping[Key, int]) -> None:
         from twisted.internet.defer import Deferred
@@ -60,7 +71,23 @@ class Limits:
         for entry in list(self._waiting):
             if self._room(entry[0]):
                 self._waiting.remove(entry)
-                self._running.update(entry[0].keys())
+                self._count(entry[0])
                 ready.append(entry[1])
         for turn in ready:
             turn.callback(None)
+
+
+class Held:
+    """The block of :meth:`Limits.hold`."""
+
+    __slots__ = ("_limits", "_wanted")
+
+    def __init__(self, limits: Limits, wanted: Mapping[Key, int]) -> None:
+        self._limits = limits
+        self._wanted = wanted
+
+    async def __aenter__(self) -> None:
+        await self._limits.take(self._wanted)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._limits.give_back(self._wanted)

@@ -22,7 +22,7 @@ from mailsrv.transport.connection import (
 from mailsrv.wire.client import Session
 
 IDLE = 10.0  # seconds that a connection is kept without a message
-KEPT = 8  # connections that are kept for one next hop
+KEPT = 20  # connections that are kept for one next hop: as many as deliveries to it run at a time
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,6 +226,15 @@ async def optional(template: Template | None, scope: Scope) -> str | None:
 
 def mentions(transport: Transport, variable: str) -> bool:
     """Tell whether an option of a transport refers to a variable: $name or ${name}."""
+    if not transport.settled:
+        return _mentions(transport, variable)
+    known: dict[str, bool] = transport.__dict__.setdefault("_mentioned", {})
+    if variable not in known:
+        known[variable] = _mentions(transport, variable)
+    return known[variable]
+
+
+def _mentions(transport: Transport, variable: str) -> bool:
     return any(
         f"${variable}" in source or f"${{{variable}}}" in source
         for source in _sources(transport.values.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from mailsrv.config.options import option
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from mailsrv.transport.headers import Content
     from mailsrv.wire.client import AuthUse, Session, TlsUse
 
+MOST_PLANS = 1000  # next hops whose plan is kept
 _NOT_REACHED = Status(451, 4, 1, "no next hop could be reached")
 
 
@@ -199,6 +201,36 @@ class Smtp(Transport):
 
     # --- one host ---
 
+    async def plan_for(self, batch: Batch, host: Host) -> Plan:
+        """Return :meth:`plan`, made once for a host where it is the same for all messages."""
+        if not self._plans_are_kept or batch.message.origin.authenticated_sender:
+            return await self.plan(batch, host)
+        plans: dict[Host, Plan] = self.__dict__.setdefault("_plans", {})
+        plan = plans.get(host)
+        if plan is None:
+            while len(plans) >= MOST_PLANS:
+                del plans[next(iter(plans))]
+            plan = plans[host] = await self.plan(batch, host)
+        return plan
+
+    @cached_property
+    def _plans_are_kept(self) -> bool:
+        """Whether no option that :meth:`plan` looks at depends on the message, or on a list."""
+        texts = (self.port, self.interface, self.helo_data, self.authenticated_sender,
+                 self.tls_certificate, self.tls_privatekey, self.tls_require_ciphers,
+                 self.tls_verify_certificates, self.tls_sni)  # fmt: skip
+        hosts = (self.hosts_nopass_tls, self.hosts_avoid_pipelining, self.hosts_avoid_esmtp,
+                 self.hosts_try_chunking, self.hosts_avoid_tls, self.hosts_require_tls,
+                 self.tls_verify_hosts, self.tls_verify_cert_hostnames, self.tls_try_verify_hosts,
+                 self.serialize_hosts)  # fmt: skip
+        unset = (self.hosts_require_auth, self.hosts_try_auth)
+        return (
+            self.settled
+            and all(map(_is_fixed, texts))
+            and all(one is None or one.source in ("", "*") for one in hosts)
+            and all(one is None or one.source == "" for one in unset)
+        )
+
     async def plan(self, batch: Batch, host: Host) -> Plan:
         """Return how to talk to a host.
 
@@ -243,7 +275,7 @@ class Smtp(Transport):
 
     async def _tls(
         self, batch: Batch, host: Host, scope: Scope
-    ) -> tuple[TlsWanted, TlsUse, ClientStart | None]:
+    ) -> tuple[TlsWanted, TlsUse, Callable[[], ClientStart] | None]:
         """Return how TLS is used with a host."""
         from mailsrv.net.tlsclient import TlsWanted
         from mailsrv.wire.client import TlsUse
@@ -270,7 +302,7 @@ class Smtp(Transport):
             names=(host.name,) if named else (),
             sni=await optional(self.tls_sni, scope) or "",
         )
-        return wanted, use, client.start(wanted)
+        return wanted, use, partial(client.start, wanted)
 
     async def _auth(self, batch: Batch, host: Host, scope: Scope, sni: str) -> AuthUse | None:
         """Return how to log in to a host; None: not at all."""
@@ -361,7 +393,7 @@ class _Run:
     async def _attempt(self, host: Host) -> None:
         from mailsrv.transport.dialogue import attempt
 
-        plan = await self._transport.plan(self._batch, host)
+        plan = await self._transport.plan_for(self._batch, host)
         limits = self._batch.facilities.limits
         place = ("hop", plan.hop.target.address, str(plan.hop.target.port))
         batch = replace(self._batch, settle=self._settle)
@@ -377,7 +409,9 @@ class _Run:
     async def _settle(self, outcomes: Sequence[Outcome]) -> None:
         """Settle outcomes with the hosts that failed on the way to them."""
         failures = tuple(self._failures)
-        await self._batch.settle([replace(o, host_failures=failures) for o in outcomes])
+        if failures:
+            outcomes = [replace(outcome, host_failures=failures) for outcome in outcomes]
+        await self._batch.settle(outcomes)
 
     def _leftover(self, address: RoutedAddress) -> Outcome:
         """Return the outcome of an address that no host took."""
@@ -395,6 +429,11 @@ class _Run:
             host_error=True,
             remote=self._transport.protocol != "lmtp",
         )
+
+
+def _is_fixed(text: Template | None) -> bool:
+    """Tell whether an option is the same for all messages."""
+    return text is None or text.constant is not None or text.source == "$primary_hostname"
 
 
 def _within_session(batch: Batch, host: Host, sni: str, tls: Any) -> Scope:
