@@ -92,3 +92,52 @@ class Channel:
         if self._open:
             self.close()
             self._ended()
+
+
+@implementer(IReadDescriptor)
+class Watch:
+    """Sees the end of the other side of a socket on which that side says nothing."""
+
+    def __init__(self, reactor: Any, ended: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._ended = ended
+        self._socket: socket.socket | None = None
+
+    @property
+    def watching(self) -> bool:
+        """There is another side."""
+        return self._socket is not None
+
+    def see(self, sockets: Sequence[socket.socket]) -> None:
+        """Watch the first of ``sockets`` from now on, if there is one."""
+        self.end()
+        if sockets:
+            self._socket = sockets[0].dup()
+            self._reactor.addReader(self)
+
+    def end(self) -> None:
+        """Watch nothing; harmless if nothing is watched."""
+        if self._socket is not None:
+            self._reactor.removeReader(self)
+            self._socket.close()
+            self._socket = None
+
+    # --- the reactor's side ---
+
+    def fileno(self) -> int:
+        """The descriptor to watch."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """What Twisted's own log calls this."""
+        return "watch"
+
+    def doRead(self) -> None:
+        """It can be read: that is the end."""
+        self.connectionLost(None)
+
+    def connectionLost(self, reason: Any) -> None:
+        """The other side ended."""
+        if self._socket is not None:
+            self.end()
+            self._ended()

@@ -6,7 +6,9 @@ rules are kept by one function, :meth:`Roster._cover`, after each event:
 - the sockets of a worker that is not ready are kept open by a ready one;
 - a spool that has no worker, because there are fewer now or because its worker
   does not come up, is delivered from by a ready worker, until it is empty;
-- who is ready again gets its own back.
+- who is ready again gets its own back;
+- a worker that gives no sign of life counts as one that is not ready; if that
+  lasts, it is killed.
 
 A worker that died is started again at once; if it dies again before it was
 well for a while, after a time that doubles.
@@ -26,6 +28,9 @@ FIRST_WAIT = 0.5  # seconds before the second start in a row
 LONGEST_WAIT = 60.0
 START_LIMIT = 120.0  # seconds until a worker that does not become ready is killed
 GIVEN_UP = 3  # failures in a row after which others deliver its mail
+BEAT = 2.0  # seconds between questions whether a worker lives
+SILENT = 2  # questions without an answer after which others accept its connections
+HUNG = 30  # questions without an answer after which it is killed
 
 
 class State(Enum):
@@ -44,6 +49,9 @@ class IHands(Protocol):
 
     def kill(self, worker: int) -> None:
         """End a process that does not answer."""
+
+    def ask(self, worker: int) -> None:
+        """Ask a process whether it lives; :meth:`Roster.lives` is called when it answers."""
 
     def lend(self, worker: int, keeper: int) -> None:
         """Let ``keeper`` accept connections in place of ``worker``."""
@@ -64,7 +72,13 @@ class _Worker:
         self.failures = 0
         self.stillborn = 0  # deaths in a row before it was ready: no message can be to blame
         self.ready_at = 0.0
+        self.unanswered = 0  # questions whether it lives, in a row
         self.timer: Any = None
+
+    @property
+    def serves(self) -> bool:
+        """It is ready, and gives signs of life."""
+        return self.state is State.READY and self.unanswered <= SILENT
 
 
 class Roster:
@@ -79,15 +93,19 @@ class Roster:
         self._adopted: dict[int, int] = {}  # spool: who delivers from it
         self._returning: set[int] = set()  # spools on their way back to a worker that waits
         self._stopping = False
+        self._beat: Any = None
 
     def begin(self) -> None:
         """Start all."""
+        self._beat = self._clock.callLater(BEAT, self._ask)
         for number in self._workers:
             self._start(number)
 
     def end(self) -> None:
         """Start none from now on."""
         self._stopping = True
+        if self._beat is not None and self._beat.active():
+            self._beat.cancel()
         for worker in self._workers.values():
             self._cancel(worker)
 
@@ -106,8 +124,28 @@ class Roster:
         """A worker serves."""
         worker = self._workers[number]
         worker.state, worker.ready_at = State.READY, self._clock.seconds()
-        worker.stillborn = 0
+        worker.stillborn = worker.unanswered = 0
         self._cancel(worker)
+        self._cover()
+
+    def lives(self, number: int) -> None:
+        """A worker has answered."""
+        worker = self._workers[number]
+        before, worker.unanswered = worker.serves, 0
+        if worker.serves and not before:
+            self._cover()
+
+    def _ask(self) -> None:
+        """Ask all; what counts is questions, not time: we may have been stopped ourselves."""
+        self._beat = self._clock.callLater(BEAT, self._ask)
+        for number, worker in self._workers.items():
+            if worker.state is not State.READY:
+                continue
+            if worker.unanswered >= HUNG:
+                self._hands.kill(number)
+            else:
+                self._hands.ask(number)
+                worker.unanswered += 1
         self._cover()
 
     def died(self, number: int) -> None:
@@ -160,11 +198,12 @@ class Roster:
 
     def _cover(self) -> None:
         """Bring who stands in for whom into order."""
-        ready = self.ready_workers
+        ready = [number for number, worker in self._workers.items() if worker.serves]
         for number, worker in self._workers.items():
-            if worker.state is State.READY and number in self._lent:
+            keeper = self._lent.get(number)
+            if keeper is not None and (worker.serves or keeper not in ready):
                 self._hands.take_back(number, self._lent.pop(number))
-            elif worker.state is not State.READY and number not in self._lent and ready:
+            if not worker.serves and number not in self._lent and ready:
                 self._lent[number] = keeper = self._least(self._lent, ready)
                 self._hands.lend(number, keeper)
         hopeless = {

@@ -13,6 +13,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,8 +24,8 @@ import mailsrv
 from mailsrv.config.model import Configuration
 from mailsrv.connection.counts import make_counts, reset
 from mailsrv.errors import ConfigError, ConfigErrors
-from mailsrv.service.handover import TEXT, Channel, Message
-from mailsrv.service.prepare import Prepared, Sockets, renew
+from mailsrv.service.handover import TEXT, Channel, Message, Watch
+from mailsrv.service.prepare import Prepared, Sockets, privileged_process, renew
 from mailsrv.service.roster import Roster
 from mailsrv.service.source import Snapshot, Source, reasons
 from mailsrv.service.spools import folders
@@ -32,6 +33,7 @@ from mailsrv.spool.files import SpoolError
 
 CONTROL = 3  # the worker's descriptor of the channel
 END_LIMIT = 60.0  # seconds that workers have to end
+HELPER_WAIT = 1.0  # seconds until another privileged process takes the place of one that ended
 LINES_KEPT = 200  # log lines that wait for a worker
 
 
@@ -53,6 +55,7 @@ class _Worker:
         self.channel = channel
         self.transport: Any = None
         self.pid = 0
+        self.generation = 0  # of what it was handed
         self.problem = ""  # why it could not start, in its own words
 
 
@@ -76,8 +79,11 @@ class Supervisor:
         self._counts = make_counts(self._count)
         self._running: dict[int, _Worker] = {}
         self._lines: deque[tuple[str, str]] = deque(maxlen=LINES_KEPT)
+        self._generation = 0  # of what workers are handed
         self._ending = False
         self._ended: Deferred[None] | None = None
+        self._helper = Watch(reactor, self._helper_ended)
+        self._helper.see(prepared.privileged)
         found = folders(prepared.spool_directory)
         self._roster = Roster(reactor, self, self._count, found)
 
@@ -93,6 +99,7 @@ class Supervisor:
         """Let all workers end gracefully; the result fires when they have."""
         self._roster.end()
         self._ending = True
+        self._helper.end()
         done: Deferred[None] = Deferred()
         self._ended = done
         self._tell_all("stop")
@@ -136,20 +143,45 @@ class Supervisor:
         before, self._prepared, self._configuration = self._prepared, prepared, configuration
         os.close(self._snapshot)
         self._snapshot = self._packed(files.texts)
-        for number in self._roster.ready_workers:
-            self._hand_over(number, "configure")
+        self._hand_over_to_all(before)
         for number in range(self._count):
             keeper = self._roster.keeper(number)
             if keeper is not None:
                 self.lend(number, keeper)
         _close_missing(before.listening, prepared.listening)
-        if prepared.privileged is not before.privileged:
-            for each in before.privileged:
-                each.close()
         for warning in configuration.notices():
             self._log("main", warning)
         for warning in prepared.warnings:
             self._log("panic", warning)
+
+    def _hand_over_to_all(self, before: Prepared) -> None:
+        """Let all workers have what is prepared now; one that starts gets it when it is ready."""
+        self._generation += 1
+        for number in self._roster.ready_workers:
+            self._hand_over(number, "configure")
+        if self._prepared.privileged is not before.privileged:
+            self._helper.see(self._prepared.privileged)
+            for each in before.privileged:
+                each.close()
+
+    def _helper_ended(self) -> None:
+        """The process that delivers as other users is gone: nobody ends it but a fault."""
+        if not self._ending:
+            self._log("panic", "the privileged delivery process ended: another one is started")
+            self._reactor.callLater(HELPER_WAIT, self._start_helper)
+
+    def _start_helper(self) -> None:
+        before, account = self._prepared, self._prepared.account
+        if self._ending or account is None or self._helper.watching:
+            return
+        try:
+            channels = privileged_process(self._configuration, account, self._count)
+        except OSError as error:
+            self._log("panic", f"the privileged delivery process cannot be started: {error}")
+            self._reactor.callLater(HELPER_WAIT, self._start_helper)
+            return
+        self._prepared = replace(before, privileged=channels)
+        self._hand_over_to_all(before)
 
     def _packed(self, texts: Mapping[str, str]) -> int:
         prepared = self._prepared
@@ -168,6 +200,17 @@ class Supervisor:
 
     def start(self, number: int) -> None:
         """See :meth:`IHands.start`; it gets its parts, and says when it serves."""
+        try:
+            self._spawn(number)
+        except OSError as error:  # no process or no descriptor to be had, which may pass
+            self._log("panic", f"worker {number} cannot be started: {error.strerror}")
+            if number in self._running:
+                self._running.pop(number).channel.close()
+            self._reactor.callLater(0, self._roster.died, number)
+            return
+        self._hand_over(number, "begin")
+
+    def _spawn(self, number: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         channel = Channel(
             self._reactor,
@@ -185,10 +228,11 @@ class Supervisor:
                 childFDs={0: 0, 1: 1, 2: 2, CONTROL: theirs.fileno()},
             )
         worker.pid = worker.transport.pid
-        self._hand_over(number, "begin")
 
     def _hand_over(self, number: int, kind: str) -> None:
         """Give a worker all that a configuration needs."""
+        if number in self._running:
+            self._running[number].generation = self._generation
         listeners, sockets = _listed(self._prepared.listening[number])
         privileged = [each.fileno() for each in self._prepared.privileged[number : number + 1]]
         self._send(
@@ -202,7 +246,13 @@ class Supervisor:
     def kill(self, number: int) -> None:
         """See :meth:`IHands.kill`."""
         if number in self._running:
-            self._running[number].transport.signalProcess("KILL")
+            worker = self._running[number]
+            worker.problem = worker.problem or "it did not answer, and was killed"
+            worker.transport.signalProcess("KILL")
+
+    def ask(self, worker: int) -> None:
+        """See :meth:`IHands.ask`."""
+        self._send(worker, "ask")
 
     def lend(self, number: int, keeper: int) -> None:
         """See :meth:`IHands.lend`."""
@@ -236,9 +286,13 @@ class Supervisor:
     def _heard(self, number: int, message: Message) -> None:
         kind = message["kind"]
         if kind == "ready":
+            if self._running[number].generation != self._generation:
+                self._hand_over(number, "configure")
             self._roster.ready(number)
             while self._lines:
                 self._write(number, *self._lines.popleft())
+        elif kind == "lives":
+            self._roster.lives(number)
         elif kind == "left":
             if message["problem"]:
                 self._log("panic", f"spool {message['spool']}: {message['problem']}")

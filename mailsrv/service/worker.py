@@ -56,10 +56,15 @@ class Worker:
         elif kind == "stop":
             self.end()
         elif self._core is not None and not self._ending:
-            self._obey(self._core, kind, message, files)
+            try:
+                self._obey(self._core, kind, message, files)
+            except Exception as error:  # what could not be obeyed costs nothing else
+                self._core.log.panic(f"the supervisor's {kind} failed", error)
 
     def _obey(self, core: Core, kind: str, message: Message, files: list[int]) -> None:
-        if kind == "configure":
+        if kind == "ask":
+            self._channel.send("lives")
+        elif kind == "configure":
             self._renew(core, message, files)
         elif kind == "listen":
             sockets = _sockets(message, files)

@@ -114,6 +114,13 @@ class Server:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
+    def kill_first(self) -> None:
+        """Kill the process that was started, and no other (kill -9)."""
+        process, self._process = self._process, None
+        assert process is not None, "it is not running"
+        process.kill()
+        process.wait()
+
     def restart(self) -> None:
         """End it and start it again on what its spool holds."""
         self.stop()

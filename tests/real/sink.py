@@ -19,10 +19,13 @@ from tests.real import machine
 MARK = re.compile(rb"^X-Mark: (\S+)", re.MULTILINE)
 
 
-class _Session(socketserver.StreamRequestHandler):
+class Session(socketserver.StreamRequestHandler):
+    """One connection."""
+
     server: _Server | _TcpServer
 
     def say(self, line: str) -> None:
+        """Answer."""
         self.wfile.write(line.encode() + b"\r\n")
 
     def handle(self) -> None:
@@ -61,9 +64,13 @@ class _Session(socketserver.StreamRequestHandler):
             if not line:
                 return  # broken off: not taken
             lines.append(line)
-        self.server.sink.take(b"".join(lines), recipients)
+        self.record(b"".join(lines), recipients)
         for _ in recipients[:1] if self.server.sink.smtp else recipients:
             self.say("250 2.0.0 taken")
+
+    def record(self, message: bytes, recipients: list[bytes]) -> str:
+        """Write a message in the books; return its mark."""
+        return self.server.sink.take(message, recipients)
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
@@ -85,7 +92,9 @@ class Sink:
     It speaks LMTP on ``socket``; with an ``address`` (IP address and port), SMTP there.
     """
 
-    def __init__(self, address: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self, address: tuple[str, int] | None = None, session: type[Session] = Session
+    ) -> None:
         self.folder = machine.folder("sink")
         self.socket = self.folder / "lmtp"
         self.delivered: Counter[str] = Counter()
@@ -95,21 +104,22 @@ class Sink:
         self.smtp = address is not None
         self._server: _Server | _TcpServer
         if address is not None:
-            self._server = _TcpServer(address, _Session)
+            self._server = _TcpServer(address, session)
         else:
-            self._server = _Server(str(self.socket), _Session)
+            self._server = _Server(str(self.socket), session)
             self.socket.chmod(0o666)
         self._server.sink = self
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
-    def take(self, message: bytes, recipients: list[bytes]) -> None:
-        """Write a message in the books; one to ``sender…`` is a bounce."""
+    def take(self, message: bytes, recipients: list[bytes]) -> str:
+        """Write a message in the books and return its mark; one to ``sender…`` is a bounce."""
         found = MARK.search(message)
         mark = found[1].decode() if found else "unmarked"
         book = self.bounced if recipients[0].startswith(b"sender") else self.delivered
         with self._lock:
             book[mark] += 1
             self.sizes[mark] = len(message)
+        return mark
 
     def close(self) -> None:
         """End it."""

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import smtplib
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.real import machine
+from tests.real.chaos import gone, greeting, workers_of
 from tests.real.server import Server
 from tests.real.sink import Sink
 from tests.real.test_durability import Load
 
 StartServer = Callable[..., Server]
-KILLS = 30
-DEATHS = 10
 RELOADS = 50
 
 
@@ -38,33 +35,6 @@ def started(start_server: StartServer, sink: Sink, workers: int = 2) -> Server:
     if workers > 1:
         server.wait_for_log("daemon started", count=workers)
     return server
-
-
-def workers_of(server: Server) -> list[int]:
-    """The pids of a server's workers."""
-    return children(server.pid)
-
-
-def children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(word) for word in path.read_text().split()]
-
-
-def gone(pid: int) -> bool:
-    """A process has ended; one that nobody has waited for yet has, too."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def greeting(port: int, limit: float) -> float:
-    """Connect, and return how long the greeting took."""
-    begun = time.monotonic()
-    with socket.create_connection(("127.0.0.1", port), limit) as client:
-        client.settimeout(limit)
-        assert client.recv(100).startswith(b"220 ")
-    return time.monotonic() - begun
 
 
 def arrived(load: Load, sink: Sink, server: Server) -> None:
@@ -103,51 +73,6 @@ def test_workers_share_the_work_and_end_gracefully(start_server: StartServer, si
         assert f"ended: pid={pid}" in server.log()
     took = [(server.folder / "spool" / name / "spool.sqlite3").exists() for name in "01"]
     assert took == [True, True]
-
-
-def test_a_killed_worker_is_replaced_and_nothing_is_lost(
-    start_server: StartServer, sink: Sink
-) -> None:
-    """Thirty kills of one of two workers under load; new connections are greeted all the time."""
-    server = started(start_server, sink)
-    load = Load(server.smtp_port, clients=4)
-    chance = random.Random()
-    slowest = 0.0
-    for _ in range(KILLS):
-        time.sleep(chance.uniform(0.05, 0.5))
-        pids = workers_of(server)
-        if pids:
-            os.kill(chance.choice(pids), signal.SIGKILL)
-        if len(pids) > 1:
-            with contextlib.suppress(ConnectionError):  # it was the dead one's
-                slowest = max(slowest, greeting(server.smtp_port, 10))
-    load.stop()
-    assert len(load.answered) > 2 * KILLS, "too little load for a meaning"
-    arrived(load, sink, server)
-    assert "killed by signal 9 (SIGKILL)" in server.log("panic")
-
-
-@pytest.mark.parametrize("victims", ["supervisor", "all"])
-def test_the_supervisors_death_ends_its_workers(
-    start_server: StartServer, sink: Sink, victims: str
-) -> None:
-    """They drain; a new start finds their spools, and nothing is lost."""
-    server = started(start_server, sink)
-    load = Load(server.smtp_port, clients=3)
-    for _ in range(DEATHS):
-        time.sleep(random.uniform(0.2, 1))
-        pids = workers_of(server)
-        if victims == "all":
-            server.kill()
-        else:
-            os.kill(server.pid, signal.SIGKILL)
-            assert server._process is not None
-            server._process.wait()
-        server.start()
-        machine.wait_until(lambda pids=pids: all(map(gone, pids)), "the old workers' end", 60)
-    time.sleep(0.5)
-    load.stop()
-    arrived(load, sink, server)
 
 
 def test_a_worker_that_dies_at_every_start(start_server: StartServer, sink: Sink) -> None:

@@ -14,6 +14,8 @@ class Hands:
 
     def __init__(self) -> None:
         self.done: list[tuple[str, ...]] = []
+        self.roster: Roster | None = None
+        self.silent: set[int] = set()  # workers that give no answer
 
     def taken(self) -> list[tuple[str, ...]]:
         """What was done since this was asked."""
@@ -25,6 +27,10 @@ class Hands:
 
     def kill(self, worker: int) -> None:
         self.done.append(("kill", str(worker)))
+
+    def ask(self, worker: int) -> None:
+        if self.roster is not None and worker not in self.silent:
+            self.roster.lives(worker)
 
     def lend(self, worker: int, keeper: int) -> None:
         self.done.append(("lend", str(worker), str(keeper)))
@@ -45,12 +51,16 @@ class RosterTests(SynchronousTestCase):
 
     def ready(self, workers: int, spools: tuple[int, ...] = ()) -> Roster:
         """All workers serve."""
-        made = Roster(self.clock, self.hands, workers, spools)
+        made = self.hands.roster = Roster(self.clock, self.hands, workers, spools)
         made.begin()
         for number in range(workers):
             made.ready(number)
-        self.clock.advance(roster.WELL)
+        self.pass_time(roster.WELL)
         return made
+
+    def pass_time(self, seconds: float) -> None:
+        """Let every timer fire at its time."""
+        self.clock.pump([1.0] * int(seconds))
 
     def test_the_first_that_is_ready_serves_for_all(self) -> None:
         """No connection waits for the slowest worker."""
@@ -140,6 +150,41 @@ class RosterTests(SynchronousTestCase):
         made.begin()
         self.clock.advance(roster.START_LIMIT)
         self.assertIn(("kill", "0"), self.hands.taken())
+
+    def test_the_connections_of_one_that_hangs_are_accepted_by_another(self) -> None:
+        """After some seconds; it gets them back when it answers again."""
+        self.ready(2)
+        self.hands.taken()
+        self.hands.silent = {1}
+        self.pass_time(roster.BEAT * (roster.SILENT + 1))
+        self.assertEqual(self.hands.taken(), [("lend", "1", "0")])
+        self.hands.silent = set()
+        self.pass_time(roster.BEAT)
+        self.assertEqual(self.hands.taken(), [("take back", "1", "0")])
+
+    def test_one_that_hangs_is_killed_at_last(self) -> None:
+        """Its successor is started, and gets back what was lent."""
+        made = self.ready(2)
+        self.hands.silent = {0}
+        self.pass_time(roster.BEAT * (roster.HUNG + 2))
+        self.assertIn(("kill", "0"), self.hands.taken())
+        made.died(0)
+        self.assertEqual(self.hands.taken(), [("start", "0")])
+        self.hands.silent = set()
+        made.ready(0)
+        self.assertEqual(self.hands.taken(), [("take back", "0", "1")])
+
+    def test_a_keeper_that_hangs_keeps_nothing(self) -> None:
+        """What it had for another goes on to a third."""
+        made = self.ready(3)
+        made.died(0)
+        made.died(0)  # it waits to be started
+        self.hands.taken()
+        self.hands.silent = {1}
+        self.pass_time(roster.BEAT * (roster.SILENT + 1))
+        self.assertIn(("take back", "0", "1"), done := self.hands.taken())
+        self.assertIn(("lend", "0", "2"), done)
+        self.assertIn(("lend", "1", "2"), done)
 
     def test_the_end(self) -> None:
         """Nobody is started any more, and no timer is left."""

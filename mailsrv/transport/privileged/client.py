@@ -27,6 +27,7 @@ class RemoteWriter:
         self._over = False
         try:
             self._stream.settimeout(PATIENCE)
+            channel.settimeout(PATIENCE)  # of a process that hangs it fills up in the end
             with theirs:
                 socket.send_fds(channel, [request.packed()], [theirs.fileno()])
             self._answer()
