@@ -108,6 +108,7 @@ class SqliteSpool:
         self._reader: sqlite3.Connection | None = None
         self._checkpointer: sqlite3.Connection | None = None
         self._checkpointing = False
+        self._check_fault = ""  # what the last checkpoint failed of
         self._wal_limit = wal_limit
         self._closed = False
         make_folder(self.folder)
@@ -476,8 +477,10 @@ class SqliteSpool:
             if not self._closed and self._writer.idle:
                 self._writer.between(_truncate_wal)
                 await self._writer.run(_shrink)
+            self._check_fault = ""
         except (sqlite3.Error, TemporaryFailure) as error:
-            if not self._closed:
+            if not self._closed and self._check_fault != str(error):  # it is tried at each commit
+                self._check_fault = str(error)
                 self._panic(f"spool: checkpoint failed: {error}")
         finally:
             self._checkpointing = False

@@ -127,6 +127,7 @@ def kill(server: Server, victims: str) -> float:
         server.kill_first()
     server.start()
     machine.wait_until(lambda: all(map(gone, pids)), "the old workers' end", 60)
+    greeting(server.smtp_port, 30)  # only who serves has something to lose
     return 0.0
 
 

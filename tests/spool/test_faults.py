@@ -164,6 +164,21 @@ class CutTests(FolderTestCase):
         self.assertIn("malformed", self.panics[0])
         self.assertTrue(any("ZeroDivisionError" in text for text in self.panics))
 
+    def test_checkpoints_that_fail_are_told_once(self) -> None:
+        """Each commit tries again, and fails of the same until somebody mends it."""
+        spool = self.spool(self.folder / "0")
+        good = spool._open
+
+        def lacking(path: Path) -> sqlite3.Connection:
+            raise sqlite3.OperationalError("unable to open database file")
+
+        for opened in (lacking, lacking, lacking, good, lacking):
+            spool._open, spool._checkpointer = opened, None
+            result(self, spool._check())
+        spool._open = good
+        told = "spool: checkpoint failed: unable to open database file"
+        self.assertEqual(self.panics, [told] * 2)
+
     def found(self, folder: Path) -> list[Message | None]:
         """Open a spool and load all that it has."""
         spool = self.spool(folder)

@@ -13,10 +13,12 @@ only removed.  One worker, whose spool it is, reads the folder.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +41,8 @@ HOLD = 60.0  # seconds that a stored message's plan waits for the end of its fil
 BAD = ".bad"
 MODE = 0o3733
 AT_ONCE = 1000  # files that one look takes
+# Faults that are not the file's: it is tried again.
+_MAY_PASS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class Refused(Exception):
@@ -177,7 +181,9 @@ class DropReader:
         def ended(result: Any) -> None:
             self._work = None
             error = getattr(result, "value", None)
-            if error is not None and not (self._stopped and isinstance(error, CancelledError)):
+            if isinstance(error, OSError):
+                self._parts().log.panic(f"drop folder: {error}")
+            elif error is not None and not (self._stopped and isinstance(error, CancelledError)):
                 self._parts().log.panic(f"drop folder: {error!r}", error)
             if not self._stopped:
                 self._timer = self._parts().clock.callLater(EVERY, self._look)
@@ -201,16 +207,14 @@ class DropReader:
 
     async def _file(self, path: str, name: str) -> None:
         parts = self._parts()
-        folder = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        taken = os.open(self._taken, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            await self._one(folder, taken, name, fresh=path == self._path)
-        except OSError as error:
-            self._ignored.add(name)
-            parts.log.panic(f"drop folder: {path}/{name}: {error.strerror}")
-        finally:
-            os.close(folder)
-            os.close(taken)
+        with _opened(self._path) as folder, _opened(self._taken) as taken:
+            try:
+                await self._one(folder, taken, name, fresh=path == self._path)
+            except OSError as error:
+                if error.errno in _MAY_PASS:
+                    raise
+                self._ignored.add(name)
+                parts.log.panic(f"drop folder: {path}/{name}: {error.strerror}")
 
     async def _one(self, folder: int, taken: int, name: str, *, fresh: bool) -> None:
         parts = self._parts()
@@ -279,6 +283,16 @@ class DropReader:
         aside = f"{parts.next_id()}{BAD}"
         os.rename(name, aside, src_dir_fd=at, dst_dir_fd=taken)
         parts.log.main(f"drop folder: {name} is kept as {self._taken}/{aside}")
+
+
+@contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    """Have a folder open."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _remove(folder: int, name: str) -> None:
