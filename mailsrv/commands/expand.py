@@ -1,7 +1,9 @@
-"""``mailsrv -be``: expand strings, or the lines of the standard input (specification 5.2, 11.3)."""
+"""``mailsrv -be`` and ``-bem``: expand strings, or the lines of the standard input (5.2, 11.3)."""
 
 from __future__ import annotations
 
+import os
+import pwd
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -9,14 +11,18 @@ from typing import TextIO
 
 from mailsrv.commands.invocation import Invocation
 from mailsrv.commands.terminal import say
+from mailsrv.commands.testmessage import take_message
+from mailsrv.config.macros import Macros
 from mailsrv.config.model import Configuration
-from mailsrv.errors import TemporaryFailure
-from mailsrv.expansion.scope import Scope
+from mailsrv.errors import ConfigError, Position, TemporaryFailure
+from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import compile_string
 from mailsrv.expansion.tree import drive
 from mailsrv.interfaces import Routed
 from mailsrv.lookup import registry
+from mailsrv.mail.caller import Caller
 from mailsrv.mail.connection import Connection
+from mailsrv.mail.message import Transaction
 from mailsrv.mail.origin import Origin
 from mailsrv.service.environment import (
     WallClock,
@@ -38,23 +44,52 @@ def expand_line(text: str, scope: Scope) -> tuple[str, bool]:
 
 
 def _lines(stream: TextIO) -> Iterator[str]:
-    """Lines as octets; a backslash at the end of one joins the next, without its white space."""
-    held = ""
-    interactive = stream.isatty()
+    """Lines as octets; a backslash at the end of one joins the next, without its white space.
+
+    A prompt stands before each, whether or not there is a terminal, and a line
+    end after the last prompt: Exim's output can be compared line by line.
+    """
+    held: str | None = None
     while True:
-        if interactive:
+        if held is None:
             print("> ", end="", flush=True)
         line = stream.buffer.readline().decode("latin-1")
         if not line:
-            if held:
+            if held is not None:
                 yield held
+                print("> ", end="")
+            print()
             return
-        line = (line.lstrip(" \t") if held else line).rstrip("\n")
+        line = (line if held is None else line.lstrip(" \t")).rstrip("\n")
+        joined = (held or "") + line.removesuffix("\\")
         if line.endswith("\\"):
-            held += line[:-1]
+            held = joined
             continue
-        yield held + line
-        held = ""
+        held = None
+        yield joined
+
+
+class _Strings:
+    """Expands lines, in which macros are replaced and can be defined."""
+
+    def __init__(self, configuration: Configuration, scope: Scope) -> None:
+        self._macros = Macros()
+        self._macros.values.update(configuration.macros)
+        self._where = Position(configuration.file, len(configuration.lines))
+        self._scope = scope
+
+    def take(self, line: str) -> None:
+        """Print what a line comes to; one that begins with a capital defines a macro."""
+        text, _ = self._macros.replace(line, starts_line=True)
+        if not "A" <= text[:1] <= "Z":
+            say(expand_line(text, self._scope)[0])
+            return
+        try:
+            self._macros.define(text, self._where)
+        except ConfigError as error:
+            say(f"mailsrv: {error.problem}", error=True)
+        else:
+            say(f"Defined macro '{text.partition('=')[0].strip()}'")
 
 
 class _NoVerifier:
@@ -92,8 +127,31 @@ def _caller(configuration: Configuration) -> Callable[..., Awaitable[object]]:
     return call
 
 
+def _caller_scope(services: Services, configuration: Configuration, sender: str | None) -> Scope:
+    """Return the scope of the user who runs the command, as if about to submit a message."""
+    try:
+        entry = pwd.getpwuid(os.getuid())
+        login, name = entry.pw_name, entry.pw_gecos.partition(",")[0]
+    except KeyError:
+        login, name = str(os.getuid()), ""
+    address = f"{login}@{configuration.main.qualify_domain}"
+    origin = Origin(protocol="", ident=login, authenticated_id=login, authenticated_sender=address)
+    connection = Connection(origin, caller=Caller(os.getuid(), login, name, trusted=True))
+    connection.transaction = Transaction(sender=address if sender is None else sender)
+    return Scope(
+        services,
+        connection=connection,
+        message=connection.transaction,
+        origin=origin,
+        values={"sender_rcvhost": ""},  # there is no host that it was received from
+    )
+
+
 def run(invocation: Invocation, configuration: Configuration) -> int:
-    """Print the expansion of each string, or how it fails; returns 0."""
+    """Print the expansion of each string, or how it fails; returns 0.
+
+    ``-bem FILE`` reads a message first, which the strings see; 1 if it cannot be read.
+    """
     set_environment(configuration.main)
     services = make_services(
         configuration,
@@ -102,8 +160,14 @@ def run(invocation: Invocation, configuration: Configuration) -> int:
         acl=_caller(configuration),
         functions=functions_of(configuration, WallClock()),
     )
-    scope = Scope(services)
+    scope = _caller_scope(services, configuration, invocation.sender)
+    if invocation.action == "bem":
+        try:
+            take_message(scope, configuration, invocation.value, recipients=invocation.extract)
+        except OSError as error:
+            say(f"mailsrv: failed to open {invocation.value}: {error.strerror}", error=True)
+            return 1
+    strings = _Strings(configuration, scope)
     for text in invocation.arguments or _lines(sys.stdin):
-        result, _ = expand_line(text, scope)
-        say(result)
+        strings.take(text)
     return 0

@@ -28,3 +28,5 @@ class Invocation:
     names: bool = True  # False for -n
     verbose: bool = False  # -v
     sender: str | None = None
+    extract: bool = False  # -t: recipients are those of the header
+    value: str = ""  # the word after an option that takes one (-bem FILE)

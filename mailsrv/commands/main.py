@@ -31,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if invocation.action == "version":
         print(f"mailsrv {__version__}")
         return 0
+    command = find(invocation.action)
+    assert command is not None, "parse() takes commands only"
+    if not command.needs_configuration:
+        return command.load()(invocation, None)
     from mailsrv.config.read import read
 
     try:
@@ -39,8 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for error in problems.errors:
             say(f"mailsrv: {error}", error=True)
         return 1
-    command = find(invocation.action)
-    assert command is not None, "parse() takes commands only"
     try:
         return command.load()(invocation, configuration)
     except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
@@ -74,12 +76,14 @@ def parse(words: list[str]) -> Invocation:
         elif word == "--":
             found.arguments += map(octets, words)
             words.clear()
+        elif word == "-t":
+            found.extract = True
         elif word == "-v":
             found.verbose = True
         elif word.startswith("-f") and not found.action.startswith("q"):
             found.sender = octets(word[2:] or _argument(word, words))
         elif word.startswith("-") and len(word) > 1:
-            _command(found, word)
+            _command(found, word, words)
         elif not found.action and is_word(word):
             found.action = word
             found.arguments += map(octets, words)
@@ -108,13 +112,16 @@ def _macro(text: str) -> tuple[str, str]:
     return name, octets(value.strip(" "))
 
 
-def _command(found: Invocation, word: str) -> None:
+def _command(found: Invocation, word: str, words: list[str]) -> None:
     """Take the option or the word that names the command."""
     action = word.removeprefix("-")
-    if find(action) is None:
+    command = find(action)
+    if command is None:
         if known_to_exim(action):
             raise UsageError(f"option {word} is known to Exim, not to mailsrv")
         raise UsageError(f"unknown option {word}: try mailsrv --help")
     if found.action:
         raise UsageError(f"-{found.action} and {word} cannot be used together")
     found.action = action
+    if action in command.with_value:
+        found.value = octets(_argument(word, words))

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 
 from mailsrv.commands.invocation import Invocation
-from mailsrv.commands.terminal import say
+from mailsrv.commands.terminal import octets, say
 from mailsrv.config.dump import Dump, NotFound
 from mailsrv.config.model import Configuration
+from mailsrv.service.environment import set_environment
 
 _WITH_NAME = ("router", "transport", "authenticator", "macro")
 
@@ -21,6 +22,9 @@ def run(invocation: Invocation, configuration: Configuration) -> int:
     dump = Dump(configuration, admin=_is_admin(configuration), names=invocation.names)
     status = 0
     for request in _requests(invocation.arguments):
+        if list(request) == ["environment"]:
+            _environment(configuration, names_alone=not invocation.names)
+            continue
         try:
             for line in dump.show(request):
                 say(line)
@@ -28,6 +32,13 @@ def run(invocation: Invocation, configuration: Configuration) -> int:
             say(str(problem))
             status = 1
     return status
+
+
+def _environment(configuration: Configuration, *, names_alone: bool) -> None:
+    """Print what keep_environment and add_environment leave of the environment."""
+    set_environment(configuration.main)
+    for name, value in os.environ.items():
+        say(octets(name if names_alone else f"{name}={value}"))
 
 
 def _requests(arguments: Sequence[str]) -> Iterator[Sequence[str]]:

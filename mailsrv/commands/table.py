@@ -18,7 +18,7 @@ from mailsrv.commands.invocation import DEFAULT_FILE, Invocation
 if TYPE_CHECKING:
     from mailsrv.config.model import Configuration
 
-Run = Callable[[Invocation, "Configuration"], int]
+Run = Callable[[Invocation, "Configuration | None"], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,17 @@ class Command:
     """A command: the options that name it, its module, its lines of help.
 
     ``options`` is an expression for the option without its hyphen.  ``words``
-    are commands without a hyphen: what comes after one is its own.
+    are commands without a hyphen: what comes after one is its own.  Options
+    ``with_value`` take the next word.  A command that ``needs_configuration``
+    not is given None.
     """
 
     module: str
     help: tuple[tuple[str, str], ...]
     options: str = ""
     words: tuple[str, ...] = ()
+    with_value: tuple[str, ...] = ()
+    needs_configuration: bool = True
 
     def named(self, action: str) -> bool:
         """Tell whether an option (without hyphen) or a word is this command."""
@@ -57,15 +61,26 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             (
                 ("-bP [NAME]...", "print options; NAME is an option, or one of"),
                 ("", "routers, router NAME, router_list (the same with transport and"),
-                ("", "authenticator), macros, macro NAME, +LIST, config, config_file"),
+                ("", "authenticator), macros, macro NAME, +LIST, config, config_file,"),
+                ("", "environment"),
                 ("-n -bP NAME...", "print values alone"),
             ),
             "bP",
         ),
         Command(
             "expand",
-            (("-be [STRING]...", "expand strings, or the lines of the standard input"),),
-            "be",
+            (
+                ("-be [STRING]...", "expand strings, or the lines of the standard input"),
+                ("-bem FILE [STRING]...", "the same for a message; with -t and its recipients"),
+            ),
+            "bem?",
+            with_value=("bem",),
+        ),
+        Command(
+            "information",
+            (("-bI:help, :dscp, :sieve", "lists for other programs"),),
+            "bI:.*",
+            needs_configuration=False,
         ),
     ),
     "The server": (

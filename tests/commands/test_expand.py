@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pwd
 import sys
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -14,6 +15,7 @@ from mailsrv.commands.main import main
 
 CONFIGURATION = """\
 primary_hostname = mail.example.com
+HOST = h.example
 domainlist local = a.example : *.b.example
 begin acl
 hello:
@@ -24,7 +26,13 @@ no:
 
 
 class ExpandTests(SynchronousTestCase):
-    def run_command(self, *strings: str, given: str = "") -> str:
+    def run_command(
+        self,
+        *strings: str,
+        given: str = "",
+        command: tuple[str, ...] = ("-be",),
+        status: int = 0,
+    ) -> str:
         with TemporaryDirectory() as folder:
             file = os.path.join(folder, "exim.conf")
             with open(file, "w", encoding="ascii") as stream:
@@ -32,7 +40,7 @@ class ExpandTests(SynchronousTestCase):
             out = io.StringIO()
             stdin = io.TextIOWrapper(io.BytesIO(given.encode()))
             with mock.patch.object(sys, "stdout", out), mock.patch.object(sys, "stdin", stdin):
-                self.assertEqual(main(["-C", file, "-be", *strings]), 0)
+                self.assertEqual(main(["-C", file, *command, *strings]), status)
         return out.getvalue()
 
     def test_arguments(self) -> None:
@@ -46,7 +54,49 @@ class ExpandTests(SynchronousTestCase):
 
     def test_lines(self) -> None:
         """Without arguments the lines of the standard input are; "\\" at the end joins two."""
-        self.assertEqual(self.run_command(given="${lc:AB\\\n   C}\n$1x\n"), "abc\nx\n")
+        said = self.run_command(given="${lc:AB\\\n   C}\n$1x\n  lead\nend\\\n")
+        self.assertEqual(said, "> abc\n> x\n>   lead\n> end\n> \n")
+
+    def test_macros(self) -> None:
+        """Lines that begin with a capital define macros; those of the file are there, too."""
+        said = self.run_command(given="a HOST b\nNEW = x\n[NEW]\nNEW == y\n[NEW]\n")
+        self.assertEqual(
+            said,
+            "> a h.example b\n> Defined macro 'NEW'\n> [x]\n> Defined macro 'NEW'\n> [y]\n> \n",
+        )
+        self.assertEqual(
+            self.run_command("x BB HOST", command=("-DBB=7", "-be")), "x 7 h.example\n"
+        )
+        self.assertEqual(self.run_command("[HOST]", "Hello"), "[h.example]\n")
+
+    def test_the_caller(self) -> None:
+        user = pwd.getpwuid(os.getuid()).pw_name
+        self.assertEqual(
+            self.run_command("$sender_address|$sender_ident|$caller_uid|$sender_rcvhost"),
+            f"{user}@mail.example.com|{user}|{os.getuid()}|\n",
+        )
+
+    def test_a_message(self) -> None:
+        """What Exim 4.96 prints for this message."""
+        with TemporaryDirectory() as folder:
+            path = os.path.join(folder, "message")
+            with open(path, "w", encoding="ascii") as stream:
+                stream.write("From: a@b\nTo: c@d, e\nSubject: hello  world\n\nbody line\n")
+            self.assertEqual(
+                self.run_command(
+                    "$h_subject:|$message_size|$header_from:|$message_body|$message_body_size",
+                    "[$recipients]",
+                    command=("-bem", path),
+                ),
+                "hello  world|54|a@b|body line |10\n[]\n",
+            )
+            self.assertEqual(
+                self.run_command("$recipients", command=("-t", "-bem", path)),
+                "c@d, e@mail.example.com\n",
+            )
+
+    def test_no_message(self) -> None:
+        self.assertEqual(self.run_command("x", command=("-bem", "/nonexistent"), status=1), "")
 
     def test_environment_is_the_server_s(self) -> None:
         """What keep_environment does not name is not to be seen."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -114,6 +116,23 @@ class RunningTests(FileTestCase):
             self.run_main("-bt", "a@b"),
             (1, "", "mailsrv: option -bt is known to Exim, not to mailsrv\n"),
         )
+
+    def test_lists_for_programs(self) -> None:
+        self.assertEqual(self.run_main("-bI:dscp")[1].split()[:2], ["af11", "af12"])
+        self.assertEqual(self.run_main("-bI:sieve")[0], 0)
+        self.assertIn("-bI:dscp", self.run_main("-bI:help")[1])
+        status, out, err = self.run_main("-bI:nosuch")
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn("-bI:help", err)
+
+    def test_environment(self) -> None:
+        path = self.file("keep_environment = WANTED\nadd_environment = GIVEN=y\n")
+        with mock.patch.dict(os.environ, {"WANTED": "x", "OTHER": "z"}):
+            _, out, _ = self.run_main("-C", path, "-bP", "environment")
+            self.assertIn("WANTED=x\n", out)
+            self.assertIn("GIVEN=y\n", out)
+            self.assertNotIn("OTHER", out)
+            self.assertIn("WANTED\n", self.run_main("-n", "-C", path, "-bP", "environment")[1])
 
     def test_help_and_version_need_no_configuration(self) -> None:
         self.assertIn("usage: mailsrv", self.run_main("--help")[1])
