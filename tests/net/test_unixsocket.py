@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
+import tempfile
 from pathlib import Path
 from unittest import mock
 
@@ -75,9 +77,9 @@ class Reactor(Clock):
 
 class SharedPortTests(SynchronousTestCase):
     def setUp(self) -> None:
-        folder = Path(self.mktemp()).absolute()
-        folder.mkdir(parents=True)
-        self.path = os.fspath(folder / "lmtp")
+        folder = tempfile.mkdtemp()  # a short path
+        self.addCleanup(shutil.rmtree, folder)
+        self.path = os.path.join(folder, "lmtp")
         self.socket = bind_unix(self.path, mode=0o622)
         self.addCleanup(self.socket.close)
         self.reactor = Reactor()
