@@ -200,8 +200,8 @@ def faults_at_start(configuration: Configuration) -> list[ConfigError]:
         "daemon_smtp_ports": lambda: ports(main.daemon_smtp_ports or ""),
         "tls_on_connect_ports": lambda: ports(main.tls_on_connect_ports or ""),
         "local_interfaces": lambda: listen_on(main.local_interfaces, None, None),
-        "lmtp_ports": lambda: listen_on(
-            main.local_interfaces, main.daemon_smtp_ports, None, main.lmtp_ports
+        "lmtp_ports": lambda: (
+            main.lmtp_ports and listen_on(main.local_interfaces, "25", None, main.lmtp_ports)
         ),
         "lmtp_sockets": lambda: local_sockets(main.lmtp_sockets),
         "extra_local_interfaces": lambda: local_test(main.extra_local_interfaces),
