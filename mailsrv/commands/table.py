@@ -82,6 +82,11 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "bI:.*",
             needs_configuration=False,
         ),
+        Command(
+            "retry",
+            (("-brt ADDRESS [DOMAIN] [ERROR]", "print the retry rule that would be used"),),
+            "brt",
+        ),
     ),
     "The server": (
         Command(

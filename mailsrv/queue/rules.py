@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mailsrv.config.types import parse_time
+from mailsrv.config.types import parse_time, show_time
 from mailsrv.errors import ConfigError, Position
 
 Matcher = Callable[[str, str], Awaitable[bool]]  # (address list, address)
@@ -21,9 +21,12 @@ ERRORS = frozenset(
     {
         "*", "auth_failed", "lost_connection", "lookup", "refused_MX", "refused_A", "refused",
         "timeout_connect_MX", "timeout_connect_A", "timeout_connect", "timeout_MX", "timeout_A",
-        "timeout_DNS", "timeout", "tls_required", "quota",
+        "timeout", "tls_required", "quota",
     }
 )  # fmt: skip
+_BY_LOWER = {name.lower(): name for name in ERRORS} | {
+    "timeout_dns": "timeout"  # Exim: "it has never worked - treated as timeout"
+}
 _SMTP_ERROR = re.compile(r"(mail|rcpt|data)_(4(?:xx|[0-9]x|[0-9][0-9]))", re.ASCII)
 _WORD = re.compile(r'\s*((?:[^\s"]|"(?:[^"\\]|\\.)*")+)')
 _SIMPLE = re.compile(r"(?:[^@:!+$;^*/\\]+@|\*@)?\*?[A-Za-z0-9._-]*", re.ASCII)
@@ -143,7 +146,7 @@ def error_matches(rule: str, error: str, more: str = "") -> bool:
             return name == rule
         return unread.isascii() and unread.isdigit() and int(unread) >= parse_time(rule[6:])
     if rule in ("timeout", "timeout_MX", "timeout_A"):
-        if not error.startswith("timeout") or error == "timeout_DNS":
+        if not error.startswith("timeout"):
             return False
         return error.endswith(rule[7:])
     return error == rule or error in (f"{rule}_MX", f"{rule}_A")
@@ -180,23 +183,35 @@ def parse_rule(text: str, where: Position) -> Rule:
                 break
     if len(words) < 2:
         raise ConfigError("a retry rule needs a pattern and an error name", where)
-    _check_error(words[1], where)
+    try:
+        error = error_name(words[1])
+    except ValueError as fault:
+        raise ConfigError(str(fault), where) from None
     senders = _unquote(words[2][8:]) if len(words) == 3 else None
     sets = [item.strip(" \t") for item in text[position:].split(";")]
     parameters = tuple(_parameters(item, where) for item in sets if item)
-    return Rule(_unquote(words[0]), words[1], senders, parameters, where)
+    return Rule(_unquote(words[0]), error, senders, parameters, where)
 
 
-def _check_error(name: str, where: Position) -> None:
-    if name in ERRORS or _SMTP_ERROR.fullmatch(name):
-        return
-    if name.startswith("quota_"):
+def error_name(text: str) -> str:
+    """Return an error's name as this module writes it; Exim takes it in any case.
+
+    :raises ValueError: there is no such error; in Exim's words.
+    """
+    lowered = text.lower()
+    if lowered in _BY_LOWER:
+        return _BY_LOWER[lowered]
+    if lowered.startswith("quota_"):
         try:
-            parse_time(name[6:], where)
-            return
+            return f"quota_{show_time(parse_time(lowered[6:]))}"
         except ConfigError:
-            pass
-    raise ConfigError(f'unknown or malformed retry error name "{name}"', where)
+            raise ValueError("bad time value") from None
+    if lowered.startswith(("mail_4", "rcpt_4", "data_4")):
+        if _SMTP_ERROR.fullmatch(lowered):
+            return lowered
+        words = "must be followed by xx, dx, or dd, where x is literal and d is any digit"
+        raise ValueError(f"{lowered[:6]} {words}")
+    raise ValueError(f'unknown or malformed retry error "{text}"')
 
 
 def _parameters(text: str, where: Position) -> Parameters:

@@ -72,7 +72,7 @@ class RuleTests(SynchronousTestCase):
             ("rcpt_436", "rcpt_452", "", False), ("rcpt_452", "rcpt_4xx", "52", True),
             ("mail_4xx", "rcpt_452", "", False), ("timeout", "timeout_connect_MX", "", True),
             ("timeout_MX", "timeout_connect", "MX", True), ("timeout_A", "timeout_MX", "", False),
-            ("timeout_connect", "timeout", "", False), ("timeout", "timeout_DNS", "", False),
+            ("timeout_connect", "timeout", "", False),
             ("refused", "refused", "A", True), ("refused_MX", "refused_A", "", False),
             ("quota_4d", "quota_345600", "", True), ("quota_4d", "quota", "345599", False),
             ("quota_4d", "quota", "", False), ("quota", "quota_5", "", True), ("*", "x", "", True),
