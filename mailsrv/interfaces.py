@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import Body, Message, Recipient
-from mailsrv.mail.routed import Host, Outcome, RoutedAddress
+from mailsrv.mail.routed import Host, HostFailure, Outcome, RoutedAddress
 from mailsrv.mail.status import Status
 
 # --- time, names -------------------------------------------------------------
@@ -279,6 +279,7 @@ class Routed:
     reason: str = ""
     router: str = ""  # where it was decided
     frozen: bool = False  # :freeze: or self = freeze
+    by_local_part: bool = True  # the deferral concerns this local part, not the whole domain
 
 
 class IRouting(Protocol):
@@ -301,13 +302,33 @@ Record = Callable[[Sequence[Outcome]], Awaitable[None]]
 
 
 class IHostRetry(Protocol):
-    """What the retry hints say of hosts, as a transport asks it.
+    """What the retry hints say of hosts, as a transport asks and tells it (32, 49.2)."""
 
-    What happened to hosts the transport tells in ``Outcome.host_failures``.
-    """
-
-    def may_try(self, message: Message, host: Host, domain: str) -> bool:
+    def may_try(self, message: Message, host: Host) -> bool:
         """Tell whether the host's retry time has come (or nothing is known against it)."""
+
+    async def claim(self, message: Message, host: Host, seconds: float) -> bool:
+        """Begin an attempt, which lasts for ``seconds`` at most; False: not now.
+
+        A host that is known to fail is tried by one message at a time, in all
+        workers.  What is claimed must be told about: :meth:`failed`,
+        :meth:`worked` or :meth:`release`.
+        """
+
+    async def failed(self, message: Message, failure: HostFailure, domain: str) -> None:
+        """Take note of a host's failure, at once: others are about to try it."""
+
+    def worked(self, host: Host) -> None:
+        """Forget what was held against a host: it has answered."""
+
+    def release(self, host: Host) -> None:
+        """End an attempt that has shown nothing."""
+
+    def given_up(self, message: Message, hosts: Sequence[Host]) -> bool:
+        """Tell whether all hosts have been failing for so long that mail is not kept for them."""
+
+    def untried(self, message: Message, host: Host) -> bool:
+        """Tell whether a host was not tried since the message came (delay_after_cutoff)."""
 
 
 class IDelivering(Protocol):
@@ -472,6 +493,7 @@ class RetryHint:
     text: str = ""
     expired: bool = False
     status: Status | None = None
+    cutoff: float = 0.0  # seconds, of the retry rule: a message that is older need not wait
 
 
 class IHints(Protocol):
@@ -485,6 +507,12 @@ class IHints(Protocol):
 
     def set_retry(self, key: str, hint: RetryHint | None) -> None:
         """Remember a failure; None forgets it (success)."""
+
+    async def claim(self, key: str, until: float) -> bool:
+        """Let other workers see a later time of a hint that is due; False: one of them was first.
+
+        To be ended by :meth:`set_retry`.
+        """
 
 
 class RateMode(enum.Enum):

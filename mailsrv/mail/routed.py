@@ -20,6 +20,7 @@ class Host:
     preference: int = 0  # lower is tried first; equal ones in random order
     authenticated_dns: bool = False  # the answer was DNSSEC-validated
     mx: bool = False  # an MX or SRV record named it
+    by_name: bool = False  # the retry hints know it by its name alone
 
 
 @dataclass(slots=True)
@@ -49,6 +50,11 @@ class RoutedAddress:
     vars: Mapping[str, str] = field(default_factory=dict)  # $r_…
 
 
+# What Outcome.error is when no retry rule applies to it:
+NOT_REACHED = "retry"  # a host or address was not tried: its time has not come
+BESIDE = "beside"  # the address shared a session with one that failed
+
+
 class Result(enum.Enum):
     """What a transport says of one address."""
 
@@ -59,12 +65,13 @@ class Result(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class HostFailure:
-    """A host that was tried and is to blame for it: the retry hints remember it."""
+    """A host that was tried and failed, perhaps for one message only, for the retry hints."""
 
     host: Host
     error: str  # the retry rules' name: refused, timeout_connect, lost_connection ...
     reason: str
     more_errno: str = ""
+    message_only: bool = False  # it is to do with the message (specification 49.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ class Outcome:
     confirmation: str = ""  # the next hop's own answer, on one line: for C= and Diagnostic-Code
     error: str = "*"  # the retry rules' name of the error: timeout_connect, refused, rcpt_4xx ...
     more_errno: str = ""  # what the error's name is qualified with
-    host_error: bool = False  # the host (of host_failures, too) is to blame, not the address
+    host_error: bool = False  # the host, or host and message together, not the address
     shadow: str = ""
     delivered_to: str = ""  # path of a file or mailbox, for the log
     tls: str = ""  # X= of the log
@@ -90,7 +97,9 @@ class Outcome:
     pipelined: bool = False
     remote: bool = False  # the next hop is another host: DSN of RFC 3461 passed on or not
     dsn_passed_on: bool = False  # the next hop took over the DSN parameters
-    host_failures: tuple[HostFailure, ...] = ()  # all hosts that failed on the way, in order
+    hosts: tuple[Host, ...] = ()  # all that the address could have gone to
+    by_local_part: bool = True  # retry_use_local_part: a local delivery's hint is the address'
+    by_sender: bool = True  # address_retry_include_sender: and the sender's
     seconds: float = -1.0  # how long this attempt took, for DT= of the log; negative = unknown
     size: int = -1  # octets that the transport wrote, for S= of the log; negative = unknown
     interface: str = ""  # our end of the connection, "[address]:port", for I= of the log

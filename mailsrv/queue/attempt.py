@@ -17,10 +17,10 @@ from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import IClock, IDelivering, IMailLog, IRouting, ISpool, Routed
 from mailsrv.mail.address import split
 from mailsrv.mail.message import Message, Recipient
-from mailsrv.mail.routed import Host, Outcome, Result, RoutedAddress
+from mailsrv.mail.routed import NOT_REACHED, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.queue.bouncer import Bouncer, recipients_of
-from mailsrv.queue.schedule import NOT_REACHED, Schedule
+from mailsrv.queue.schedule import Schedule
 from mailsrv.queue.shield import shielded
 
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ class Attempt:
         self._failed_keys: set[str] = set()
         self._succeeded: list[Outcome] = []
         self._deferred: list[tuple[Outcome, float]] = []
-        self._blamed: set[Host] = set()  # hosts whose failure is noted
         self._skipped: list[float] = []  # next times of recipients whose time had not come
         self._freezing = False  # a router asked for it (:freeze:, self = freeze)
         self.removed = False
@@ -222,6 +221,7 @@ class Attempt:
             routed.reason or status.text,
             status,
             error=_BUG if routed.frozen else "lookup",
+            by_local_part=routed.by_local_part,
         )
         await self._unsuccessful(outcome)
 
@@ -269,20 +269,8 @@ class Attempt:
         if self.removed:
             self._completed()
         for outcome in outcomes:
-            await self._note_hosts(outcome)
             if outcome.result is not Result.DELIVERED:
                 await self._unsuccessful(outcome)
-
-    async def _note_hosts(self, outcome: Outcome) -> None:
-        """Remember the hosts that failed on the way, and forget what was held against the last."""
-        schedule = self._tools.schedule
-        for failure in outcome.host_failures:
-            if failure.host not in self._blamed:
-                self._blamed.add(failure.host)
-                await schedule.host_failed(self._message, failure, outcome.address.domain)
-        host = outcome.host
-        if host is not None and host not in self._blamed and outcome.error != NOT_REACHED:
-            schedule.host_worked(host)
 
     async def _unsuccessful(self, outcome: Outcome) -> None:
         if outcome.result is Result.DEFERRED:
@@ -293,14 +281,9 @@ class Attempt:
             if next_try is not None:
                 self._deferred.append((outcome, next_try))
                 return
-            if outcome.error != NOT_REACHED:
-                self._tools.log.deferred(self._message, outcome)
-                why = GAVE_UP
-            else:
-                why = "all hosts have been failing for a long time and were last tried too recently"
-            outcome = replace(
-                outcome, result=Result.FAILED, reason=f"{outcome.reason}: {why}".lstrip(": ")
-            )
+            self._tools.log.deferred(self._message, outcome)
+            reason = f"{outcome.reason}: {GAVE_UP}".lstrip(": ")
+            outcome = replace(outcome, result=Result.FAILED, reason=reason)
         self._failed.append(outcome)
         self._failed_keys.add(part_key(outcome.address))
 

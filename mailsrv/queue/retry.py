@@ -43,7 +43,7 @@ def after_failure(
     last = chosen or (rule.parameters[-1] if rule.parameters else None)
     gap = 0.0 if last is None else _gap(last, previous, random)
     gap = min(gap, interval_max, INTERVAL_MAX)
-    return RetryHint(first, now, now + gap, error, text, chosen is None, status)
+    return RetryHint(first, now, now + gap, error, text, chosen is None, status, rule.cutoff)
 
 
 def timed_out(rule: Rule | None, hint: RetryHint, received_at: float, now: float) -> bool:

@@ -223,8 +223,11 @@ class _Run:
     # Unseen copies are other deliveries: they are made whatever becomes of the address itself.
 
     def _defer(self, reason: str, *, frozen: bool = False) -> Routed:
+        routers = {router.name: router.retry_use_local_part for router in self._routing.routers}
         return replace(
-            _deferred(reason, self._router, frozen=frozen), addresses=tuple(self._accepted)
+            _deferred(reason, self._router, frozen=frozen),
+            addresses=tuple(self._accepted),
+            by_local_part=routers.get(self._router, True),
         )
 
     def _end(self, status: Status | None, reason: str, router: Router | None) -> Routed:

@@ -38,6 +38,10 @@ from mailsrv.routing.decision import Decision
 from mailsrv.routing.users import Accounts
 
 RECIPIENT, SENDER = "R", "S"  # $verify_mode
+_BY_LOCAL_PART = (  # what is set makes routing depend on local parts (retry_use_local_part)
+    "check_local_user", "local_parts", "condition", "local_part_prefix", "local_part_suffix",
+    "senders", "require_files",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,9 @@ class Router(OptionSet):
     pass_on_timeout = option(BOOLEAN, default=False, help="pass when a host lookup fails for now")
     pass_router = option(STRING, help="the router to pass to, below this one")
     require_files = option(STRING_LIST, help="files that must exist, or with ! must not")
+    retry_use_local_part = option(
+        BOOLEAN, default=False, help="a deferral concerns the local part, not the whole domain"
+    )
     router_home_directory = option(EXPANDED, help="$home while the router runs")
     self_ = option(STRING, default="freeze", help="what to do when the host is this host")
     senders = option(ADDRESS_LIST, help="the envelope sender must match")
@@ -140,6 +147,8 @@ class Router(OptionSet):
 
     def check(self) -> None:
         """See :meth:`OptionSet.check`."""
+        if any(self.values.get(name) for name in _BY_LOCAL_PART):
+            self.values.setdefault("retry_use_local_part", True)
         word = self.self_.partition(":")[0].strip(" \t")
         if word not in ("freeze", "defer", "fail", "pass", "send", "reroute"):
             raise ConfigError(f"{self.self_} is not valid for self", self.places.get("self"))

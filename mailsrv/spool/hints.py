@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class SqliteHints:
         self._expire = expire
         self._retry: dict[str, RetryHint] = {}
         self._changed: dict[str, RetryHint | None] = {}
+        self._claimed: set[str] = set()  # what others read of these is not what we know
         self._seen = 0.0  # the time up to which other workers' changes are known
         self._timer: Any = None
         self._swept = clock.seconds()
@@ -72,6 +74,7 @@ class SqliteHints:
 
     def set_retry(self, key: str, hint: RetryHint | None) -> None:
         """See :meth:`IHints.set_retry`."""
+        self._claimed.discard(key)
         if hint is None:
             if self._retry.pop(key, None) is None:
                 return
@@ -79,6 +82,40 @@ class SqliteHints:
             self._retry[key] = hint
         self._changed[key] = hint
         self._arm(INTERVAL)
+
+    async def claim(self, key: str, until: float) -> bool:
+        """See :meth:`IHints.claim`; a database that fails stops no mail."""
+        hint = self._retry.get(key)
+        if hint is None:
+            return True
+        ours = key in self._changed  # nobody else knows of it yet
+        self._claimed.add(key)
+        shown = _encode(replace(hint, next_try=until))
+        now = self._clock.seconds()
+        try:
+            claimed, theirs = await self._threads.run(self._claim, key, hint, ours, shown, now)
+        except (sqlite3.Error, TemporaryFailure) as error:
+            self._log(f"hints: {error}")
+            return True
+        if not claimed:
+            self._claimed.discard(key)
+            self._take(key, theirs)
+        return claimed or theirs is None
+
+    def _claim(
+        self, key: str, hint: RetryHint, ours: bool, shown: str | None, now: float
+    ) -> tuple[bool, str | None]:
+        """Write what others are to see, unless one of them has written meanwhile; in a thread."""
+        connection = self._connection
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            row = connection.execute("SELECT hint FROM retry WHERE key = ?", (key,)).fetchone()
+            if row is not None and not ours:
+                theirs = _decode(row[0])
+                if theirs is None or theirs.last_tried > hint.last_tried or theirs.next_try > now:
+                    return False, row[0]
+            connection.execute("INSERT OR REPLACE INTO retry VALUES (?,?,?)", (key, shown, now))
+        return True, None
 
     async def close(self) -> None:
         """Write what is not written yet, and close the database."""
@@ -102,7 +139,7 @@ class SqliteHints:
         try:
             news = await self._threads.run(self._exchange, changed, self._clock.seconds())
             for key, hint in news:
-                if key not in self._changed:
+                if key not in self._changed and key not in self._claimed:
                     self._take(key, hint)
         except (sqlite3.Error, TemporaryFailure) as error:
             self._log(f"hints: {error}")
@@ -203,6 +240,7 @@ def _encode(hint: RetryHint | None) -> str | None:
             hint.text,
             hint.expired,
             None if status is None else [status.code, status.subject, status.detail, status.text],
+            hint.cutoff,
         ]
     )
 
@@ -212,8 +250,8 @@ def _decode(text: str | None) -> RetryHint | None:
     if text is None:
         return None
     try:
-        first, last, following, error, said, expired, status = json.loads(text)
+        first, last, following, error, said, expired, status, *cutoff = json.loads(text)
         answer = None if status is None else Status(*status)
-        return RetryHint(first, last, following, error, said, expired, answer)
+        return RetryHint(first, last, following, error, said, expired, answer, *cutoff)
     except (ValueError, TypeError):
         return None

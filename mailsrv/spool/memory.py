@@ -198,6 +198,10 @@ class MemoryHints:
         else:
             self._retry[key] = hint
 
+    async def claim(self, key: str, until: float) -> bool:
+        """See :meth:`IHints.claim`: there is no other worker."""
+        return True
+
 
 def _entry(kept: _Kept) -> QueueEntry:
     message = kept.message

@@ -175,11 +175,13 @@ class Delivering:
 
     def _batch(self, message: Message, ledger: _Ledger) -> Batch:
         first = ledger.addresses[0]
+        transport = self._transports.get(first.transport)
+        by_domain = transport is not None and transport.local and not transport.retry_use_local_part
         return Batch(
             message,
             ledger.addresses,
             self._facilities,
-            ledger.settle,
+            ledger.settle_by_domain if by_domain else ledger.settle,
             first.transport,
             _errors_to(message, first),
         )
@@ -275,6 +277,10 @@ class _Ledger:
     def open(self) -> list[RoutedAddress]:
         """The addresses that have no outcome yet."""
         return list(self._open.values())
+
+    async def settle_by_domain(self, outcomes: Sequence[Outcome]) -> None:
+        """Record outcomes of a transport without retry_use_local_part."""
+        await self.settle([replace(outcome, by_local_part=False) for outcome in outcomes])
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Record outcomes, each address' first one only."""

@@ -14,7 +14,7 @@ from typing import Any
 from mailsrv.errors import PermanentFailure, TemporaryFailure
 from mailsrv.mail.address import quoted, split, unquoted
 from mailsrv.mail.message import Message
-from mailsrv.mail.routed import Host, HostFailure, Outcome, Result, RoutedAddress
+from mailsrv.mail.routed import BESIDE, Host, HostFailure, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.mail.taint import like
 from mailsrv.net.tlsclient import ClientStart
@@ -294,7 +294,8 @@ def _judge(
 ) -> Attempt:
     """Decide about each address; ``facts`` are what all outcomes say of the connection."""
     result = Attempt()
-    host_to_blame = _to_blame(failure)
+    host_to_blame, message_to_blame = _to_blame(failure), _of_message(plan, failure)
+    waiting = answers.waiting if _phase(failure) is Phase.RCPT and not host_to_blame else None
     for index, address in enumerate(addresses):
         answer = answers.settled(index)
         if index in answers.unsafe:
@@ -302,18 +303,39 @@ def _judge(
         elif answer is not None:
             outcome = _answered(plan, address, *answer, answers, facts)
         else:
-            outcome = replace(_failed(plan, address, failure, host_to_blame), **facts)
+            outcome = _failed(plan, address, failure, host_to_blame or message_to_blame)
+            if waiting is not None and waiting != index:  # another recipient's reply did not come
+                outcome = replace(outcome, error=BESIDE)
+            outcome = replace(outcome, **facts)
         chosen = result.open if outcome.result is Result.DEFERRED else result.settled
         chosen.append(outcome)
-    if host_to_blame and plan.host is not None:
-        blamed = _failed(plan, addresses[0], failure, True)
-        result.failure = HostFailure(plan.host, blamed.error, blamed.reason, blamed.more_errno)
+    blamed = next((o for o in result.open if o.host_error), None)
+    if blamed is not None and plan.host is not None:
+        only = not host_to_blame
+        result.failure = HostFailure(
+            plan.host, blamed.error, blamed.reason, blamed.more_errno, message_only=only
+        )
     return result
 
 
+def _phase(failure: Exception | None) -> Phase | None:
+    return failure.phase if isinstance(failure, HopFailure) else None
+
+
+def _of_message(plan: Plan, failure: Exception | None) -> bool:
+    """Tell whether a failure without a reply concerns this message at this host (49.2)."""
+    phase = _phase(failure)
+    return not plan.hop.lmtp and phase in (Phase.MAIL, Phase.FINAL) and not _to_blame(failure)
+
+
 def _to_blame(failure: Exception | None) -> bool:
-    """Tell whether a failure is the host's, not the message's or recipient's (49.2)."""
-    if isinstance(failure, Refused | Unmet):
+    """Tell whether a failure is the host's, not the message's or recipient's (49.2).
+
+    A 5yz to the greeting or EHLO fails the addresses; nothing is held against the host.
+    """
+    if isinstance(failure, Refused):
+        return failure.reply.code // 100 == 4
+    if isinstance(failure, Unmet):
         return True
     if not isinstance(failure, HopFailure) or failure.phase is Phase.FINAL:
         return False
@@ -356,6 +378,7 @@ def _answered(
         confirmation=str(reply),
         error=_TEMPORARY_NAMES.get(phase, "*") if temporary else "*",
         more_errno=str(reply.code) if temporary else "",
+        host_error=temporary and remote and phase is not Phase.RCPT,
         remote=remote,
         **facts,
     )
@@ -382,7 +405,8 @@ def _failed(
             failure.reply.status,
             plan.host,
             confirmation=str(failure.reply),
-            host_error=host_error and not permanent,
+            error="auth_failed" if failure.phase is Phase.AUTH else "*",
+            host_error=host_error,
             remote=remote,
         )
     if isinstance(failure, Unmet):
@@ -413,9 +437,15 @@ def _failed(
         Status(451, 4, 2, "the next hop cannot be reached or gave no answer"),
         plan.host,
         error=error,
+        more_errno=_kind(plan.host) if error.startswith(("refused", "timeout")) else "",
         host_error=host_error and plan.host is not None,
         remote=remote,
     )
+
+
+def _kind(host: Host | None) -> str:
+    """Return what refused and timeout are qualified with (specification 32.5)."""
+    return "" if host is None else "MX" if host.mx else "A"
 
 
 def _unsafe(plan: Plan, address: RoutedAddress, reason: str) -> Outcome:

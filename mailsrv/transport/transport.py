@@ -130,6 +130,9 @@ class Transport(OptionSet):
     rcpt_include_affixes = option(
         BOOLEAN, default=False, help="send local parts with their prefixes and suffixes"
     )
+    retry_use_local_part = option(
+        BOOLEAN, default=True, help="a local delivery that fails delays this local part alone"
+    )
     return_path = option(EXPANDED, help="replaces the envelope sender")
     return_path_add = option(BOOLEAN, default=False, help="add a Return-path: header line")
     user = option(EXPANDED_USER, help="system user that delivers")

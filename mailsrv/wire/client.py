@@ -102,6 +102,7 @@ class Answers:
     pipelined: bool = False
     dsn_passed_on: bool = False
     chunking: bool = False
+    waiting: int | None = None  # the recipient whose reply is, or was, awaited
 
     def settled(self, index: int) -> tuple[Phase, Reply] | None:
         """The reply that decides about a recipient, or None if none did."""
@@ -317,6 +318,7 @@ class Session:
         for index, command in zip(sent, commands, strict=True):
             if not answers.pipelined:
                 yield command
+            answers.waiting = index
             reply = yield Receive(Phase.RCPT)
             done = self._done(reply)
             if not mail_accepted:

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from mailsrv.interfaces import IClock, Record
+from mailsrv.interfaces import IClock, IHostRetry, Record
 from mailsrv.mail.message import Message
 from mailsrv.mail.routed import Outcome, Result, RoutedAddress
 
@@ -16,7 +16,7 @@ class TableDelivering:
     """Provides ``IDelivering``.
 
     ``answers`` by address: fields of the :class:`Outcome` (``result`` is
-    DEFERRED unless given); any other address is delivered.  ``attempts`` has
+    DEFERRED unless given) and ``host_failures``; any other address is delivered.  ``attempts`` has
     (time, address) in order.  While ``paused``, deliveries wait for ``go``.
     """
 
@@ -25,6 +25,7 @@ class TableDelivering:
         self.answers: dict[str, dict[str, Any]] = {}
         self.attempts: list[tuple[float, str]] = []
         self.error: Exception | None = None
+        self.retry: IHostRetry | None = None  # told of host_failures
         self.paused = False
         self.waiting: list[Deferred[None]] = []
 
@@ -39,8 +40,18 @@ class TableDelivering:
         if self.error is not None:
             raise self.error
         for address in addresses:
-            fields = self.answers.get(address.address, {"result": Result.DELIVERED})
-            await record([Outcome(address, **{"result": Result.DEFERRED, **fields})])
+            fields = dict(self.answers.get(address.address, {"result": Result.DELIVERED}))
+            failures = fields.pop("host_failures", ())
+            outcome = Outcome(
+                address, **{"result": Result.DEFERRED, "hosts": address.hosts, **fields}
+            )
+            if self.retry is not None:
+                for failure in failures:
+                    await self.retry.failed(message, failure, address.domain)
+                failed = [failure.host for failure in failures]
+                if outcome.host is not None and outcome.host not in failed:
+                    self.retry.worked(outcome.host)
+            await record([outcome])
 
     def go(self) -> None:
         """Let what waits go on."""

@@ -56,7 +56,7 @@ class QueueTestCase(SynchronousTestCase):
     def make(self, **settings: Any) -> QueueRunner:
         rules = [parse_rule(self.rules, Position("f", 1))] if self.rules else []
         bouncer = Bouncer(self.clock, self.ids, lambda: self.reports, self.log.panic)
-        schedule = Schedule(self.clock, self.hints, RetryRules(rules))
+        schedule = self.delivering.retry = Schedule(self.clock, self.hints, RetryRules(rules))
         return QueueRunner(
             self.clock, self.spool, schedule, self.routing, self.delivering,
             self.log, bouncer, QueueSettings(**settings),
@@ -172,16 +172,16 @@ class DeliveryTests(QueueTestCase):
         """may_try says no until the host's time has come, for every message."""
         host = Host("mx.b", "192.0.2.9", 25)
         self.delivering.answers["a@b"] = {
-            "host_error": True, "host": host, "error": "refused", "remote": True,
+            "host_error": True, "host": host, "hosts": (host,), "error": "refused", "remote": True,
             "host_failures": (HostFailure(host, "refused", "no"),),
         }  # fmt: skip
         message = self.submit()
-        self.assertFalse(self.runner.schedule.may_try(message, host, "b"))
+        self.assertFalse(self.runner.schedule.may_try(message, host))
         self.clock.advance(900)
         self.assertEqual(len(self.delivering.attempts), 2)
         self.delivering.answers.clear()
         self.clock.advance(900)
-        self.assertTrue(self.runner.schedule.may_try(message, host, "b"))
+        self.assertTrue(self.runner.schedule.may_try(message, host))
 
     def test_host_that_failed_before_another_took_the_message(self) -> None:
         """It waits for its retry time, and is forgiven when it answers; the other is not blamed."""
@@ -191,8 +191,8 @@ class DeliveryTests(QueueTestCase):
             "host_failures": (HostFailure(down, "timeout_connect", "no answer"),),
         }  # fmt: skip
         message = self.submit("a@b", "a@b", "b@b")
-        self.assertFalse(self.runner.schedule.may_try(message, down, "b"))
-        self.assertTrue(self.runner.schedule.may_try(message, up, "b"))
+        self.assertFalse(self.runner.schedule.may_try(message, down))
+        self.assertTrue(self.runner.schedule.may_try(message, up))
         self.assertEqual(self.hints.retry("T:a.b:192.0.2.1:25").error, "timeout_connect")
         self.delivering.answers["a@b"] = {
             "result": Result.FAILED, "host": down, "status": Status(550, 1, 1, "no"),
@@ -818,7 +818,7 @@ class CommandTests(QueueTestCase):
         host = Host("h", "192.0.2.1", 25)
         for key in ("T:h:192.0.2.1:25", "R:a@b:s@example.org"):
             self.hints.set_retry(key, RetryHint(ahead, ahead, ahead + DAY))
-        self.assertTrue(self.runner.schedule.may_try(message, host, "b"))
+        self.assertTrue(self.runner.schedule.may_try(message, host))
         self.delivering.answers["a@b"] = {"reason": "later"}
         self.runner.start()
         self.clock.advance(1)

@@ -51,6 +51,40 @@ class HintsTests(SynchronousTestCase):
         self.clock.pump([1] * 15)
         self.assertIsNone(one.retry("T:a"))
 
+    def test_one_worker_tries_a_failing_host(self) -> None:
+        """When a hint is due, the first to claim it goes; others see a later time, then news."""
+        one, two = self.make(), self.make()
+        one.set_retry("T:a", HINT)
+        self.clock.pump([1] * 15)
+
+        def claim(hints: SqliteHints) -> bool:
+            return self.successResultOf(Deferred.fromCoroutine(hints.claim("T:a", 315.0)))
+
+        self.assertTrue(claim(one))
+        self.assertFalse(claim(two))
+        self.clock.pump([1] * 15)
+        self.assertEqual(two.retry("T:a"), replace(HINT, next_try=315.0))
+        self.assertEqual(one.retry("T:a"), HINT)  # who has it computes from what was before
+        one.set_retry("T:a", None)
+        self.clock.pump([1] * 15)
+        self.assertIsNone(two.retry("T:a"))
+
+    def test_claim_of_a_host_that_another_found_working(self) -> None:
+        one, two = self.make(), self.make()
+        one.set_retry("T:a", HINT)
+        self.clock.pump([1] * 15)
+        two.set_retry("T:a", None)
+        self.clock.advance(2)
+        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(one.claim("T:a", 99.0))))
+        self.assertIsNone(one.retry("T:a"))
+
+    def test_claim_before_it_was_written(self) -> None:
+        hints = self.make()
+        hints.set_retry("T:a", HINT)
+        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(hints.claim("T:a", 99.0))))
+        self.clock.advance(2)
+        self.assertEqual(self.make().retry("T:a"), HINT)
+
     def test_expires(self) -> None:
         """retry_data_expire after the last attempt a hint is ignored."""
         hints = self.make()

@@ -13,7 +13,7 @@ from mailsrv.expansion.scope import Services
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import InlineBody, Message, Recipient
 from mailsrv.mail.origin import Origin
-from mailsrv.mail.routed import Host, Outcome, Result, RoutedAddress
+from mailsrv.mail.routed import Host, HostFailure, Outcome, Result, RoutedAddress
 from mailsrv.mail.taint import Tainted
 from mailsrv.net.hosts import is_ip
 from mailsrv.net.threads import InlineThreads
@@ -84,19 +84,40 @@ class Retry:
 
     def __init__(self) -> None:
         self.not_due: set[str] = set()
+        self.expired = False
+        self.failures: list[HostFailure] = []
+        self.good: list[Host] = []
 
-    def may_try(self, message: Message, host: Host, domain: str) -> bool:
+    def may_try(self, message: Message, host: Host) -> bool:
         return host.address not in self.not_due
+
+    async def claim(self, message: Message, host: Host, seconds: float) -> bool:
+        return self.may_try(message, host)
+
+    async def failed(self, message: Message, failure: HostFailure, domain: str) -> None:
+        self.failures.append(failure)
+
+    def worked(self, host: Host) -> None:
+        self.good.append(host)
+
+    def release(self, host: Host) -> None:
+        pass
+
+    def given_up(self, message: Message, hosts: Sequence[Host]) -> bool:
+        return self.expired
+
+    def untried(self, message: Message, host: Host) -> bool:
+        return True
 
 
 class World:
     """Everything around a delivery; ``outcomes`` holds what was recorded, in order."""
 
     def __init__(self, *transports: Transport, hop: NextHop | None = None, **options: Any) -> None:
-        self.clock = Clock()
+        self.clock = options.pop("clock", None) or Clock()
         self.log = RecordingLog()
         self.hop = hop or NextHop()
-        self.retry = Retry()
+        self.retry: Any = options.pop("retry", None) or Retry()
         self.outcomes: list[Outcome] = []
         self.batches: list[int] = []
         self.hold: Deferred[None] | None = None

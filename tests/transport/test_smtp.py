@@ -12,7 +12,7 @@ from mailsrv.transport.transports.smtp import Smtp
 from tests.doubles.nexthop import CLOSE, HANG, NextHop
 from tests.transport.helpers import World, make, message, routed
 
-A, B = Host("a.example", "192.0.2.1"), Host("b.example", "192.0.2.2")
+A, B = Host("a.example", "192.0.2.1", 25), Host("b.example", "192.0.2.2", 25)
 
 
 def world(hop: NextHop | None = None, **options: str) -> World:
@@ -71,7 +71,7 @@ def test_next_host_when_the_first_cannot_be_reached() -> None:
     (outcome,) = w.deliver(message(), routed("a@e", hosts=(A, B)))
     assert outcome.result is Result.DELIVERED
     assert outcome.host is not None and outcome.host.name == "b.example"
-    assert [(f.host.name, f.error) for f in outcome.host_failures] == [("a.example", "refused")]
+    assert [(f.host.name, f.error) for f in w.retry.failures] == [("a.example", "refused")]
 
 
 def test_all_hosts_failing_is_a_host_error() -> None:
@@ -80,7 +80,7 @@ def test_all_hosts_failing_is_a_host_error() -> None:
         w.hop.refuse[address] = HopFailure("Connection timed out", "timeout_connect")
     (outcome,) = w.deliver(message(), routed("a@e", hosts=(A, B)))
     assert (outcome.result, outcome.error) == (Result.DEFERRED, "timeout_connect")
-    assert outcome.host_error and len(outcome.host_failures) == 2
+    assert outcome.host_error and len(w.retry.failures) == 2
 
 
 def test_host_whose_time_has_not_come_is_not_tried() -> None:
@@ -131,8 +131,8 @@ def test_hosts_max_try() -> None:
     w = world(hosts_max_try="2")
     for host in hosts:
         w.hop.refuse[host.address] = HopFailure("Connection refused", "refused")
-    (outcome,) = w.deliver(message(), routed("a@e", hosts=hosts))
-    assert len(outcome.host_failures) == 2
+    w.deliver(message(), routed("a@e", hosts=hosts))
+    assert len(w.retry.failures) == 2
 
 
 POINTS = ["greeting", "hello", "mail", "rcpt", "data", "final"]
@@ -144,8 +144,13 @@ def test_trouble_at_any_point(point: str, answer: bytes | str) -> None:
     w = world(NextHop(**{point: answer}))
     (outcome,) = w.deliver(message(), routed("a@e", hosts=(A,)))
     assert outcome.result is Result.DEFERRED
-    blamed = answer != b"450 no\r\n" or point in ("greeting", "hello")
-    assert outcome.host_error == (blamed and point != "final")
+    if point == "rcpt" and answer == b"450 no\r\n":  # the recipient's
+        assert not outcome.host_error and w.retry.failures == []
+        return
+    blamed = (answer != b"450 no\r\n" and point != "final") or point in ("greeting", "hello")
+    (failure,) = w.retry.failures
+    assert outcome.host_error and failure.message_only != blamed
+    assert bool(w.retry.good) != blamed
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -158,7 +163,8 @@ def test_hanging(point: str) -> None:
     assert not w.outcomes
     w.clock.advance(1)
     assert w.outcomes[0].result is Result.DEFERRED
-    assert w.outcomes[0].host_error == (point not in ("mail", "rcpt", "final"))
+    blamed = [failure.message_only for failure in w.retry.failures]
+    assert blamed == {"mail": [True], "rcpt": [], "final": [True]}.get(point, [False])
     assert not w.clock.getDelayedCalls()
 
 
@@ -171,7 +177,7 @@ def test_connection_max_messages() -> None:
 
 def test_lmtp_over_tcp_has_port_24() -> None:
     w = world(NextHop(lmtp=True), protocol="lmtp")
-    w.deliver(message(), routed("a@e", hosts=(A,)))
+    w.deliver(message(), routed("a@e", hosts=(Host("a.example", "192.0.2.1"),)))
     assert w.hop.connections[0].target.port == 24
     assert w.hop.connections[0].commands[0].startswith("LHLO")
 
@@ -252,8 +258,8 @@ def test_host_is_taken_as_hosts_with_a_warning() -> None:
 def test_hosts_with_ports() -> None:
     w = world(hosts="[192.0.2.9]::2525 : 192.0.2.8")
     w.hop.refuse["192.0.2.9"] = HopFailure("Connection refused", "refused")
-    (outcome,) = w.deliver(message(), routed("a@e"))
-    assert outcome.host_failures[0].host.port == 2525
+    w.deliver(message(), routed("a@e"))
+    assert w.retry.failures[0].host.port == 2525
     assert w.hop.connections[0].target.address == "192.0.2.8"
 
 

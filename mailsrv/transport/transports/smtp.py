@@ -24,7 +24,7 @@ from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import Template, compile_string
 from mailsrv.mail.message import Message
 from mailsrv.mail.origin import Origin
-from mailsrv.mail.routed import Host, HostFailure, Outcome, Result, RoutedAddress
+from mailsrv.mail.routed import NOT_REACHED, Host, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.net.hosts import HostItem, split_hosts
 from mailsrv.transport.transport import Batch, Transport, expand, mentions, optional
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from mailsrv.wire.client import AuthUse, Session, TlsUse
 
 MOST_PLANS = 1000  # next hops whose plan is kept
-_NOT_REACHED = Status(451, 4, 1, "no next hop could be reached")
+_TOO_EARLY = Status(451, 4, 1, "no next hop could be reached")
+_GIVEN_UP = Status(550, 4, 7, "no next hop could be reached for a long time")
+_PROBE = 300.0  # seconds that others leave a failing host to one message, without connect_timeout
 
 
 class Smtp(Transport):
@@ -46,6 +48,9 @@ class Smtp(Transport):
     local = False
     _named_host = False
 
+    address_retry_include_sender = option(
+        BOOLEAN, default=True, help="a recipient refused for now waits for this sender alone"
+    )
     allow_localhost = option(BOOLEAN, default=False, help="deliver to hosts that are this host")
     authenticated_sender = option(EXPANDED, help="AUTH= of MAIL where we have logged in")
     authenticated_sender_force = option(
@@ -55,6 +60,9 @@ class Smtp(Transport):
     connect_timeout = option(TIME, default=300, help="time for a connection")
     connection_max_messages = option(INTEGER, default=500, help="messages on one connection")
     data_timeout = option(TIME, default=300, help="time in which octets of a message must move")
+    delay_after_cutoff = option(
+        BOOLEAN, default=True, help="hosts that fail for long are not tried for each new message"
+    )
     fallback_hosts = option(STRING_LIST, help="hosts to try when no other could be used")
     final_timeout = option(TIME, default=600, help="time for the reply to the end of data")
     gethostbyname = option(
@@ -90,6 +98,15 @@ class Smtp(Transport):
     multi_domain = option(BOOL_OR_EXPANDED, default=True, help="several domains in one transaction")
     port = option(EXPANDED, help="port, or its name; default smtp, or lmtp")
     protocol = option(STRING, default="smtp", help="smtp, smtps or lmtp")
+    retry_include_ip_address = option(
+        BOOL_OR_EXPANDED, default=True, help="each address of a host has its retry times"
+    )
+    retry_use_local_part = option(
+        BOOLEAN,
+        default=False,
+        help="a delivery that fails delays the local part",
+        no_effect="the hints of a remote transport are those of its hosts",
+    )
     serialize_hosts = option(HOST_LIST, help="hosts for one connection at a time")
     size_addition = option(INTEGER, default=1024, help="added to SIZE=; negative: no SIZE=")
     tls_certificate = option(EXPANDED, help="file of our own certificate")
@@ -141,12 +158,7 @@ class Smtp(Transport):
 
     async def together(self, message: Message, address: RoutedAddress, scope: Scope) -> Hashable:
         """See :meth:`Transport.together`."""
-        multi = self.multi_domain
-        if isinstance(multi, Template):
-            text = (await multi.expand(scope)).lower()
-            if text not in ("yes", "true", "no", "false"):
-                raise TemporaryFailure(reason=f"multi_domain is not a boolean: {text!r}")
-            multi = text in ("yes", "true")
+        multi = await _yes(self.multi_domain, scope, "multi_domain")
         alone = not multi or mentions(self, "domain")
         return (address.domain if alone else "", address.dsn_lasthop)
 
@@ -190,7 +202,7 @@ class Smtp(Transport):
                 raise TemporaryFailure(reason=f"{item.name}/MX cannot be used in hosts")
             found += await self._addresses(batch, item)
         if not found:
-            raise TemporaryFailure(_NOT_REACHED, f"no host of {self.name} transport has an address")
+            raise TemporaryFailure(_TOO_EARLY, f"no host of {self.name} transport has an address")
         return found
 
     async def _addresses(self, batch: Batch, item: HostItem) -> list[Host]:
@@ -231,8 +243,24 @@ class Smtp(Transport):
             and all(one is None or one.source == "" for one in unset)
         )
 
+    async def known(self, batch: Batch, host: Host) -> Host:
+        """Return a host as the retry hints know it: with its port; perhaps by name alone."""
+        if self.retry_include_ip_address is True and (host.port or self._fixed_port):
+            return host if host.port else replace(host, port=self._fixed_port)
+        scope = batch.scope({"host": host.name, "host_address": host.address})
+        port = host.port or port_number(await expand(self.port, scope))
+        by_name = not await _yes(self.retry_include_ip_address, scope, "retry_include_ip_address")
+        return replace(host, port=port, by_name=by_name)
+
+    @cached_property
+    def _fixed_port(self) -> int:
+        """The port if nothing is to be expanded for it, else 0."""
+        return (
+            port_number(self.port.source) if self.port is not None and _is_fixed(self.port) else 0
+        )
+
     async def plan(self, batch: Batch, host: Host) -> Plan:
-        """Return how to talk to a host.
+        """Return how to talk to a host, whose port is known.
 
         :raises TemporaryFailure: an option cannot be expanded, or its value is of no use.
         """
@@ -241,9 +269,8 @@ class Smtp(Transport):
         from mailsrv.transport.pool import Hop
 
         scope = batch.scope({"host": host.name, "host_address": host.address})
-        port = host.port or port_number(await expand(self.port, scope))
         local = await self._interface(host, scope)
-        target = Target(host.address, port, local, self.keepalive)
+        target = Target(host.address, host.port, local, self.keepalive)
         helo = helo_name(await expand(self.helo_data, scope))
         lmtp = self.protocol == "lmtp"
         wanted, use, start = await self._tls(batch, host, scope)
@@ -259,7 +286,7 @@ class Smtp(Transport):
                 float(self.data_timeout),
                 float(self.final_timeout),
             ),
-            host,  # as routed: the retry hints know it so
+            host,
             1 if alone else self.connection_max_messages,
             pipelining=not await self._matches(self.hosts_avoid_pipelining, host, scope),
             esmtp=not await self._matches(self.hosts_avoid_esmtp, host, scope),
@@ -366,69 +393,99 @@ class _Run:
         self._transport = transport
         self._batch = batch
         self._content = content
-        self._failures: list[HostFailure] = []
-        self._first: Host | None = None
+        self._hosts: list[Host] = []  # all that were to be tried, as the retry hints know them
         self._outcomes: dict[int, Outcome] = {}
         self.open: list[RoutedAddress] = list(batch.addresses)
 
     async def over(self, hosts: Sequence[Host], *, last: bool) -> None:
         """Try ``hosts`` in order; settle what is left after them if ``last``."""
-        due = [host for host in hosts if self._due(host)]
-        self._first = hosts[0] if hosts else None
+        retry, message = self._batch.facilities.host_retry, self._batch.message
+        hosts = [await self._transport.known(self._batch, host) for host in hosts]
+        self._hosts += hosts
+        due = [host for host in hosts if retry.may_try(message, host)]
+        anyway = False
+        if not (due or self._transport.delay_after_cutoff) and retry.given_up(message, hosts):
+            due, anyway = [host for host in hosts if retry.untried(message, host)], True
         chosen = _within(
             due, self._transport.hosts_max_try, self._transport.hosts_max_try_hardlimit
         )
         for host in chosen:
             if not self.open:
                 return
-            await self._attempt(host)
+            await self._attempt(host, anyway=anyway)
         if self.open and last:
-            await self._batch.settle([self._leftover(address) for address in self.open])
+            await self._settle([self._leftover(address) for address in self.open])
             self.open = []
 
-    def _due(self, host: Host) -> bool:
-        facilities, domain = self._batch.facilities, self._batch.addresses[0].domain
-        return facilities.host_retry.may_try(self._batch.message, host, domain)
-
-    async def _attempt(self, host: Host) -> None:
+    async def _attempt(self, host: Host, *, anyway: bool) -> None:
+        """Try a host, unless another delivery has found meanwhile that it fails."""
         from mailsrv.transport.dialogue import attempt
 
         plan = await self._transport.plan_for(self._batch, host)
-        limits = self._batch.facilities.limits
+        facilities, message = self._batch.facilities, self._batch.message
         place = ("hop", plan.hop.target.address, str(plan.hop.target.port))
         batch = replace(self._batch, settle=self._settle)
         most = 1 if await self._transport.serializes(self._batch, host) else 0
-        async with limits.hold({place: most or self._batch.facilities.per_hop}):
-            result = await attempt(plan, batch, self.open, self._content, last=False)
-        if result.failure is not None:
-            self._failures.append(result.failure)
+        retry = facilities.host_retry
+        async with facilities.limits.hold({place: most or facilities.per_hop}):
+            seconds = plan.timeouts.connect or _PROBE
+            if not anyway and not await retry.claim(message, host, seconds):
+                return
+            try:
+                result = await attempt(plan, batch, self.open, self._content, last=False)
+                if result.failure is not None:
+                    await retry.failed(message, result.failure, self._batch.addresses[0].domain)
+                if result.failure is None or result.failure.message_only:
+                    retry.worked(host)
+            finally:
+                retry.release(host)
         for outcome in result.open:
             self._outcomes[id(outcome.address)] = outcome
         self.open = [outcome.address for outcome in result.open]
 
     async def _settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Settle outcomes with the hosts that failed on the way to them."""
-        failures = tuple(self._failures)
-        if failures:
-            outcomes = [replace(outcome, host_failures=failures) for outcome in outcomes]
-        await self._batch.settle(outcomes)
+        """Settle outcomes; of those that retries depend on with what the hints are to know."""
+        hosts, by_sender = tuple(self._hosts), self._transport.address_retry_include_sender
+        await self._batch.settle(
+            [
+                outcome
+                if outcome.result is Result.DELIVERED
+                else replace(outcome, hosts=hosts, by_sender=by_sender)
+                for outcome in outcomes
+            ]
+        )
 
     def _leftover(self, address: RoutedAddress) -> Outcome:
         """Return the outcome of an address that no host took."""
-        failures = tuple(self._failures)
         outcome = self._outcomes.get(id(address))
         if outcome is not None:
-            return replace(outcome, host_failures=failures)
-        return Outcome(
-            address,
+            return outcome
+        result, reason = (
             Result.DEFERRED,
             f"retry time not reached for any host for '{address.domain}'",
-            _NOT_REACHED,
-            self._first,
-            error="retry",
+        )
+        if self._batch.facilities.host_retry.given_up(self._batch.message, self._hosts):
+            result, reason = Result.FAILED, self._given_up(address.domain)
+        return Outcome(
+            address,
+            result,
+            reason,
+            _TOO_EARLY if result is Result.DEFERRED else _GIVEN_UP,
+            self._hosts[0] if self._hosts else None,
+            error=NOT_REACHED,
             host_error=True,
             remote=self._transport.protocol != "lmtp",
         )
+
+    def _given_up(self, domain: str) -> str:
+        """Say that all hosts are past their cutoff, as Exim does (specification 32.10)."""
+        later = self._transport.delay_after_cutoff
+        why = (
+            "(and retry time not reached)"
+            if later
+            else "and were last tried after this message arrived"
+        )
+        return f"all hosts for '{domain}' have been failing for a long time {why}"
 
 
 def _is_fixed(text: Template | None) -> bool:
@@ -448,6 +505,19 @@ def _within_session(batch: Batch, host: Host, sni: str, tls: Any) -> Scope:
             "tls_out_peerdn": tls.peer_dn,
         }
     return batch.scope(values)
+
+
+async def _yes(value: bool | Template, scope: Scope, name: str) -> bool:
+    """Return the value of a boolean option that may be expanded.
+
+    :raises TemporaryFailure: the expansion fails, or is no boolean.
+    """
+    if not isinstance(value, Template):
+        return value
+    text = (await value.expand(scope)).lower()
+    if text not in ("yes", "true", "no", "false"):
+        raise TemporaryFailure(reason=f"{name} is not a boolean: {text!r}")
+    return text in ("yes", "true")
 
 
 def _within(hosts: Sequence[Host], most: int, hard: int) -> list[Host]:
