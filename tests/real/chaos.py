@@ -110,6 +110,14 @@ def greeting(port: int, limit: float) -> float:
     return time.monotonic() - begun
 
 
+def greets(port: int) -> bool:
+    """Tell whether somebody serves."""
+    try:
+        return greeting(port, 10) > 0
+    except OSError:
+        return False
+
+
 def kill(server: Server, victims: str) -> float:
     """Kill whom ``victims`` names, see that the server goes on; return a greeting's time."""
     pids = workers_of(server)
@@ -127,7 +135,7 @@ def kill(server: Server, victims: str) -> float:
         server.kill_first()
     server.start()
     machine.wait_until(lambda: all(map(gone, pids)), "the old workers' end", 60)
-    greeting(server.smtp_port, 30)  # only who serves has something to lose
+    machine.wait_until(lambda: greets(server.smtp_port), "a greeting", 30)  # there is load again
     return 0.0
 
 
