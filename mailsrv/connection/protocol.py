@@ -300,8 +300,11 @@ class SmtpProtocol(ESMTP):
             self._reading = False
         self.transport.unregisterProducer()
         self._stop_timer()
-        self._timer = self.factory.clock.callLater(CLOSE_GRACE, self._abort)
         self._closing = True
+        if self._handshake is not None:  # there is no TLS that could say goodbye
+            self._abort()
+            return
+        self._timer = self.factory.clock.callLater(CLOSE_GRACE, self._abort)
         self.transport.loseConnection()
 
     def _abort(self) -> None:
