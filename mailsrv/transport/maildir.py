@@ -12,13 +12,18 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.mail.status import LOCAL_PROBLEM, Status
+from mailsrv.transport.maildirsize import Quota
 
 _FULL = Status(452, 3, 1, "Insufficient storage")
 _COUNTER = itertools.count()
+
+
+class OverQuota(TemporaryFailure):
+    """The mailbox would grow beyond its quota."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class Maildir:
     mode: int = 0o600
     tag: str = ""
     retries: int = 10
+    quota: Quota = field(default_factory=Quota)
 
 
 class Turns:
@@ -65,14 +71,19 @@ class Turns:
 class MaildirWriter:
     """One message on its way into a Maildir: made, written, then finished or aborted.
 
-    All methods block.  :raises TemporaryFailure: with the reason.
+    ``size`` is about how many octets will come.  All methods block.
+
+    :raises OverQuota: there is no room for them.
+    :raises TemporaryFailure: with the reason.
     """
 
-    def __init__(self, maildir: Maildir, now: float) -> None:
+    def __init__(self, maildir: Maildir, now: float, size: int = 0) -> None:
         self._maildir = maildir
         self._turns = Turns(maildir.directory)
         with failing(maildir.directory):
             _prepare(maildir)
+            if maildir.quota.exceeded(maildir.directory, size):
+                raise OverQuota(_FULL, "mailbox is full (MTA-imposed quota exceeded)")
             self._name, self._handle = _create(maildir, now)
         self._temporary = os.path.join(maildir.directory, "tmp", self._name)
 

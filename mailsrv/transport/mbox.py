@@ -18,7 +18,14 @@ from dataclasses import dataclass
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.mail.status import Status
-from mailsrv.transport.maildir import Turns, failing, make_directories, sync_directory, write_all
+from mailsrv.transport.maildir import (
+    OverQuota,
+    Turns,
+    failing,
+    make_directories,
+    sync_directory,
+    write_all,
+)
 
 _COUNTER = itertools.count()
 _FULL = Status(452, 2, 2, "mailbox is full")
@@ -48,10 +55,6 @@ class Mailbox:
 
 class Busy(Exception):
     """Somebody else holds the lock."""
-
-
-class OverQuota(TemporaryFailure):
-    """The mailbox would grow beyond its quota."""
 
 
 class MailboxWriter:

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailsrv.auth.authenticator import Authenticator
 from mailsrv.auth.authenticators.cred import Cred
 from mailsrv.auth.authenticators.dovecot import Dovecot
+from mailsrv.auth.authenticators.external import External
 from mailsrv.auth.authenticators.plaintext import Plaintext
 from mailsrv.auth.portal import PasswordCredentials
 from mailsrv.auth.sasl import FAILURE_SECONDS, Authentication
@@ -438,3 +439,36 @@ class CredentialsTests(SynchronousTestCase):
         self.assertNotIn("sw0rdfish", repr(credentials))
         self.assertTrue(credentials.checkPassword(b"sw0rdfish"))
         self.assertFalse(credentials.checkPassword(b"sw0rdfisH"))
+
+
+class ExternalTests(ExchangeCase):
+    """An identity, with parameters that something else gave (chapter 41)."""
+
+    def external(self, **options: Any) -> None:
+        given = {"server_condition": "${if eq{$auth1}{$auth2}}", "server_set_id": "$auth1"}
+        driver = External("ext")
+        for option, value in {"public_name": "EXTERNAL", **given, **options}.items():
+            driver.values[option] = compile_string(value) if option != "public_name" else value
+        driver.check()
+        self.with_drivers(driver)
+
+    def test_the_identity_is_compared(self) -> None:
+        self.external(server_param2="ada")
+        step = self.run_all(b"ada", mechanism="EXTERNAL")
+        self.assertEqual((step.result, step.authenticated_id), (SUCCESS, "ada"))
+        self.assertTrue(is_tainted(step.authenticated_id))
+        self.assertEqual(self.result(b"bob", mechanism="EXTERNAL"), FAILURE)
+
+    def test_without_an_initial_response(self) -> None:
+        self.external(server_param2="ada", server_param3="x$auth2")
+        self.assertEqual(self.result(None, b"ada", mechanism="EXTERNAL"), SUCCESS)
+
+    def test_the_third_alone(self) -> None:
+        self.external(server_condition="${if eq{$auth2$auth3}{z}}", server_param3="z")
+        self.assertEqual(self.result(b"", mechanism="EXTERNAL"), SUCCESS)
+
+    def test_a_parameter_that_fails(self) -> None:
+        self.external(server_param2="${if eq{a}{b}{x}fail}")
+        self.assertEqual(self.result(b"ada", mechanism="EXTERNAL"), FAILURE)
+        self.external(server_param2="${nosuch:x}")
+        self.assertEqual(self.result(b"ada", mechanism="EXTERNAL"), UNAVAILABLE)

@@ -158,7 +158,7 @@ def become(request: wire.Request, policy: Policy) -> None:
 def _open(request: wire.Request) -> Writer:
     if isinstance(request.place, Mailbox):
         return MailboxWriter(request.place, request.size)
-    return MaildirWriter(request.place, request.now)
+    return MaildirWriter(request.place, request.now, request.size)
 
 
 def _copy(stream: socket.socket, write: Callable[[bytes], None]) -> bool:

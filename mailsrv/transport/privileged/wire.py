@@ -16,8 +16,9 @@ from typing import Any
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.mail.status import Status
-from mailsrv.transport.maildir import Maildir
-from mailsrv.transport.mbox import Busy, Mailbox, OverQuota
+from mailsrv.transport.maildir import Maildir, OverQuota
+from mailsrv.transport.maildirsize import Quota
+from mailsrv.transport.mbox import Busy, Mailbox
 
 LARGEST_REQUEST = 32 * 1024
 LARGEST_PIECE = 1 << 20
@@ -57,6 +58,8 @@ class Request:
         """
         values = json.loads(datagram)
         kind = {"Mailbox": Mailbox, "Maildir": Maildir}[values.pop("kind")]
+        if kind is Maildir:
+            values["place"]["quota"] = Quota(**values["place"]["quota"])
         values["place"] = kind(**values["place"])
         request = cls(**values)
         for name in ("transport", "user", "group"):

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from mailsrv.config.options import option
 from mailsrv.config.types import BOOLEAN, EXPANDED, INTEGER, OCTAL, STRING, TIME
 from mailsrv.errors import ConfigError, TemporaryFailure
+from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.regex import compile_regex
+from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import compile_string
 from mailsrv.mail.routed import Outcome, Result
 from mailsrv.transport.batching import BatchingTransport
+from mailsrv.transport.maildirsize import DIRECTORIES, Quota
 from mailsrv.transport.transport import Batch, expand, optional, size_of
 
 if TYPE_CHECKING:
@@ -66,7 +70,16 @@ class Appendfile(BatchingTransport):
     mode_fail_narrower = option(
         BOOLEAN, default=True, help="defer if the mailbox' mode is narrower"
     )
-    quota = option(EXPANDED, help="largest size of a mailbox file")
+    maildir_quota_directory_regex = option(
+        STRING, DIRECTORIES, help="directories of a Maildir that count for its quota"
+    )
+    quota = option(EXPANDED, help="largest size of a mailbox file or Maildir")
+    quota_directory = option(EXPANDED, help="directory whose files count for the quota")
+    quota_filecount = option(EXPANDED, "0", help="largest number of files in a Maildir")
+    quota_is_inclusive = option(
+        BOOLEAN, default=True, help="the new message counts for the quota, too"
+    )
+    quota_size_regex = option(STRING, help="the size of a file, in its name")
     use_crlf = option(BOOLEAN, default=False, help="end lines with CRLF")
     use_fcntl_lock = option(
         BOOLEAN, default=True, help="lock with fcntl(); by default on unless use_flock_lock is"
@@ -86,10 +99,11 @@ class Appendfile(BatchingTransport):
                 "directory without maildir_format is known to Exim, not to mailsrv",
                 self.places.get("directory", self.where),
             )
-        if self.directory is not None and self.quota is not None:
-            raise ConfigError(
-                "quota of a Maildir is known to Exim, not to mailsrv", self.places.get("quota")
-            )
+        for name in ("quota_size_regex", "maildir_quota_directory_regex"):
+            try:
+                compile_regex(self.values.get(name, ""))
+            except ExpansionError as error:
+                raise ConfigError(error.reason, self.places.get(name)) from None
         self.values.setdefault("use_fcntl_lock", not self.use_flock_lock)
         locked = self.use_lockfile or self.use_fcntl_lock or self.use_flock_lock
         if self.file is not None and not locked:
@@ -114,7 +128,7 @@ class Appendfile(BatchingTransport):
     async def deliver(self, batch: Batch) -> None:
         """See :meth:`Transport.deliver`."""
         from mailsrv.transport.headers import content_of
-        from mailsrv.transport.mbox import OverQuota
+        from mailsrv.transport.maildir import OverQuota
 
         content = await content_of(self, batch)
         opener, path = await self._opener(batch, content)
@@ -159,18 +173,35 @@ class Appendfile(BatchingTransport):
                 self.mode,
                 "".join(c for c in tag if "!" <= c <= "~" and c != "/"),
                 self.maildir_retries,
+                await self._quota(scope),
             )
             now = batch.facilities.clock.seconds()
             if batch.run_as is not None:
                 return self._remote(batch, maildir, content.size), path
-            return lambda: MaildirWriter(maildir, now), path
+            return lambda: MaildirWriter(maildir, now, content.size), path
         assert self.file is not None
         path = await expand_path(self.file, scope, "file")
-        quota = size_of((await expand(self.quota, scope) or "0").partition("/")[0])
+        quota = (await self._quota(scope)).size
         mailbox = self._mailbox(path, host, quota)
         if batch.run_as is not None:
             return self._remote(batch, mailbox, content.size), path
         return lambda: MailboxWriter(mailbox, content.size), path
+
+    async def _quota(self, scope: Scope) -> Quota:
+        """Expand the options about quotas; what follows a slash in them changes nothing here."""
+        from mailsrv.transport.paths import expand_path
+
+        folder = ""
+        if self.quota_directory is not None:
+            folder = await expand_path(self.quota_directory, scope, "quota_directory")
+        return Quota(
+            size_of((await expand(self.quota, scope) or "0").partition("/")[0]),
+            size_of((await expand(self.quota_filecount, scope) or "0").partition("/")[0]),
+            self.quota_is_inclusive,
+            self.quota_size_regex or "",
+            self.maildir_quota_directory_regex or DIRECTORIES,
+            folder,
+        )
 
     def _remote(self, batch: Batch, place: Mailbox | Maildir, size: int) -> Callable[[], _Writer]:
         """Return what begins a delivery as another user, by the privileged process."""
