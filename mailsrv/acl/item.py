@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 KNOWN_TO_EXIM = frozenset(
     (
         *("decode", "dkim_signers", "dkim_status", "dmarc_status", "malware", "mime_regex"),
-        *("queue", "spam", "spf", "spf_guess", "udpsend"),
+        *("spam", "spf", "spf_guess"),
     )
 )
 

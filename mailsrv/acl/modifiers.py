@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mailsrv.acl.item import Item, not_in_mailsrv
@@ -10,8 +11,10 @@ from mailsrv.acl.model import ALL_PHASES, MESSAGE_PHASES, PHASE_NAMES, Undecided
 from mailsrv.config.types import parse_time
 from mailsrv.errors import ConfigError, Position
 from mailsrv.expansion.lists import split_list
+from mailsrv.expansion.separated import separator_of
 from mailsrv.interfaces import AclPhase
 from mailsrv.mail.taint import like
+from mailsrv.net.datagram import send_datagram
 
 if TYPE_CHECKING:
     from mailsrv.acl.evaluation import Evaluation
@@ -237,6 +240,47 @@ class RemoveHeader(Modifier):
         return True
 
 
+class Queue(Modifier):
+    """The name of a queue; mailsrv has one."""
+
+    name = "queue"
+    phases = MESSAGE_PHASES
+
+    def notes(self) -> Iterator[str]:
+        """See :meth:`Item.notes`."""
+        yield "queue has no effect here: there is one queue, and the message is in it"
+
+    async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
+        await run.expanded(self.argument)
+        return True
+
+
+class UdpSend(Modifier):
+    """Send a datagram: server, port and text, separated as in a list (44.21)."""
+
+    name = "udpsend"
+
+    async def test(self, run: Evaluation) -> bool:
+        """Take effect; always met."""
+        text = await run.expanded(self.argument)
+        separator, rest = separator_of(text)
+        host, port, data = (part.strip(" \t\n") for part in [*rest.split(separator, 2), "", ""][:3])
+        if not host or not port.isdigit() or not data:
+            what = "host" if not host else "port number" if not port.isdigit() else "string"
+            raise Undecided(log=f'missing or malformed {what} in "udpsend" modifier', error=True)
+        addresses: tuple[str, ...] = (host,)
+        if run.resolver is not None:
+            addresses = await run.resolver.addresses(host)
+        if not addresses:
+            raise Undecided(log=f'"udpsend" unknown host {host}')
+        try:
+            send_datagram(addresses[0], int(port), data.encode("latin-1"))
+        except OSError as error:
+            raise Undecided(log=f'"udpsend" to {host} failed: {error.strerror}') from error
+        return True
+
+
 MODIFIERS: tuple[type[Modifier], ...] = (
     AddHeader,
     Continue,
@@ -246,6 +290,8 @@ MODIFIERS: tuple[type[Modifier], ...] = (
     LogRejectTarget,
     LogWrite,
     Message,
+    Queue,
     RemoveHeader,
     SetVariable,
+    UdpSend,
 )

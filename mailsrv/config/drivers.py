@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from mailsrv.config.known import driver_options
@@ -113,6 +114,7 @@ def check_instances(configuration: Configuration) -> list[ConfigError]:
                 problem = error.problem if named else f"{kind} {instance.name}: {error.problem}"
                 errors.append(ConfigError(problem, where, error.hint))
             else:
+                configuration.warnings += _without_effect(instance)
                 late = list(instance.late())
                 instance.unusable = late[0].problem if late else ""
                 configuration.late += late
@@ -127,3 +129,11 @@ def check_instances(configuration: Configuration) -> list[ConfigError]:
                 problem = f'router {router.name}: transport "{name}" is not defined'
                 configuration.late.append(ConfigError(problem, router.places[option]))
     return errors
+
+
+def _without_effect(instance: OptionSet) -> Iterator[str]:
+    """Yield a line for each option that is set and changes nothing."""
+    declared = type(instance).options()
+    for name, where in instance.places.items():
+        if name in declared and declared[name].no_effect:
+            yield f"{where}: {name} has no effect here: {declared[name].no_effect}"

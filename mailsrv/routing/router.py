@@ -112,6 +112,18 @@ class Router(OptionSet):
     debug_print = option(
         EXPANDED, help="text for debugging output", no_effect="there is no debugging output"
     )
+    disable_logging = option(
+        BOOLEAN,
+        default=False,
+        help="write no log lines of deliveries",
+        no_effect="deliveries are always logged",
+    )
+    dnssec_request_domains = option(
+        DOMAIN_LIST,
+        default="*",
+        help="domains for which DNSSEC is asked for",
+        no_effect="name servers are always asked whether they validated",
+    )
     domains = option(DOMAIN_LIST, help="the domain must match")
     dsn_lasthop = option(BOOLEAN, default=False, help="do not pass DSN requests on")
     errors_to = option(EXPANDED, help="where bounces go")
@@ -125,6 +137,12 @@ class Router(OptionSet):
     local_part_prefix_optional = option(BOOLEAN, default=False, help="the prefix may be missing")
     local_part_suffix = option(STRING, help="ends of local parts, taken off")
     local_part_suffix_optional = option(BOOLEAN, default=False, help="the suffix may be missing")
+    log_as_local = option(
+        BOOLEAN,
+        default=False,
+        help="log the local part alone",
+        no_effect="log lines have the whole address",
+    )
     local_parts = option(LOCAL_PART_LIST, help="the local part must match")
     more = option(BOOL_OR_EXPANDED, default=True, help="go on to the next router after declining")
     pass_on_timeout = option(BOOLEAN, default=False, help="pass when a host lookup fails for now")

@@ -118,6 +118,12 @@ class Transport(OptionSet):
         EXPANDED, help="text for debugging output", no_effect="there is no debugging output"
     )
     delivery_date_add = option(BOOLEAN, default=False, help="add a Delivery-date: header line")
+    disable_logging = option(
+        BOOLEAN,
+        default=False,
+        help="write no log lines of deliveries",
+        no_effect="deliveries are always logged",
+    )
     envelope_to_add = option(BOOLEAN, default=False, help="add an Envelope-to: header line")
     group = option(EXPANDED_GROUP, help="system group that delivers, if not the user's own")
     headers_add = option(STRING_LIST, help="header lines to add, each expanded")

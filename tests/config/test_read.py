@@ -306,3 +306,12 @@ class DeclarationTests(FileTestCase):
 
     def test_errors_have_a_text_for_the_administrator(self) -> None:
         self.assertEqual(str(ConfigError("bad", None, "hint")), "bad (hint)")
+
+
+class NoEffectTests(FileTestCase):
+    def test_options_of_drivers_that_change_nothing(self) -> None:
+        text = "begin transports\nt:\n driver = appendfile\n file = /x\n"
+        first, second = self.read(f"{text} notify_comsat\n disable_logging\n").warnings
+        self.assertIn("line 5 of", first)
+        self.assertIn("notify_comsat has no effect here", first)
+        self.assertIn("disable_logging has no effect here", second)

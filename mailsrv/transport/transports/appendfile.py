@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mailsrv.config.options import option
-from mailsrv.config.types import BOOLEAN, EXPANDED, INTEGER, OCTAL, STRING, TIME
+from mailsrv.config.types import BOOL_OR_EXPANDED, BOOLEAN, EXPANDED, INTEGER, OCTAL, STRING, TIME
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.regex import compile_regex
@@ -42,11 +42,17 @@ class _Writer(Protocol):
     def abort(self) -> None: ...
 
 
+_NEVER_BLOCKS = "a lock that is held is asked for again, lock_retries times"
+
+
 class Appendfile(BatchingTransport):
     """Delivers into files of this machine."""
 
     needs_user = True
 
+    allow_fifo = option(
+        BOOLEAN, default=False, help="the mailbox may be a FIFO", no_effect="FIFOs are refused"
+    )
     allow_symlink = option(BOOLEAN, default=False, help="the mailbox may be a symbolic link")
     check_group = option(BOOLEAN, default=False, help="the mailbox must belong to our group")
     check_owner = option(BOOLEAN, default=True, help="the mailbox must belong to our user")
@@ -57,6 +63,12 @@ class Appendfile(BatchingTransport):
     escape_string = option(STRING, help="replaces check_string at the start of a line")
     file = option(EXPANDED, help="the mailbox file")
     file_must_exist = option(BOOLEAN, default=False, help="defer if the mailbox does not exist")
+    lock_fcntl_timeout = option(
+        TIME, default=0, help="how long fcntl() waits for a lock", no_effect=_NEVER_BLOCKS
+    )
+    lock_flock_timeout = option(
+        TIME, default=0, help="how long flock() waits for a lock", no_effect=_NEVER_BLOCKS
+    )
     lock_interval = option(TIME, default=3, help="time between attempts to lock")
     lock_retries = option(INTEGER, default=10, help="attempts to lock")
     lockfile_mode = option(OCTAL, default=0o600, help="mode of the lock file")
@@ -64,6 +76,12 @@ class Appendfile(BatchingTransport):
     maildir_format = option(BOOLEAN, default=False, help="deliver into a Maildir")
     maildir_retries = option(INTEGER, default=10, help="attempts to find a new file name")
     maildir_tag = option(EXPANDED, help="added to the names of a Maildir's files")
+    maildir_use_size_file = option(
+        BOOL_OR_EXPANDED,
+        default=False,
+        help="keep a maildirsize file",
+        no_effect="the files themselves are counted for a quota",
+    )
     message_prefix = option(EXPANDED, help='written before each message; default a "From " line')
     message_suffix = option(EXPANDED, help="written after each message; default an empty line")
     mode = option(OCTAL, default=0o600, help="mode of files that are made")
@@ -72,6 +90,12 @@ class Appendfile(BatchingTransport):
     )
     maildir_quota_directory_regex = option(
         STRING, DIRECTORIES, help="directories of a Maildir that count for its quota"
+    )
+    notify_comsat = option(
+        BOOLEAN,
+        default=False,
+        help="tell comsat of new mail",
+        no_effect="mailsrv does not speak to comsat",
     )
     quota = option(EXPANDED, help="largest size of a mailbox file or Maildir")
     quota_directory = option(EXPANDED, help="directory whose files count for the quota")
@@ -99,6 +123,9 @@ class Appendfile(BatchingTransport):
                 "directory without maildir_format is known to Exim, not to mailsrv",
                 self.places.get("directory", self.where),
             )
+        if self.file is not None and self.quota_filecount.source not in ("", "0"):
+            problem = "quota_filecount must not be set without directory"
+            raise ConfigError(problem, self.places.get("quota_filecount"))
         for name in ("quota_size_regex", "maildir_quota_directory_regex"):
             try:
                 compile_regex(self.values.get(name, ""))
