@@ -37,6 +37,7 @@ class _Kind:
 
 def _freeze(run: Evaluation, options: list[str]) -> None:
     run.transaction.frozen = True
+    run.transaction.no_tell = "no_tell" in options
 
 
 def _queue(run: Evaluation, options: list[str]) -> None:

@@ -388,6 +388,7 @@ class Reception:
             acl_m=dict(transaction.acl_m),
             size=counted_size(transaction.headers, transaction.body),
             frozen_at=now if transaction.frozen else 0.0,
+            no_tell=transaction.no_tell,
             queue_only=transaction.queue_only or connection.queue_only,
         )
 

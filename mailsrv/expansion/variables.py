@@ -424,7 +424,7 @@ def _build() -> None:
         "sender_rate_limit", "sender_rate_period", "sender_verify_failure",
         "recipient_verify_failure", "recipient_data", "sender_helo_dnssec", "sender_host_dnssec",
         "smtp_command_history", "smtp_count_at_connection_start", "mailstore_basename",
-        "warn_message_recipients", "warnmsg_delay", "warnmsg_recipients",
+        "warn_message_recipients", "warn_message_delay", "warnmsg_delay", "warnmsg_recipients",
         "regex_match_string", "verify_mode", "event_name", "event_data", "event_defer_errno",
         "lookup_dnssec_authenticated", "initial_cwd",
         "prdr_requested",

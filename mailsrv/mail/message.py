@@ -93,6 +93,7 @@ class Message:
     parts: frozenset[str] = frozenset()  # keys of delivered descendants of recipients not yet done
     queue_only: bool = False  # no immediate delivery
     warned: int = 0  # delay warnings sent
+    no_tell: bool = False  # nobody is to be told that an ACL froze it; known only while it comes
 
 
 def counted_size(headers: Iterable[Header], body: Body) -> int:
@@ -132,6 +133,7 @@ class Transaction:
     removed_headers: list[str] = field(default_factory=list)  # items of remove_header
     submission: Submission | None = None
     frozen: bool = False
+    no_tell: bool = False  # with frozen: freeze_tell is not obeyed
     queue_only: bool = False
     discarded: bool = False  # accepted, then thrown away
     feigned: Status | None = None  # what the client reads though the message is kept

@@ -328,8 +328,7 @@ class Attempt:
             return
         await self._report(now)
         if self._freezing and not self.removed:
-            self._message.frozen_at = now
-            await self._durably(lambda: self._tools.spool.update(self._message, now))
+            await self._keep_frozen(now)
             self._tools.log.main("Frozen", self._message.id)
 
     def _completed(self) -> None:
@@ -344,13 +343,20 @@ class Attempt:
 
     async def _freeze(self, now: float) -> None:
         """Keep a message that failed and has no sender to tell (ignore_bounce_errors_after)."""
-        self._message.frozen_at = now
-        history = self._history(now)
-        message, spool = self._message, self._tools.spool
-        await self._durably(lambda: spool.update(message, now))
-        await self._durably(lambda: spool.settle(message.id, (), history=history))
+        await self._keep_frozen(now, self._history(now))
         self._log_unsuccessful()
-        self._tools.log.main("Frozen (delivery error message)", message.id)
+        self._tools.log.main("Frozen (delivery error message)", self._message.id)
+
+    async def _keep_frozen(self, now: float, history: str = "") -> None:
+        """Freeze the message durably, and tell whom freeze_tell names."""
+        message, spool = self._message, self._tools.spool
+        message.frozen_at = now
+        why = next((o.reason for o in [*self._failed, *(d for d, _ in self._deferred)]), "")
+        waiting = [address for address in self._recipients if address not in self._done]
+        notices = self._tools.bouncer.frozen(message, why, waiting)
+        await self._durably(lambda: spool.update(message, now))
+        await self._durably(lambda: spool.settle(message.id, (), reports=notices, history=history))
+        self._log_reports(notices)
 
     async def _report(self, now: float) -> None:
         """Commit failures with their bounce, and the next attempt's time."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -23,6 +24,13 @@ from mailsrv.mail.status import Status
 
 MOST_SAID = 4000  # characters that are told of what went wrong with one address
 MOST_RETURNED = 10 << 20  # octets of a body, whatever bounce_return_size_limit says
+_FIELD = re.compile(r"[!-9;-~]+[ \t]*:", re.ASCII)
+_FIXED = ("content-", "mime-version", "from:", "to:", "message-id:", "date:", "auto-submitted:")
+_PATIENCE = """\
+No action is required on your part. Delivery attempts will continue for
+some time, and this warning may be repeated at intervals if the message
+remains undelivered. Eventually the mail delivery software will give up,
+and when that happens, the message will be returned to you."""
 LONGEST_LINE = 900  # of its lines: RFC 5321 allows 998, with what stands before them
 
 
@@ -80,6 +88,11 @@ class Report:
     now: float
     delay: float = 0.0  # seconds that the message has been queued, for a warning
     copies: Sequence[str] = ()  # errors_copy
+    texts: Sequence[str] = ()  # of bounce_message_file or warn_message_file; "" = the usual one
+
+    def text(self, number: int) -> str:
+        """Return an item of the file (chapter 50), "" where there is none."""
+        return self.texts[number] if number < len(self.texts) else ""
 
 
 def wants(recipient: Recipient, word: str) -> bool:
@@ -104,8 +117,9 @@ def build(
         raise ValueError("a report about a message with a null sender")
     kind = report.items[0].kind
     original, type, note = _original(kind, message, body, settings)
+    text, charset = _text(report, message, settings, note)
     parts = [
-        ("text/plain; charset=us-ascii", _text(report, message, settings, note)),
+        (f"text/plain; charset={charset}", text),
         ("message/delivery-status", _status(report, message, settings)),
     ]
     if original is not None:
@@ -134,6 +148,12 @@ def build(
     return result
 
 
+def default_from(settings: ReportSettings) -> str:
+    """Return what reports are from if dsn_from is not set."""
+    domain = settings.qualify_domain or settings.primary_hostname
+    return f"Mail Delivery System <Mailer-Daemon@{domain}>"
+
+
 def printable(text: str, limit: int = 900) -> str:
     """Return text as one line of printing ASCII, line ends as blanks, the rest escaped."""
     pieces = [
@@ -146,7 +166,6 @@ def _headers(
     report: Report, message: Message, settings: ReportSettings, boundary: str
 ) -> list[Header]:
     kind, host = report.items[0].kind, settings.primary_hostname
-    domain = settings.qualify_domain or host
     date = formatdate(report.now, localtime=True)
     subject = {
         Kind.FAILED: "Mail delivery failed: returning message to sender"
@@ -154,7 +173,7 @@ def _headers(
         else "Mail delivery failed",
         Kind.DELAYED: f"Warning: message {message.id} delayed {delay_words(report.delay)}",
     }.get(kind, "Delivery Status Notification")
-    sender = settings.dsn_from or f"Mail Delivery System <Mailer-Daemon@{domain}>"
+    sender = settings.dsn_from or default_from(settings)
     lines = []
     if kind is Kind.FAILED:
         failed = ", ".join(dict.fromkeys(printable(i.address, 320) for i in report.items))
@@ -168,7 +187,7 @@ def _headers(
         f"To: {printable(report.to)}",
         f"Message-Id: <E{report.id}@{host}>",
         f"Date: {date}",
-        f"Subject: {subject}",
+        *(_own_lines(report.text(0)) or [f"Subject: {subject}"]),
         "MIME-Version: 1.0",
         f'Content-Type: multipart/report; report-type=delivery-status;\n\tboundary="{boundary}"',
     ]
@@ -178,13 +197,45 @@ def _headers(
     return [Header(line) for line in lines]
 
 
-def _text(report: Report, message: Message, settings: ReportSettings, note: str) -> bytes:
+def _own_lines(text: str) -> list[str]:
+    """Return the header lines of a text file's first item, as far as they are some."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if line[:1] in (" ", "\t") and lines:
+            lines[-1] += f"\n{line}"
+        elif _FIELD.match(line):
+            lines.append(line)
+        elif line:
+            break
+    return [line for line in lines if not line.lower().startswith(_FIXED)]
+
+
+def _text(
+    report: Report, message: Message, settings: ReportSettings, note: str
+) -> tuple[bytes, str]:
+    """Return the part for people, and its character set."""
+    lines = _beginning(report, message, settings) + _listed(report)
+    if report.items[0].kind is Kind.DELAYED:
+        lines += ["", *(report.text(2).rstrip("\n") or _PATIENCE).split("\n")]
+    if note:
+        lines += ["", note]
+    text = "\n".join([*lines, ""]).replace("\r", "").replace("\n", "\r\n")
+    raw = text.encode("latin-1", "backslashreplace")
+    try:
+        return raw, "us-ascii" if raw.isascii() else raw.decode("utf-8") and "utf-8"
+    except UnicodeDecodeError:
+        return text.encode("ascii", "backslashreplace"), "us-ascii"
+
+
+def _beginning(report: Report, message: Message, settings: ReportSettings) -> list[str]:
     kind = report.items[0].kind
+    if own := report.text(1).rstrip("\n"):
+        return [*own.split("\n"), ""]
     lines = ["This message was created automatically by mail delivery software."]
     if kind is Kind.FAILED and settings.bounce_message_text:
         lines += settings.bounce_message_text.split("\n")
-    own = report.to == message.sender
-    whose = "that you sent" if own else f"sent by\n\n  <{printable(message.sender)}>\n\n"
+    mine = report.to == message.sender
+    whose = "that you sent" if mine else f"sent by\n\n  <{printable(message.sender)}>\n\n"
     if kind is Kind.FAILED:
         lines += ["", f"A message {whose} could not be delivered to one or more of its",
                   "recipients. This is a permanent error. The following address(es) failed:",
@@ -201,6 +252,12 @@ def _text(report: Report, message: Message, settings: ReportSettings, note: str)
         lines += ["", "The following address(es) have not yet been delivered:", ""]
     else:
         lines += ["", f"A message {whose} was successfully delivered or passed on", "to:", ""]
+    return lines
+
+
+def _listed(report: Report) -> list[str]:
+    """Return the lines about each address."""
+    kind, lines = report.items[0].kind, []
     for item in report.items:
         lines.append(f"  {printable(item.address)}")
         if item.recipient.address != item.address:
@@ -210,15 +267,7 @@ def _text(report: Report, message: Message, settings: ReportSettings, note: str)
         if item.reason:
             why = "Delay reason: " if kind is Kind.DELAYED else ""
             lines += [f"    {line}" for line in _broken(why + printable(item.reason, MOST_SAID))]
-    if kind is Kind.DELAYED:
-        lines += ["", "No action is required on your part. Delivery attempts will continue for",
-                  "some time, and this warning may be repeated at intervals if the message",
-                  "remains undelivered. Eventually the mail delivery software will give up,",
-                  "and when that happens, the message will be returned to you."]  # fmt: skip
-    if note:
-        lines += ["", note]
-    text = "\n".join([*lines, ""]).encode("ascii", "backslashreplace")
-    return text.replace(b"\r", b"").replace(b"\n", b"\r\n")
+    return lines
 
 
 def _broken(reason: str) -> list[str]:
@@ -267,7 +316,7 @@ def _original(
     kind: Kind, message: Message, body: bytes | None, settings: ReportSettings
 ) -> tuple[bytes | None, str, str]:
     """Return what is sent back of the message, its type, and a remark for the text."""
-    headers = render(message.headers)
+    headers = render([Header(f"Return-path: <{printable(message.sender)}>"), *message.headers])
     if kind is Kind.FAILED and not settings.bounce_return_message:
         return None, "", ""
     full = kind is Kind.FAILED and settings.bounce_return_body and message.ret != "HDRS"

@@ -15,11 +15,17 @@ from mailsrv.interfaces import IClock
 from mailsrv.mail.message import Message, Recipient
 from mailsrv.mail.routed import Outcome
 from mailsrv.queue.bounce import Item, Kind, Report, ReportSettings, build, printable, wants
+from mailsrv.queue.notice import notice
 from mailsrv.queue.warn import warnable, warnings_due
 
 
 async def no_copies(address: str) -> Sequence[str]:
     """The default of errors_copy."""
+    return ()
+
+
+async def no_texts(message: Message, kind: Kind, to: str, delay: float) -> Sequence[str]:
+    """The default of bounce_message_file and warn_message_file."""
     return ()
 
 
@@ -36,7 +42,8 @@ class Bouncer:
     every time); ``panic`` is told what could not be built, and why; ``copies`` is
     errors_copy; ``may_warn`` is delay_warning_condition for a message and the only
     domain that is delayed ("" if there are several); ``received`` is
-    received_header_text for a report.
+    received_header_text for a report; ``texts`` are the items of bounce_message_file or
+    warn_message_file, expanded; ``freeze_tell`` are addresses.
     """
 
     clock: IClock
@@ -47,6 +54,8 @@ class Bouncer:
     copies: Callable[[str], Awaitable[Sequence[str]]] = no_copies
     may_warn: Callable[[Message, str], Awaitable[bool]] = default_condition
     received: Callable[[Message], str] = lambda message: ""
+    texts: Callable[[Message, Kind, str, float], Awaitable[Sequence[str]]] = no_texts
+    freeze_tell: Sequence[str] = ()
 
     async def failures(self, message: Message, outcomes: Sequence[Outcome]) -> list[Message]:
         """Return the bounces for failed addresses, one for each address that gets any."""
@@ -74,6 +83,22 @@ class Bouncer:
         if not wanted or not await self._may_warn(message, wanted):
             return due, []
         return due, await self._reports(message, wanted, Kind.DELAYED, now - message.received_at)
+
+    def frozen(self, message: Message, why: str, waiting: Sequence[str]) -> list[Message]:
+        """Return what tells freeze_tell that a message was frozen; nothing of our own bounces."""
+        ours = not message.sender and not message.origin.host_address
+        if ours or not self.freeze_tell:
+            return []
+        now, settings, received = self.clock.seconds(), self.settings(), self.received
+        try:
+            return [
+                notice(
+                    self.next_id(), self.freeze_tell, message, why, waiting, settings, now, received
+                )
+            ]
+        except Exception as error:
+            self.panic(f"{message.id}: cannot build the message for freeze_tell", error)
+            return []
 
     async def cancelled(self, message: Message, reason: str) -> list[Message]:
         """Return the bounces for a message that is given up whole (``-Mg``, timeouts)."""
@@ -124,7 +149,8 @@ class Bouncer:
             settings = self.settings()
             host = settings.primary_hostname
             copies, body = await self._copies(to, items), await self._body(message, items, settings)
-            report = Report(self.next_id(), to, items, now, delay, copies)
+            texts = await self.texts(message, items[0].kind, to, delay)
+            report = Report(self.next_id(), to, items, now, delay, copies, texts)
             return [build(report, message, body, settings, self.received)]
         except CancelledError:
             raise

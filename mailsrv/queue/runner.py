@@ -211,6 +211,8 @@ class QueueRunner:
 
     def submit(self, message: Message) -> None:
         """See :meth:`IQueue.submit`."""
+        if message.frozen_at and not message.no_tell and self._bouncer.freeze_tell:
+            self._spawn(self._tell_frozen(message))
         if message.frozen_at or self._only_queued(message):
             self._soonest = min(self._soonest, self.first_attempt(message))
             self._wake()
@@ -220,6 +222,14 @@ class QueueRunner:
             self._new.append(message.id)
         else:
             self._soonest = 0.0
+
+    async def _tell_frozen(self, message: Message) -> None:
+        """Tell freeze_tell of a message that an ACL froze."""
+        waiting = [recipient.address for recipient in message.recipients]
+        for notice in self._bouncer.frozen(message, "by ACL", waiting):
+            await self._spool.store(notice, self._clock.seconds())
+            self._log.received(notice, bounce_of=message.id)
+            self.submit(notice)
 
     # --- for the control socket and the commands ---
 

@@ -105,7 +105,9 @@ class Stages:
         )
         self.delivering = self._delivering(prepared.privileged, prepared.keys)
         self.bouncer = Bouncer(
-            self.reactor, lasting.next_id, **report_options(main, self.services, self.log)
+            self.reactor,
+            lasting.next_id,
+            **report_options(main, self.services, self.log, lasting.pools["lookups"]),
         )
         self.authentication = Authentication(
             self.reactor,

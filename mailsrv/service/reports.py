@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TypedDict
 
 from mailsrv.config.main import MainOptions
@@ -16,7 +18,9 @@ from mailsrv.expansion.template import Template, compile_string
 from mailsrv.interfaces import IMailLog
 from mailsrv.mail.address import split
 from mailsrv.mail.message import Message
-from mailsrv.queue.bounce import ReportSettings
+from mailsrv.mail.taint import is_tainted
+from mailsrv.net.threads import IThreads
+from mailsrv.queue.bounce import Kind, ReportSettings, delay_words
 
 _FALSE = ("", "0", "no", "false")
 
@@ -30,10 +34,14 @@ class ReportOptions(TypedDict):
     copies: Callable[[str], Awaitable[Sequence[str]]]
     may_warn: Callable[[Message, str], Awaitable[bool]]
     received: Callable[[Message], str]
+    texts: Callable[[Message, Kind, str, float], Awaitable[Sequence[str]]]
+    freeze_tell: Sequence[str]
 
 
-def report_options(main: MainOptions, services: Services, log: IMailLog) -> ReportOptions:
-    """Return them for a configuration."""
+def report_options(
+    main: MainOptions, services: Services, log: IMailLog, threads: IThreads
+) -> ReportOptions:
+    """Return them for a configuration; ``threads`` read files."""
 
     ident = _own_name()
 
@@ -59,6 +67,23 @@ def report_options(main: MainOptions, services: Services, log: IMailLog) -> Repo
         scope = Scope(services, message=report, origin=report.origin)
         return _now(main.received_header_text, "received_header_text", scope, log)
 
+    files = {Kind.FAILED: main.bounce_message_file, Kind.DELAYED: main.warn_message_file}
+
+    async def texts(message: Message, kind: Kind, to: str, delay: float) -> Sequence[str]:
+        scope = Scope(
+            services,
+            message=message,
+            origin=message.origin,
+            values={
+                "bounce_recipient": to,
+                "warn_message_recipients": to,
+                "warnmsg_recipients": to,
+                "warn_message_delay": delay_words(delay),
+                "warnmsg_delay": delay_words(delay),
+            },
+        )
+        return await _texts(files.get(kind), scope, log, threads)
+
     copies = errors_copies(main.errors_copy, services, log)
     return {
         "settings": settings,
@@ -67,7 +92,40 @@ def report_options(main: MainOptions, services: Services, log: IMailLog) -> Repo
         "copies": copies,
         "may_warn": may_warn,
         "received": received,
+        "texts": texts,
+        "freeze_tell": [
+            each for a in (main.freeze_tell or "").split(",") if (each := a.strip(" "))
+        ],
     }
+
+
+async def _texts(
+    file: Template | None, scope: Scope, log: IMailLog, threads: IThreads
+) -> Sequence[str]:
+    """Read and expand the items of a file of texts (chapter 50); what fails is as if empty."""
+    if file is None:
+        return ()
+    try:
+        path = await file.expand(scope)
+        if is_tainted(path) or not path.startswith("/"):
+            raise TemporaryFailure(reason=f"{path!r} is no absolute, untainted path")
+        content = (await threads.run(Path(path).read_bytes)).decode("latin-1")
+    except (TemporaryFailure, OSError) as error:
+        reason = error.reason if isinstance(error, TemporaryFailure) else str(error)
+        log.panic(f"failed to open {file.source} for bounce or warning texts: {reason}")
+        return ()
+    return [await _item(text, file.source, scope, log) for text in _SEPARATOR.split(content)]
+
+
+_SEPARATOR = re.compile(r"(?m)^\*\*\*\*(?:\n|\Z)")
+
+
+async def _item(text: str, source: str, scope: Scope, log: IMailLog) -> str:
+    try:
+        return (await compile_string(text).expand(scope)).strip("\n") if text.strip() else ""
+    except TemporaryFailure as error:
+        log.panic(f"failed to expand a text of {source}: {error.reason}")
+        return ""
 
 
 def _now(template: Template | None, name: str, scope: Scope, log: IMailLog) -> str:

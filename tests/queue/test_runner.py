@@ -441,6 +441,54 @@ class BounceTests(QueueTestCase):
         self.assertEqual(mail["X-Failed-Recipients"], "a@b")
         self.assertIn("no such user", mail.get_payload()[0].get_payload())
 
+    def with_texts(self, *texts: str) -> None:
+        async def given(*arguments: Any) -> tuple[str, ...]:
+            return texts
+
+        make = self.make
+
+        def made(**settings: Any) -> QueueRunner:
+            runner = make(**settings)
+            runner._bouncer.texts = given
+            return runner
+
+        self.make = made  # type: ignore[method-assign]
+        self.fail(Recipient("a@b"))
+
+    def test_texts_of_a_file(self) -> None:
+        """Header and beginning are the file's; no item ends the header or forges a field."""
+        self.with_texts(
+            "Subject: gone\nX-A: b\n c\nFrom: evil@x\nContent-Type: text/html\n\nX-No: 1",
+            "Hello\n\nWorld\u00c3\u00a4",
+        )
+        mail = self.bounce()
+        self.assertEqual((mail["Subject"], mail["X-A"]), ("gone", "b\r\n c"))
+        self.assertEqual(mail.get_content_type(), "multipart/report")
+        self.assertEqual(len(mail.get_all("From")), 1)
+        text = mail.get_payload()[0]
+        self.assertEqual(text.get_content_charset(), "utf-8")
+        said = text.get_payload(decode=True).decode()
+        self.assertTrue(said.startswith("Hello\r\n\r\nWorld\u00e4\r\n\r\n  a@b\r\n"), said)
+
+    def test_empty_texts_are_the_usual_ones(self) -> None:
+        self.with_texts("", "")
+        mail = self.bounce()
+        self.assertEqual(mail["Subject"], "Mail delivery failed: returning message to sender")
+        self.assertIn("permanent error", mail.get_payload()[0].get_payload())
+
+    def test_many_failed_recipients_are_one_message(self) -> None:
+        self.runner = self.make(max_active=1)
+        names = [f"u{n}@b" for n in range(200)]
+        for name in names:
+            self.delivering.answers[name] = REFUSED
+        self.delivering.answers["s@example.org"] = {"reason": "later"}
+        self.submit(*names)
+        mail = self.bounce()
+        items = mail.get_payload()[1].get_payload()[1:]
+        self.assertEqual(
+            [item["Final-Recipient"] for item in items], [f"rfc822; {n}" for n in names]
+        )
+
     def test_next_hop_s_words(self) -> None:
         """Who refused and what was said: in Exim's form, and in fields of RFC 3464."""
         answer = "550-5.1.1 no such user here\\n550 5.1.1 really not"
@@ -874,3 +922,42 @@ class CommandTests(QueueTestCase):
         self.assertEqual(self.sent(), ["c@d"])
         self.advance(1800)
         self.assertEqual(self.sent(), ["c@d", "a@b"])
+
+
+class FreezeTellTests(QueueTestCase):
+    """freeze_tell: one message for a message that is frozen, none for our own bounces."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.runner._bouncer.freeze_tell = ("root@mx.example", "ops@mx.example")
+
+    def told(self) -> int:
+        return sum(a in ("root@mx.example", "ops@mx.example") for a in self.sent())
+
+    def test_frozen_by_a_router(self) -> None:
+        for name in ("a@b", "c@b"):
+            self.routing.answers[name] = Routed(
+                status=Status(451, 3, 0, "x"), reason="odd", frozen=True
+            )
+        self.submit("a@b", "c@b")
+        self.advance(60)
+        self.assertEqual(self.told(), 2)
+        self.assertEqual(self.done(self.spool.count()), 1)
+
+    def test_frozen_by_an_acl(self) -> None:
+        self.submit("a@b", frozen_at=self.clock.seconds())
+        self.advance(60)
+        self.assertEqual(self.sent(), ["root@mx.example", "ops@mx.example"])
+        self.submit("a@b", frozen_at=self.clock.seconds(), no_tell=True)
+        self.advance(60)
+        self.assertEqual(self.told(), 2)
+
+    def test_bounces(self) -> None:
+        """Our own tell nobody; those that came from elsewhere do."""
+        self.delivering.answers["a@b"] = REFUSED
+        self.submit("a@b", sender="")
+        self.advance(60)
+        self.assertEqual(self.told(), 0)
+        self.submit("a@b", sender="", origin=Origin(host_address="192.0.2.1"))
+        self.advance(60)
+        self.assertEqual(self.told(), 2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +18,8 @@ from mailsrv.expansion.tree import drive
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import InlineBody, Message, Recipient
 from mailsrv.mail.origin import Origin
+from mailsrv.net.threads import InlineThreads
+from mailsrv.queue.bounce import Kind
 from mailsrv.service.reports import errors_copies, report_options
 from tests.doubles.log import RecordingLog
 
@@ -66,11 +70,12 @@ class OptionTests(SynchronousTestCase):
             bounce_return_body=False, bounce_return_size_limit=5,
             bounce_return_linesize_limit=998, bounce_sender_authentication=None,
             delay_warning=(60,), delay_warning_condition=None, errors_copy=None,
-            received_header_text=None,
+            received_header_text=None, bounce_message_file=None, warn_message_file=None,
+            freeze_tell=None,
         )  # fmt: skip
         vars(main).update(values)
         log = RecordingLog()
-        return report_options(main, services(), log), log  # type: ignore[arg-type]
+        return report_options(main, services(), log, InlineThreads()), log  # type: ignore[arg-type]
 
     def test_dsn_from_is_expanded_each_time(self) -> None:
         """The sender of reports is expanded; one that fails is left to the default, and logged."""
@@ -107,3 +112,53 @@ class OptionTests(SynchronousTestCase):
             self.assertIs(drive(options["may_warn"](bulk, "y.example")), sent, text)
         options, _ = self.options()
         self.assertIs(drive(options["may_warn"](message(), "")), True)
+
+    def texts(
+        self, kind: Kind, content: bytes | None, **values: Any
+    ) -> tuple[list[str], list[str]]:
+        """Expand a file of texts for s@x.example; return its items, and what the panic log says."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "texts")
+            if content is not None:
+                file.write_bytes(content)
+            option = {Kind.FAILED: "bounce_message_file", Kind.DELAYED: "warn_message_file"}[kind]
+            chosen = values.pop("file", str(file))
+            options, log = self.options(**{option: compile_string(chosen)})
+            found = drive(options["texts"](message("Subject: hi"), kind, "s@x.example", 7200.0))
+        return list(found), [event for event, _ in log.events]
+
+    def test_texts_of_bounces(self) -> None:
+        """Chapter 50: items between lines of four asterisks, each expanded."""
+        content = (
+            b"Subject: failed <$bounce_recipient>\nX-A: b\n****\n"
+            b"from $sender_address: $h_subject\n\n5 ***** 5\n****\n****\n****\n"
+        )
+        self.assertEqual(
+            self.texts(Kind.FAILED, content),
+            (
+                [
+                    "Subject: failed <s@x.example>\nX-A: b",
+                    "from s@x.example: hi\n\n5 ***** 5",
+                    "",
+                    "",
+                    "",
+                ],
+                [],
+            ),
+        )
+
+    def test_texts_of_warnings(self) -> None:
+        content = b"Subject: late by $warn_message_delay\n****\n$warn_message_recipients\n****\nend"
+        self.assertEqual(
+            self.texts(Kind.DELAYED, content),
+            (["Subject: late by 2 hours", "s@x.example", "end"], []),
+        )
+
+    def test_texts_that_cannot_be_had(self) -> None:
+        """No file, a bad path, a bad item: the usual text, and a line in the panic log."""
+        self.assertEqual(self.texts(Kind.FAILED, None), ([], ["panic"]))
+        self.assertEqual(self.texts(Kind.FAILED, b"x", file="relative"), ([], ["panic"]))
+        self.assertEqual(
+            self.texts(Kind.FAILED, b"x", file="/tmp/$sender_address"), ([], ["panic"])
+        )
+        self.assertEqual(self.texts(Kind.FAILED, b"${nosuch}\n****\ny\n"), (["", "y"], ["panic"]))

@@ -53,6 +53,7 @@ class MessageOptions(OptionSet):
         help="look up domains with octets above 127",
         no_effect="such domains are taken with SMTPUTF8 alone",
     )
+    bounce_message_file = option(EXPANDED, help="file of the texts of bounces")
     bounce_message_text = option(STRING, help="text that is added to bounces")
     bounce_return_body = option(BOOLEAN, True, help="return the body in bounces")
     bounce_return_linesize_limit = option(
@@ -137,6 +138,7 @@ class MessageOptions(OptionSet):
         True,
         help="what -t does with addresses of the command line",
     )
+    freeze_tell = option(STRING, help="addresses that are told of frozen messages")
     header_line_maxsize = option(
         INTEGER, 0, help="longest header line that is accepted; 0 is no limit"
     )
@@ -211,3 +213,4 @@ class MessageOptions(OptionSet):
     uucp_from_sender = option(
         EXPANDED, "$1", help="sender in a From line before the header", no_effect=NO_FROM_LINE
     )
+    warn_message_file = option(EXPANDED, help="file of the texts of delay warnings")
