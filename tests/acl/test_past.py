@@ -125,6 +125,55 @@ class RatelimitTests(SynchronousTestCase):
         self.assertEqual(actions, [Action.ACCEPT, Action.ACCEPT, Action.DENY])
 
 
+ARTICLE = """
+deny ratelimit = 30 / 1m / strict
+ recipients = admin@mydomain.tld : root@hostname.mydomain.tld
+ log_message = AL01: $sender_rate / $sender_rate_period.
+deny ratelimit = 3 / 1m / strict
+ !recipients = admin@mydomain.tld : root@hostname.mydomain.tld
+ log_message = AL02: $sender_rate / $sender_rate_period.
+deny ratelimit = 10 / 30m / strict
+ !recipients = admin@mydomain.tld : root@hostname.mydomain.tld
+ log_message = AL03: $sender_rate / $sender_rate_period.
+accept
+"""
+
+
+class ArticleTests(SynchronousTestCase):
+    """The article's ``acl_local``, as it stands there."""
+
+    def setUp(self) -> None:
+        self.bench = Bench(ARTICLE, AclPhase.NOT_SMTP)
+        self.assertEqual(self.bench.errors, [])
+        self.bench.connection.origin = Origin()
+
+    def send(self, recipient: str) -> str:
+        """A message; the log's text if it is refused."""
+        self.bench.connection.transaction = Transaction(sender=Tainted("x@y.example"))
+        self.bench.add_recipient(recipient)
+        verdict = self.bench.check()
+        return verdict.log_message if verdict.action is not Action.ACCEPT else ""
+
+    def test_a_burst_to_others(self) -> None:
+        """Three a minute pass, as all local users share one key."""
+        self.assertEqual([self.send("a@b.example") for _ in range(3)], [""] * 3)
+        self.assertEqual(self.send("a@b.example"), "AL02: 4.0 / 1m.")
+
+    def test_a_burst_to_the_administrator(self) -> None:
+        found = [self.send("admin@mydomain.tld") for _ in range(31)]
+        self.assertEqual(found[:30], [""] * 30)
+        self.assertEqual(found[30], "AL01: 31.0 / 1m.")
+
+    def test_a_steady_flow_to_others(self) -> None:
+        """One each thirty seconds is too much after some ten of them."""
+        found = []
+        for _ in range(20):
+            found.append(self.send("a@b.example"))
+            self.bench.clock.advance(60)
+        self.assertEqual(found[:10], [""] * 10)
+        self.assertRegex(found[-1], "^AL03: 1[0-9].[0-9] / 30m.")
+
+
 class SeenTests(SynchronousTestCase):
     def test_since(self) -> None:
         bench = Bench("accept seen = 10m")
