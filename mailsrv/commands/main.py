@@ -37,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.load()(invocation, None)
     from mailsrv.config.read import read
 
+    if invocation.action == "bV":
+        from mailsrv.commands.version import tell
+
+        tell()  # it is wanted above all where the configuration is refused
     try:
         configuration = read(invocation.file, invocation.macros)
     except ConfigErrors as problems:
@@ -59,11 +63,11 @@ def parse(words: list[str]) -> Invocation:
     while words:
         word = words.pop(0)
         if word in ("-C", "--config"):
-            found.file = os.path.abspath(_argument(word, words))
+            found.file = _first_file(_argument(word, words))
         elif word.startswith("--config="):
-            found.file = os.path.abspath(word.partition("=")[2])
+            found.file = _first_file(word.partition("=")[2])
         elif word.startswith("-C"):
-            found.file = os.path.abspath(word[2:])
+            found.file = _first_file(word[2:])
         elif word.startswith("-D"):
             name, value = _macro(word[2:] or _argument(word, words))
             found.macros[name] = value
@@ -93,6 +97,12 @@ def parse(words: list[str]) -> Invocation:
     if not found.action:
         raise UsageError("no command given: try mailsrv --help")
     return found
+
+
+def _first_file(names: str) -> str:
+    """Return the first file of a list that exists, as Exim takes it; the last if none does."""
+    paths = [os.path.abspath(name.strip()) for name in names.split(":") if name.strip()]
+    return next((path for path in paths if os.path.exists(path)), (paths or [""])[-1])
 
 
 def _argument(option: str, words: list[str]) -> str:

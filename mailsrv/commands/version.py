@@ -13,18 +13,22 @@ from mailsrv.config.registry import built_in, module_names
 from mailsrv.service.environment import faults, faults_at_start
 
 
-def run(invocation: Invocation, configuration: Configuration) -> int:
-    """Print the version and the name of the file, what is wrong to the standard error.
-
-    Returns 1 if the configuration is refused.  What only a start, or a use, would
-    find is a warning.
-    """
+def tell() -> None:
+    """Print the version, and what is built in."""
     print(f"mailsrv version {__version__}, for configurations of Exim 4.96")
     print(f"Python {sys.version.split()[0]}")
     print(f"Lookups (built-in): {' '.join(module_names('mailsrv.lookup'))}")
     for kind in ("authenticator", "router", "transport"):
         print(f"{kind.capitalize()}s: {' '.join(built_in(kind))}")
     print(f"Fixed never_users: {':'.join(map(str, FIXED_NEVER_USERS))}")
+
+
+def run(invocation: Invocation, configuration: Configuration) -> int:
+    """Print the name of the file, what is wrong to the standard error; the version was told.
+
+    Returns 1 if the configuration is refused.  What only a start, or a use, would
+    find is a warning.
+    """
     for warning in [*configuration.notices(), *faults_at_start(configuration)]:
         say(f"mailsrv: warning: {warning}", error=True)
     if errors := faults(configuration):

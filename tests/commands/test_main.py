@@ -26,6 +26,12 @@ class ParsingTests(SynchronousTestCase):
             self.assertEqual((found.file, found.action), ("/x", "bV"))
         self.assertEqual(parse(["-bV"]).file, DEFAULT_FILE)
 
+    def test_a_list_of_files(self) -> None:
+        """The first that exists is taken."""
+        here = os.path.abspath(__file__)
+        self.assertEqual(parse(["-C", f"/nonexistent : {here}:/x", "-bV"]).file, here)
+        self.assertEqual(parse(["-C", "/nonexistent:/none", "-bV"]).file, "/none")
+
     def test_macros(self) -> None:
         found = parse(["-DAA=b=c", "-D", "BB", "-DCC = d", "-bV"])
         self.assertEqual(found.macros, {"AA": "b=c", "BB": "", "CC": "d"})
@@ -82,7 +88,8 @@ class RunningTests(FileTestCase):
         path = self.file("nosuch\nqueue_only = x\n")
         for command in ("-bV", "-bP", "-bd"):
             status, out, err = self.run_main("-C", path, command)
-            self.assertEqual((status, out), (1, ""))
+            self.assertEqual(status, 1)
+            self.assertEqual(out.partition(" ")[0], "mailsrv" if command == "-bV" else "")
             self.assertEqual(
                 err.splitlines(),
                 [
