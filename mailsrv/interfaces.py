@@ -469,8 +469,8 @@ class ISpool(Protocol):
     async def next_due(self, skip: frozenset[str] = frozenset()) -> float | None:
         """The time of the earliest next attempt of a message that is not frozen."""
 
-    def listing(self) -> AsyncIterator[QueueEntry]:
-        """All messages, oldest first, read in short pages.
+    def listing(self, start: str = "") -> AsyncIterator[QueueEntry]:
+        """All messages, oldest first, read in short pages; none whose id is before ``start``.
 
         Of one that is quarantined, sender and recipients are empty if they cannot be read.
         """
@@ -588,7 +588,8 @@ class IQueueControl(Protocol):
     async def mark_delivered(self, id: str, addresses: Sequence[str] | None) -> list[str] | None:
         """Deliver no more to these addresses (``-Mmd``), or to all for None (``-Mmad``).
 
-        Returns those of them that are no recipients left; None: no such message.
+        Returns those of them that are no recipients left; if there are any, nothing
+        is changed.  None: no such message.
 
         :raises Locked: as :meth:`remove`.
         """

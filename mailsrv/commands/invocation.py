@@ -27,6 +27,7 @@ class Invocation:
     macros: dict[str, str] = field(default_factory=dict)
     names: bool = True  # False for -n
     verbose: bool = False  # -v
+    period: str = ""  # -q30m: taken with -bd, where it changes nothing
     sender: str | None = None
     extract: bool = False  # -t: recipients are those of the header
     value: str = ""  # the word after an option that takes one (-bem FILE)

@@ -84,6 +84,8 @@ def parse(words: list[str]) -> Invocation:
             found.extract = True
         elif word == "-v":
             found.verbose = True
+        elif re.fullmatch(r"-q[0-9]+[smhdw][0-9smhdw]*", word):
+            found.period = word
         elif word.startswith("-f") and not found.action.startswith("q"):
             found.sender = octets(word[2:] or _argument(word, words))
         elif word.startswith("-") and len(word) > 1:
@@ -94,6 +96,8 @@ def parse(words: list[str]) -> Invocation:
             words.clear()
         else:
             found.arguments.append(octets(word))
+    if found.period and not found.action.startswith("bd"):
+        raise UsageError(f"{found.period} without -bd: the server retries without queue runs")
     if not found.action:
         raise UsageError("no command given: try mailsrv --help")
     return found

@@ -1,105 +1,112 @@
-"""The queue's commands: ``-bp`` and its kin, ``-M`` and its kin, ``-q`` (chapter 5.2).
+"""Exim's commands of the queue: ``-bp`` and its kin, ``-M`` and its kin, ``-q`` (chapter 5.2).
 
 A running server is asked through its control socket, every worker of it;
 listings are merged, the oldest message first.  A spool that no server has open
-is opened here.  Output is as Exim's.
+is opened here.  Output and exit statuses are as Exim's.
 """
 
 from __future__ import annotations
 
-import heapq
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from typing import Any, BinaryIO
 
-from mailsrv.commands.control import ControlError, worker_folders
+from mailsrv.commands.control import ControlError
 from mailsrv.commands.invocation import Invocation
-from mailsrv.commands.spools import Asked, MakeLog, MakeOffline, offline_maker, open_worker
+from mailsrv.commands.listing import entry_lines, safe, safe_text
+from mailsrv.commands.spools import Workers, entries, opened
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError
-from mailsrv.interfaces import IMailLog, QueueEntry
+from mailsrv.interfaces import QueueEntry
 from mailsrv.mail.msgid import is_message_id
-from mailsrv.service.environment import spool_directory
-from mailsrv.service.requests import Answer, BadRequest, unpack_entry
+from mailsrv.service.requests import BadRequest
 
-_HOSTILE = re.compile(r"[^\x20-\x7e]")
-_HOSTILE_TEXT = re.compile(r"[^\x20-\x7e\n\t]")
-_LISTINGS = ("-bp", "-bpa", "-bpu", "-bpr", "-bpra", "-bpru")
-_VIEWS = {"-Mvh": "headers", "-Mvb": "body", "-Mvl": "log"}
-_QUEUE_RUN = re.compile(r"-qq?(f{0,2})")  # what is due is tried without being asked for
-_SELECTED = re.compile(r"-([RS])(r?)(f{0,2})")
+_LISTING = re.compile(r"-bp(?:r?[au]?)")
+_RUN = re.compile(r"-qq?(?P<first>i?)(?P<flags>f{0,2})")
+_SELECTED = re.compile(r"-q?(?P<what>[RS])(?:(?P<regex>r?)(?P<flags>f{0,2})|(?P<text>.+))")
 _AT_ONCE = 500  # ids of one request
 _CHANGES = {  # what is asked, and what is printed if it was done, and if it was so already
     "-Mf": ("freeze", "is now frozen", "is already frozen"),
     "-Mt": ("thaw", "is no longer frozen", "is not frozen"),
-    "-Mg": ("give_up", "has been given up", ""),
+    "-Mg": ("give_up", "", ""),
+    "-Mrm": ("remove", "has been removed", ""),
 }
-_EDITS = ("-Mar", "-Mes", "-Mmd", "-Mmad")
+_EDITS = {  # the option, and what Exim says that it was doing
+    "-Mar": "adding recipient",
+    "-Mes": "editing sender",
+    "-Mmd": "marking as delivered",
+}
+_VIEWS = {"-Mvh": "headers", "-Mvb": "body", "-Mvc": "whole", "-Mvl": "log"}
 _MISSING = {
     "-Mvh": "Failed to open input file for {}-H: No such file or directory",
     "-Mvb": "Failed to open input file for {}-D: No such file or directory",
     "-Mvl": "Failed to open msglog file for {}: No such file or directory",
 }
+_NO_FILE = "Spool data file for {} does not exist"
 
 
 def run(invocation: Invocation, configuration: Configuration) -> int:
     """Carry out a command and return its exit status; see :func:`carry_out`."""
-    try:
-        folder = spool_directory(configuration)
-    except ConfigError as error:
-        _complain(f"mailsrv: {error}")
-        return 1
-
-    def make_log(clock: Any) -> IMailLog:
-        from mailsrv.logs.log import MailLog
-        from mailsrv.service.environment import log_settings
-
-        return MailLog(log_settings(configuration), clock)
-
     return carry_out(
-        folder,
+        lambda: opened(configuration),
         f"-{invocation.action}",
         invocation.arguments,
-        make_log=make_log,
-        make_offline=offline_maker(configuration),
+        verbose=invocation.verbose,
     )
 
 
 def carry_out(
-    folder: str,
+    open_workers: Callable[[], Workers],
     action: str,
     arguments: list[str],
     *,
     out: BinaryIO | None = None,
     now: Callable[[], float] = time.time,
-    make_log: MakeLog | None = None,
-    make_offline: MakeOffline | None = None,
+    verbose: bool = False,
 ) -> int:
-    """Carry out a command on the spools of the workers in ``folder``; return its exit status.
+    """Carry out a command on the spools of the workers; return its exit status.
 
     ``action`` is the option as given, such as ``-bp`` or ``-Mrm``; ``arguments``
     are message ids, and what the option takes besides.
     """
-    command = _Command(action, out or sys.stdout.buffer, now, make_log, make_offline)
+    stream = out or sys.stdout.buffer
     try:
-        return command.run(folder, arguments)
-    except (ControlError, BadRequest) as error:
+        check(action, arguments)
+        with closing(open_workers()) as workers:
+            try:
+                return _Command(action, stream, now, workers, verbose).run(arguments)
+            finally:
+                stream.flush()
+    except (ConfigError, ControlError, BadRequest) as error:
         _complain(f"mailsrv: {error}")
         return 1
     except BrokenPipeError:
         return 1
 
 
+def check(action: str, arguments: list[str]) -> None:
+    """See that the arguments are what the option takes.
+
+    :raises ControlError: they are not.
+    """
+    if found := _SELECTED.fullmatch(action):
+        if len(arguments) != (0 if found["text"] else 1):
+            raise ControlError(f"one string expected after {action}")
+        return
+    for id in arguments[:1] if action in _EDITS else arguments:
+        if not is_message_id(id):
+            raise ControlError(f"malformed message id {id} after {action} option")
+    if action.startswith("-M") and not arguments:
+        raise ControlError(f"no message ids given after {action} option")
+    if _RUN.fullmatch(action) and len(arguments) > 2:
+        raise ControlError(f"{action} takes two message ids at most")
+
+
 def _complain(text: str) -> None:
-    print(_safe(text), file=sys.stderr)
-
-
-def _safe(text: str) -> str:
-    """Return a line that is harmless to a terminal: other octets in octal, as in the logs."""
-    return _HOSTILE.sub(lambda match: f"\\{ord(match[0]):03o}", text)
+    print(safe(text), file=sys.stderr)
 
 
 class _Command:
@@ -110,173 +117,175 @@ class _Command:
         action: str,
         out: BinaryIO,
         now: Callable[[], float],
-        make_log: MakeLog | None,
-        make_offline: MakeOffline | None,
+        workers: Workers,
+        verbose: bool,
     ) -> None:
-        self._make_log = make_log
-        self._make_offline = make_offline
         self._action = action
         self._out = out
         self._now = now
+        self._workers = workers
+        self._verbose = verbose
 
-    def run(self, spool_directory: str, arguments: list[str]) -> int:
+    def run(self, arguments: list[str]) -> int:
         """Ask every worker and print the answer."""
-        for id in self._ids(arguments):
-            if not is_message_id(id):
-                option = f"after {self._action} option"
-                raise ControlError(f"malformed message id {id} {option}")
-        with ExitStack() as stack:
-            folders = worker_folders(spool_directory)
-            workers = [open_worker(f, self._make_log, self._make_offline) for f in folders]
-            for worker in workers:
-                stack.callback(worker.close)
-            try:
-                return self._do(workers, arguments)
-            finally:
-                self._out.flush()
-
-    def _do(self, workers: list[Asked], ids: list[str]) -> int:
-        if self._action in _LISTINGS:
-            return self._list(workers, frozenset(ids))
-        if self._action == "-bpc":
-            self._print(str(sum(_value(worker.ask("count"), "count") for worker in workers)))
+        action = self._action
+        if _LISTING.fullmatch(action):
+            return self._list(arguments)
+        if action == "-bpc":
+            self._print(str(self._workers.total("count", "count")))
             return 0
-        if found := _QUEUE_RUN.fullmatch(self._action):
-            return self._run_queue(workers, ids, frozen=found[1] == "ff")
-        if found := _SELECTED.fullmatch(self._action):
-            if len(ids) != 1:
-                raise ControlError(f"{self._action} needs one string")
-            return self._run_selected(workers, ids[0], *found.groups())
-        if not ids:
-            raise ControlError(f"no message ids given after {self._action} option")
-        if self._action in ("-M", "-Mc"):
-            self._run(workers, ids, force=self._action == "-M", frozen=self._action == "-M")
+        if found := _RUN.fullmatch(action):
+            return self._run_queue(arguments, found["flags"], first=bool(found["first"]))
+        if found := _SELECTED.fullmatch(action):
+            text = found["text"] or arguments[0]
+            return self._run_selected(
+                text, found["what"], found["regex"] or "", found["flags"] or ""
+            )
+        if action in ("-M", "-Mc"):
+            self._run(arguments, force=action == "-M", frozen=action == "-M")
             return 0
-        if self._action in _EDITS:
-            return self._edit(workers, ids[0], ids[1:])
-        if self._action in _VIEWS:
-            return self._view(workers, ids[0])
-        if self._action == "-Mrm":
-            return max(self._remove(workers, id) for id in ids)
-        if self._action in _CHANGES:
-            return max(self._change(workers, id) for id in ids)
-        raise ControlError(f"unknown queue command {self._action}")
+        if action in _EDITS:
+            return self._edit(arguments[0], arguments[1:])
+        if action == "-Mmad":
+            return max(self._mark_all(id) for id in arguments)
+        if action in _VIEWS:
+            return self._view(arguments)
+        if action in _CHANGES:
+            return max(self._change(id) for id in arguments)
+        raise ControlError(f"option {action} is known to Exim, not to mailsrv")
 
     def _print(self, line: str) -> None:
-        self._out.write(_safe(line).encode("latin-1") + b"\n")
+        self._out.write(safe(line).encode("latin-1") + b"\n")
 
     def _write(self, text: str, terminal: bool) -> None:
-        if terminal:
-            text = _HOSTILE_TEXT.sub(lambda match: f"\\{ord(match[0]):03o}", text)
-        self._out.write(text.encode("latin-1"))
+        self._out.write((safe_text(text) if terminal else text).encode("latin-1"))
 
     # --- listings --------------------------------------------------------------
 
-    def _list(self, workers: list[Asked], ids: frozenset[str]) -> int:
-        streams = [_entries(worker) for worker in workers]
-        now = self._now()
-        for entry in heapq.merge(*streams, key=lambda entry: entry.received_at):
-            if not ids or entry.id in ids:
-                for line in entry_lines(entry, now, delivered="u" not in self._action):
-                    self._print(line)
+    def _list(self, ids: list[str]) -> int:
+        for id in ids:
+            entry = self._workers.entry(id)
+            if entry is None:
+                self._print(f"      {id}")
+                self._print("    *** spool read error: No such file or directory ***")
                 self._print("")
+            else:
+                self._list_one(entry)
+        if not ids:
+            for each in self._workers.entries():
+                self._list_one(each)
         return 0
+
+    def _list_one(self, entry: QueueEntry) -> None:
+        for line in entry_lines(entry, self._now(), delivered="u" not in self._action):
+            self._print(line)
+        self._print("")
 
     # --- single messages ---------------------------------------------------------
 
-    def _view(self, workers: list[Asked], id: str) -> int:
+    def _view(self, ids: list[str]) -> int:
+        if len(ids) > 1:
+            self._print("*** Only one message can be listed at once")
+            return 1
         found = False
         terminal = self._out.isatty()
         held = ""  # a CR whose LF may come with the next piece
-        for worker in workers:
-            for piece in worker.ask(_VIEWS[self._action], message=id):
-                found = True
-                text = (held + str(piece["text"])).replace("\r\n", "\n")
-                held = "\r" if text.endswith("\r") else ""
-                self._write(text.removesuffix("\r"), terminal)
-            if found:
-                self._write(held, terminal)
-                return 0
-        _complain(_MISSING[self._action].format(id))
-        return 1
-
-    def _remove(self, workers: list[Asked], id: str) -> int:
-        removed = False
-        for worker in workers:
-            removed = removed or bool(_value(worker.ask("remove", message=id), "removed"))
-        what = "has been removed" if removed else "has been removed or did not exist"
-        self._print(f"Message {id} {what}")
-        return 0 if removed else 1
-
-    def _change(self, workers: list[Asked], id: str) -> int:
-        do, done, already = _CHANGES[self._action]
-        for worker in workers:
-            for piece in worker.ask(do, message=id):
-                if piece["changed"] is not None:
-                    self._print(f"Message {id} {done if piece['changed'] else already}")
-                    return 0 if piece["changed"] else 1
-        self._print(f"Spool data file for {id} does not exist")
-        return 1
-
-    def _ids(self, arguments: list[str]) -> list[str]:
-        """Return those arguments that are to be message ids."""
-        if _SELECTED.fullmatch(self._action):
-            return []
-        return arguments[:1] if self._action in _EDITS else arguments
-
-    def _edit(self, workers: list[Asked], id: str, values: list[str]) -> int:
-        """Change the envelope: ``-Mar``, ``-Mes``, ``-Mmd``, ``-Mmad``."""
-        request: dict[str, Any] = {"message": id}
-        if self._action == "-Mes":
-            if len(values) != 1:
-                raise ControlError("-Mes needs one address; <> is the null sender")
-            request |= {"do": "edit", "sender": values[0] if values[0] != "<>" else ""}
-        elif self._action == "-Mmad":
-            request |= {"do": "mark"}
-        elif not values:
-            raise ControlError(f"{self._action} needs an address")
-        elif self._action == "-Mar":
-            request |= {"do": "edit", "added": values}
+        for piece in self._workers.text(_VIEWS[self._action], ids[0]):
+            found = True
+            text = (held + piece).replace("\r\n", "\n")
+            held = "\r" if text.endswith("\r") else ""
+            self._write(text.removesuffix("\r"), terminal)
+        self._write(held, terminal)
+        if found:
+            return 0
+        if self._action in _MISSING:
+            _complain(_MISSING[self._action].format(ids[0]))
         else:
-            request |= {"do": "mark", "addresses": values}
-        for worker in workers:
-            for piece in worker.ask(**request):
+            self._print(_NO_FILE.format(ids[0]))
+        return 1
+
+    def _change(self, id: str) -> int:
+        what, done, already = _CHANGES[self._action]
+        (result,) = self._workers.change(what, [id])
+        if isinstance(result, str):
+            self._print(result)
+        elif result is None and what == "remove":
+            self._print(f"Message {id} has been removed or did not exist")
+        elif result is None:
+            self._print(_NO_FILE.format(id))
+        elif words := done if result else already:
+            self._print(f"Message {id} {words}")
+        return 0 if result is True else 1
+
+    def _mark_all(self, id: str) -> int:
+        try:
+            return self._asked(id, do="mark")
+        except ControlError as error:  # it is locked: the others are not
+            self._print(str(error))
+            return 1
+
+    def _edit(self, id: str, values: list[str]) -> int:
+        """Change the envelope: ``-Mar``, ``-Mes``, ``-Mmd``."""
+        doing = f"Message {id} - error while {_EDITS[self._action]}:"
+        if not values:
+            self._print(f"{doing} no address given")
+            return 1
+        if self._action == "-Mes" and len(values) > 1:
+            self._print(f"Message {id} - only one sender address can be specified")
+            return 1
+        try:
+            if self._action == "-Mmd":
+                return self._asked(id, do="mark", addresses=values)
+            if self._action == "-Mar":
+                return self._asked(id, do="edit", added=values)
+            return self._asked(id, do="edit", sender=values[0] if values[0] != "<>" else "")
+        except ControlError as error:
+            text = str(error)
+            if "address" in text:
+                self._print(doing)
+                text = f"  {text}"
+            self._print(text)
+            return 1
+
+    def _asked(self, id: str, do: str, **values: Any) -> int:
+        """Ask for a change of the envelope, and tell how it went."""
+        for worker in self._workers.each:
+            for piece in worker.ask(do, message=id, **values):
+                if unknown := piece.get("unknown"):
+                    self._print(f"Message {id} - error while {_EDITS['-Mmd']}:")
+                    for address in unknown:
+                        self._print(f"  {address} is not a recipient: message not updated")
+                    return 1
                 if piece["changed"]:
-                    for address in piece.get("unknown", ()):
-                        self._print(f"Message {id} has no recipient {address} left")
                     self._print(f"Message {id} has been modified")
-                    return 1 if piece.get("unknown") else 0
-        self._print(f"Spool data file for {id} does not exist")
+                    return 0
+        self._print(_NO_FILE.format(id))
         return 1
 
     # --- deliveries ----------------------------------------------------------------
 
-    def _run(self, workers: list[Asked], ids: list[str], **options: bool) -> int:
-        """Attempt messages, and wait for the end of the attempts; return how many there were."""
+    def _run(self, ids: list[str], *, wait: bool = True, **options: bool) -> int:
+        """Attempt messages, wait for the end of the attempts; return how many there were."""
         count = 0
         for start in range(0, len(ids), _AT_ONCE):
             some = ids[start : start + _AT_ONCE]
-            for worker in workers:
-                count += _value(worker.ask("run", messages=some, wait=True, **options), "count")
+            count += self._workers.total("count", "run", messages=some, wait=wait, **options)
         return count
 
-    def _run_queue(self, workers: list[Asked], ids: list[str], *, frozen: bool) -> int:
+    def _run_queue(self, part: list[str], flags: str, *, first: bool) -> int:
         """Attempt all messages, or those from an id on, or from one to another (``-q``)."""
-        if len(ids) > 2:
-            raise ControlError(f"{self._action} takes two message ids at most")
-        if not ids:
-            asked = (w.ask("run", messages=[], force=True, frozen=frozen) for w in workers)
-            count = sum(_value(answer, "count") for answer in asked)
+        options = {"force": bool(flags), "frozen": flags == "ff"}
+        if not part and not first:
+            count = self._workers.total("count", "run", messages=[], **options)
         else:
-            first, last = ids[0], ids[-1] if len(ids) > 1 else "~"
-            listed = sorted(e.id for w in workers for e in _entries(w) if first <= e.id <= last)
-            count = self._run(workers, listed, force=True, frozen=frozen)
-        self._print(f"{count} message{'' if count == 1 else 's'} to be attempted now")
+            where = {"start": part[0], "stop": part[1] if part[1:] else ""} if part else {}
+            listed = self._of_all(**where)
+            ids = [each.id for each in listed if not (first and (each.reason or each.delivered))]
+            count = self._run(ids, wait=bool(part), **options)
+        self._tell(count, "to be attempted")
         return 0
 
-    def _run_selected(
-        self, workers: list[Asked], text: str, which: str, regex: str, flags: str
-    ) -> int:
+    def _run_selected(self, text: str, what: str, regex: str, flags: str) -> int:
         """Attempt messages whose recipients (``-R``) or sender (``-S``) have ``text`` in them.
 
         The first is tried whatever its retry times say; if that mends the hints,
@@ -286,67 +295,29 @@ class _Command:
             found = re.compile(text if regex else re.escape(text), re.IGNORECASE)
         except re.error as error:
             raise ControlError(f"{text}: {error}") from None
-        ids = []
-        for worker in workers:
-            for entry in _entries(worker):
-                if entry.quarantined or (entry.frozen and flags != "ff"):
-                    continue
-                if any(found.search(one) for one in _subjects(entry, which)):
-                    ids.append((entry.received_at, entry.id))
-        chosen = [id for _, id in sorted(ids)]
-        if chosen:
-            frozen = flags == "ff"
-            self._run(workers, chosen[:1], force=True, frozen=frozen)
-            self._run(workers, chosen[1:], force=bool(flags), frozen=frozen)
-        self._print(f"{len(chosen)} message{'' if len(chosen) == 1 else 's'} attempted")
+        frozen = flags == "ff"
+        chosen = [
+            (entry.received_at, entry.id)
+            for entry in self._of_all()
+            if not entry.quarantined
+            and (frozen or not entry.frozen)
+            and any(found.search(one) for one in _subjects(entry, what))
+        ]
+        ids = [id for _, id in sorted(chosen)]
+        self._run(ids[:1], force=True, frozen=frozen)
+        self._run(ids[1:], force=bool(flags), frozen=frozen)
+        self._tell(len(ids), "attempted")
         return 0
+
+    def _of_all(self, **part: str) -> Iterable[QueueEntry]:
+        for worker in self._workers.each:
+            yield from entries(worker, **part)
+
+    def _tell(self, count: int, what: str) -> None:
+        """Exim says nothing of a queue run, unless it is to be verbose."""
+        if self._verbose:
+            self._print(f"{count} message{'' if count == 1 else 's'} {what}")
 
 
 def _subjects(entry: QueueEntry, which: str) -> tuple[str, ...]:
     return entry.recipients if which == "R" else (entry.sender,)
-
-
-def _entries(worker: Asked) -> Iterator[QueueEntry]:
-    for piece in worker.ask("list"):
-        for packed in piece["entries"]:
-            yield unpack_entry(packed)
-
-
-def _value(answer: Iterator[Answer], name: str) -> int:
-    """Return a number of an answer that has one piece."""
-    return sum(int(piece[name]) for piece in answer)
-
-
-def age(seconds: float) -> str:
-    """Return how long a message waits, in Exim's three columns: 25m, 3h, 4d."""
-    minutes = max(0, int(seconds)) // 60
-    if minutes <= 90:
-        return f"{minutes:2d}m"
-    hours = (minutes + 30) // 60
-    return f"{hours:2d}h" if hours <= 72 else f"{(hours + 12) // 24:2d}d"
-
-
-def size(octets: int) -> str:
-    """Return a size in Exim's five columns: ``  720``, `` 2.9K``, ``  12M``."""
-    if octets <= 0:
-        return "     "
-    if octets < 1024:
-        return f"{octets:5d}"
-    for unit, letter in ((1024, "K"), (1024 * 1024, "M")):
-        if octets < 10 * unit:
-            return f"{octets / unit:4.1f}{letter}"
-        if octets < 1024 * unit or letter == "M":
-            return f"{(octets + unit // 2) // unit:4d}{letter}"
-    raise AssertionError("every size has a unit")
-
-
-def entry_lines(entry: QueueEntry, now: float, *, delivered: bool) -> list[str]:
-    """Return the lines of one message in a listing, without the empty one after it."""
-    frozen = " *** frozen ***" if entry.frozen else ""
-    if entry.quarantined:
-        frozen = " *** quarantined ***"
-    waiting = age(now - entry.received_at)
-    lines = [f"{waiting} {size(entry.size)} {entry.id} <{entry.sender}>{frozen}"]
-    if delivered:
-        lines += [f"        D {address}" for address in entry.delivered]
-    return lines + [f"          {address}" for address in entry.recipients]

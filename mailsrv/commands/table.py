@@ -106,15 +106,16 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
                 ("-bpa, -bpu, -bpr", "with generated addresses, only undelivered ones, unsorted"),
                 ("-bpc", "count its messages"),
                 (
-                    "-q, -qf [ID [ID]]",
-                    "try all that are not frozen (from ID, to ID); -qff: all",
+                    "-q [ID [ID]]",
+                    "try what is due (from ID, to ID); -qi: what is new; -qf: all that",
                 ),
+                ("", "is not frozen, whatever the retry times say; -qff: all"),
                 ("-M, -Mc ID...", "deliver these messages now; -Mc: if their time has come"),
                 (
                     "-R[r][f[f]], -S... TEXT",
                     "deliver messages with TEXT in a recipient or the sender (r: a regex)",
                 ),
-                ("-Mvh, -Mvb, -Mvl ID", "print a message's header, body, log"),
+                ("-Mvh, -Mvb, -Mvl ID", "print a message's header, body, log; -Mvc: the message"),
                 (
                     "-Mrm ID...",
                     "remove messages; -Mf freezes, -Mt thaws them, -Mg gives them up",
@@ -122,13 +123,13 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
                 ("-Mar ID ADDRESS...", "add recipients; -Mes ID ADDRESS changes the sender"),
                 ("-Mmd ID ADDRESS...", "deliver no more to these; -Mmad ID: to nobody"),
             ),
-            r"bp[acriu]*|M[a-zA-Z]*|q[qi]?(?:f{0,2})l?|R.*|S.*",
+            r"bp(?:c|r?[au]?)|M(?:|[cfgt]|ar|es|mad|md|rm|v[bchl])|qq?i?f{0,2}|q?[RS].*",
         ),
     ),
 }
 
 _KNOWN_TO_EXIM = re.compile(
-    r"b[a-zA-Z]+(?::.*)?|d.*|E.*|e.*|F.*|G|h.*|i|L.*|MC.*|m|N|O.*|o.*|p.*|r.*|t.*|U|X.*|x|q.+"
+    r"b[a-zA-Z]+(?::.*)?|d.*|E.*|e.*|F.*|G|h.*|i|L.*|M.*|m|N|O.*|o.*|p.*|r.*|t.*|U|X.*|x|q.+"
 )
 
 

@@ -264,15 +264,11 @@ class QueueRunner:
         ``force`` (``-qf``) tries all addresses, ``frozen`` (``-qff``, ``-M``)
         thaws frozen messages first.  Messages under way are left alone.
         """
-        wanted = None if ids is None else frozenset(ids)
         found = 0
-        async for entry in self._spool.listing():
-            id = entry.id
-            if (wanted is not None and id not in wanted) or id in self._active:
+        async for id, is_frozen in self._chosen(ids):
+            if id in self._active or (is_frozen and not frozen):
                 continue
-            if entry.quarantined or (entry.frozen and not frozen):
-                continue
-            if entry.frozen:
+            if is_frozen:
                 self._thawing.add(id)
             if force:
                 self.schedule.forced.add(id)
@@ -281,6 +277,18 @@ class QueueRunner:
             found += 1
         self._wake()
         return found
+
+    async def _chosen(self, ids: Iterable[str] | None) -> AsyncIterator[tuple[str, bool]]:
+        """Those of these messages, or of all, that can be read; and whether they are frozen."""
+        if ids is None:
+            async for entry in self._spool.listing():
+                if not entry.quarantined:
+                    yield entry.id, entry.frozen
+            return
+        for id in dict.fromkeys(ids):
+            message = await self._spool.load(id)
+            if message is not None:
+                yield id, message.frozen_at > 0
 
     async def remove(self, id: str) -> bool:
         """Forget a message, without a bounce (``-Mrm``); False: no such message.
@@ -345,15 +353,16 @@ class QueueRunner:
         async def mark(message: Message) -> list[str]:
             left = [recipient.address for recipient in message.recipients]
             wanted = left if addresses is None else list(dict.fromkeys(addresses))
-            done = [address for address in wanted if address in left]
-            for address in done:
+            if unknown := [address for address in wanted if address not in left]:
+                return unknown  # as in Exim, the message is not changed then
+            for address in wanted:
                 self._log.main(f"address <{address}> marked delivered by administrator", id)
-            if set(done) >= set(left):
+            if set(wanted) >= set(left):
                 await self._spool.remove(id)
                 self._log.completed(message)
-            elif done:
-                await self._spool.settle(id, done)
-            return [address for address in wanted if address not in left]
+            elif wanted:
+                await self._spool.settle(id, wanted)
+            return []
 
         return await self._changed(id, mark)
 

@@ -1,9 +1,10 @@
 """The requests of the control socket, and their answers, without the socket (design, decision 11).
 
-A request and each piece of its answer is one JSON object.  A request has
-``do`` (list, count, headers, body, log, remove, freeze, thaw, give_up, edit, mark, run) and,
-for one message, ``message``.  The last piece of an answer has ``done`` or ``error``; listings
-and bodies come in pages, so that neither side holds more than a page.
+A request and each piece of its answer is one JSON object.  A request has ``do``
+(list, count, headers, body, whole, log, remove, freeze, thaw, give_up, edit,
+mark, each, run) and, for one message, ``message``.  The last piece of an answer
+has ``done`` or ``error``; listings and bodies come in pages, so that neither side
+holds more than a page.
 
 The same code answers a command that opened the spool itself.
 """
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 from mailsrv.errors import MailFailure
 from mailsrv.interfaces import IMailLog, IQueueControl, ISpool, QueueEntry
 from mailsrv.mail.address import split
+from mailsrv.mail.header import render
 from mailsrv.mail.msgid import is_message_id
 from mailsrv.service.spoolform import header_file
 from mailsrv.wire.envelope import UnsafeValue, path
@@ -27,6 +29,8 @@ PAGE_ENTRIES = 50
 PAGE_OCTETS = 16 * 1024
 # Name of the socket in a worker's folder.
 SOCKET = "control"
+
+_EACH = ("remove", "freeze", "thaw", "give_up")
 
 T = TypeVar("T")
 Request = dict[str, Any]
@@ -87,6 +91,7 @@ class Requests:
             "count": self._count,
             "headers": self._headers,
             "body": self._body,
+            "whole": self._whole,
             "log": self._log,
             "remove": self._remove,
             "freeze": self._freeze,
@@ -94,6 +99,7 @@ class Requests:
             "give_up": self._give_up,
             "edit": self._edit,
             "mark": self._mark,
+            "each": self._each,
             "run": self._run,
         }
 
@@ -112,8 +118,12 @@ class Requests:
             yield {"error": failure.reason}
 
     async def _list(self, request: Request) -> AsyncIterator[Answer]:
+        """All messages, or those from the id ``start`` to the id ``stop``."""
         page: list[Any] = []
-        async for entry in self._spool.listing():
+        stop = _text(request.get("stop", ""))
+        async for entry in self._spool.listing(_text(request.get("start", ""))):
+            if stop and entry.id > stop:
+                break
             page.append(pack_entry(entry))
             if len(page) >= PAGE_ENTRIES:
                 yield {"entries": page}
@@ -136,6 +146,19 @@ class Requests:
         if message is None:
             return
         yield {"text": f"{message.id}-D\n"}
+        async for piece in message.body.chunks():
+            text = piece.decode("latin-1")
+            for start in range(0, len(text), PAGE_OCTETS):
+                yield {"text": text[start : start + PAGE_OCTETS]}
+
+    async def _whole(self, request: Request) -> AsyncIterator[Answer]:
+        """The message as it would be sent: header and body."""
+        message = await self._spool.load(_message_id(request))
+        if message is None:
+            return
+        text = render(message.headers).decode("latin-1") + "\r\n"
+        for start in range(0, len(text), PAGE_OCTETS):
+            yield {"text": text[start : start + PAGE_OCTETS]}
         async for piece in message.body.chunks():
             text = piece.decode("latin-1")
             for start in range(0, len(text), PAGE_OCTETS):
@@ -188,6 +211,33 @@ class Requests:
         addresses = None if wanted is None else [_text(each) for each in _list(wanted)]
         unknown = await _unlocked(id, self._server().mark_delivered(id, addresses))
         yield {"changed": None if unknown is None else True, "unknown": unknown or []}
+
+    async def _each(self, request: Request) -> AsyncIterator[Answer]:
+        """One change of many messages at once: they share commits.
+
+        ``what`` is remove, freeze, thaw or give_up; ``results`` has, for each of the
+        ``messages``, true, false, null for a message that is not here, or a text.
+        """
+        from twisted.internet.defer import Deferred
+
+        what = request.get("what")
+        if what not in _EACH:
+            raise BadRequest("unknown request")
+        ids = [_message_id({"message": id}) for id in _list(request.get("messages"))]
+        work = [Deferred.fromCoroutine(self._one(what, id)) for id in ids]
+        yield {"results": [await one for one in work]}
+
+    async def _one(self, what: str, id: str) -> bool | str | None:
+        """Change a message of several; what is wrong with one is its result."""
+        result: bool | None = None
+        try:
+            async for piece in self._answers[what]({"message": id}):
+                result = piece.get("removed", piece.get("changed"))
+        except BadRequest as error:
+            return str(error)
+        except MailFailure as failure:
+            return failure.reason
+        return None if what == "remove" and not result else result
 
     def _server(self) -> IQueueControl:
         if self._queue is None:
@@ -244,9 +294,9 @@ def _address(value: object, *, empty: bool = False) -> str:
     try:
         path(text)
     except UnsafeValue:
-        raise BadRequest(f"malformed address {text!r}") from None
+        raise BadRequest(f"bad address {text}: malformed") from None
     if not all(split(text)):
-        raise BadRequest(f"{text!r} has no domain")
+        raise BadRequest(f"bad address {text}: domain missing")
     return text
 
 

@@ -144,9 +144,9 @@ class MemorySpool:
         """See :meth:`ISpool.next_due`."""
         return next((time for time, _ in self._ready(skip)), None)
 
-    async def listing(self) -> AsyncIterator[QueueEntry]:
+    async def listing(self, start: str = "") -> AsyncIterator[QueueEntry]:
         """See :meth:`ISpool.listing`."""
-        for id in sorted(self._messages):
+        for id in sorted(id for id in self._messages if id >= start):
             kept = self._messages.get(id)
             if kept is not None:
                 yield _entry(kept)

@@ -251,12 +251,14 @@ class SqliteSpool:
         rows = await self._read(self._select, query, (len(skip) + 1,))
         return next((time for id, time in rows if id not in skip), None)
 
-    async def listing(self) -> AsyncIterator[QueueEntry]:
+    async def listing(self, start: str = "") -> AsyncIterator[QueueEntry]:
         """See :meth:`ISpool.listing`."""
-        last = ""
+        last = start[:-1]  # which is before it, and after every id that is before both
         while rows := await self._read(self._select, _LISTING, (last, PAGE)):
             last = rows[-1][0]
             for id, received, size, frozen, attempt, done, bad, history, envelope in rows:
+                if id < start:
+                    continue
                 quarantined = bad != ""
                 try:
                     sender, recipients = decode_recipients(envelope)

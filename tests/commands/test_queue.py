@@ -16,7 +16,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsrv.commands import queue, spools
+from mailsrv.commands import listing, queue, spools
 from mailsrv.commands.control import Control, ControlError, NotRunning, worker_folders
 from mailsrv.interfaces import QueueEntry
 from mailsrv.service.requests import pack_entry
@@ -48,25 +48,33 @@ class FakeWorker:
         self.entries = list(entries)
         self.texts = texts or {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.locked: set[str] = set()
 
     def ask(self, do: str, **values: Any) -> Any:
         self.asked.append((do, values))
         if do == "list":
-            yield {"entries": [pack_entry(one) for one in self.entries]}
+            start, stop = values.get("start", ""), values.get("stop") or "~"
+            chosen = [one for one in self.entries if start <= one.id <= stop]
+            yield {"entries": [pack_entry(one) for one in chosen]}
+        elif do == "each":
+            yield {"results": [self.result(values["what"], id) for id in values["messages"]]}
         elif do == "count" or do == "run":
             yield {"count": len(self.entries)}
-        elif do == "remove":
-            yield {"removed": values["message"] in [one.id for one in self.entries]}
         elif do in ("edit", "mark"):
             known = any(one.id == values["message"] for one in self.entries)
             gone = [a for a in values.get("addresses") or () if a != "a@b.example"]
             yield {"changed": True if known else None, "unknown": gone}
-        elif do in ("freeze", "thaw", "give_up"):
-            known = [one for one in self.entries if one.id == values["message"]]
-            yield {"changed": (known[0].frozen == (do == "thaw")) if known else None}
         else:
             for text in self.texts.get(values["message"], []):
                 yield {"text": text}
+
+    def result(self, what: str, id: str) -> bool | str | None:
+        known = [one for one in self.entries if one.id == id]
+        if id in self.locked:
+            return f"Message {id} is locked"
+        if what in ("freeze", "thaw"):
+            return (known[0].frozen == (what == "thaw")) if known else None
+        return True if known else None
 
     def close(self) -> None:
         self.asked.append(("close", {}))
@@ -78,6 +86,8 @@ class Terminal(io.BytesIO):
 
 
 class CommandTests(SynchronousTestCase):
+    verbose = False
+
     def run_command(
         self, action: str, *arguments: str, workers: list[FakeWorker], out: io.BytesIO | None = None
     ) -> tuple[int, str]:
@@ -85,12 +95,17 @@ class CommandTests(SynchronousTestCase):
         folders = [str(number) for number in range(len(workers))]
         self.errors = io.StringIO()
         with (
-            mock.patch.object(queue, "worker_folders", lambda directory: folders),
-            mock.patch.object(queue, "open_worker", lambda folder, *_: workers[int(folder)]),
+            mock.patch.object(spools, "worker_folders", lambda directory: folders),
+            mock.patch.object(spools, "open_worker", lambda folder, *_: workers[int(folder)]),
             mock.patch("sys.stderr", self.errors),
         ):
             status = queue.carry_out(
-                "/spool", action, list(arguments), out=out, now=lambda: 1000.0 + 25 * 60
+                lambda: spools.Workers("/spool"),
+                action,
+                list(arguments),
+                out=out,
+                now=lambda: 1000.0 + 25 * 60,
+                verbose=self.verbose,
             )
         return status, out.getvalue().decode("latin-1")
 
@@ -114,10 +129,10 @@ class CommandTests(SynchronousTestCase):
     def test_columns(self) -> None:
         """Ages and sizes keep Exim's widths."""
         self.assertEqual(
-            [queue.age(s) for s in (0, 90 * 60, 91 * 60, 72 * 3600, 73 * 3600, 9e5)],
+            [listing.age(s) for s in (0, 90 * 60, 91 * 60, 72 * 3600, 73 * 3600, 9e5)],
             [" 0m", "90m", " 2h", "72h", " 3d", "10d"],
         )
-        sizes = [queue.size(s) for s in (0, 1023, 1024, 10240, 1 << 20, 1 << 30)]
+        sizes = [listing.size(s) for s in (0, 1023, 1024, 10240, 1 << 20, 1 << 30)]
         self.assertEqual(sizes, ["     ", " 1023", " 1.0K", "  10K", " 1.0M", "1024M"])
 
     def test_count_and_run(self) -> None:
@@ -128,12 +143,32 @@ class CommandTests(SynchronousTestCase):
         self.assertIn(("run", {"messages": [], "force": True, "frozen": True}), workers[0].asked)
         self.assertEqual(self.run_command("-q", workers=[])[0], 0)
 
-    def test_a_queue_run_is_now(self) -> None:
-        """-q does not wait for retry times: what is due is tried without being asked for."""
-        workers = [FakeWorker(entry())]
-        self.assertEqual(self.run_command("-q", workers=workers)[0], 0)
-        run = {"messages": [], "force": True, "frozen": False}
-        self.assertIn(("run", run), workers[0].asked)
+    def test_queue_runs(self) -> None:
+        """-q respects retry times, -qf does not, -qff thaws; nothing is said without -v."""
+        for action, force, frozen in (
+            ("-q", False, False),
+            ("-qq", False, False),
+            ("-qf", True, False),
+            ("-qff", True, True),
+        ):
+            workers = [FakeWorker(entry())]
+            self.assertEqual(self.run_command(action, workers=workers), (0, ""))
+            run = {"messages": [], "force": force, "frozen": frozen}
+            self.assertIn(("run", run), workers[0].asked)
+        self.verbose = True
+        self.assertEqual(
+            self.run_command("-q", workers=[FakeWorker(entry())]),
+            (0, "1 message to be attempted\n"),
+        )
+
+    def test_parts_of_the_queue(self) -> None:
+        """-q with ids, and -qi: those that have not been tried."""
+        workers = [FakeWorker(entry(), entry(OTHER, reason="deferred"))]
+        self.run_command("-qf", OTHER, workers=workers)
+        self.run_command("-qi", workers=workers)
+        runs = [values["messages"] for do, values in workers[0].asked if do == "run"]
+        self.assertEqual(runs, [[OTHER], [ID]])
+        self.assertEqual(self.run_command("-q", ID, ID, ID, workers=workers)[0], 1)
 
     def test_remove(self) -> None:
         """Removal says what it did."""
@@ -155,11 +190,18 @@ class CommandTests(SynchronousTestCase):
             ("-Mf", OTHER, 1, "Message {} is already frozen"),
             ("-Mt", OTHER, 0, "Message {} is no longer frozen"),
             ("-Mt", ID, 1, "Message {} is not frozen"),
-            ("-Mg", ID, 0, "Message {} has been given up"),
             ("-Mf", "1aaaaa-bbbbbb-cc", 1, "Spool data file for {} does not exist"),
         ):
             answer = self.run_command(action, id, workers=workers)
             self.assertEqual(answer, (status, words.format(id) + "\n"))
+        self.assertEqual(self.run_command("-Mg", ID, workers=workers), (0, ""))
+
+    def test_locked(self) -> None:
+        """A message that is being delivered stays as it is; the others do not."""
+        worker = FakeWorker(entry(), entry(OTHER))
+        worker.locked.add(ID)
+        expected = f"Message {ID} is locked\nMessage {OTHER} has been removed\n"
+        self.assertEqual(self.run_command("-Mrm", ID, OTHER, workers=[worker]), (1, expected))
 
     def test_edits_of_the_envelope(self) -> None:
         """-Mar, -Mes, -Mmd and -Mmad ask the worker that has the message."""
@@ -175,7 +217,7 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(answer, (0, f"Message {ID} has been modified\n"))
             self.assertIn(asked, workers[1].asked)
         status, text = self.run_command("-Mmd", ID, "x@y", workers=workers)
-        self.assertEqual((status, "no recipient x@y left" in text), (1, True))
+        self.assertEqual((status, "x@y is not a recipient" in text), (1, True))
         self.assertEqual(self.run_command("-Mar", OTHER, "n@x", workers=workers)[0], 1)
         self.assertEqual(self.run_command("-Mar", ID, workers=workers)[0], 1)
 
@@ -210,7 +252,8 @@ class CommandTests(SynchronousTestCase):
         spools.run_reactor(fill)
         out = io.BytesIO()
         for _ in range(2):
-            queue.carry_out(folder, "-Mrm", [ID], out=out, make_log=lambda clock: log)
+            workers = spools.Workers(folder, make_log=lambda clock: log)
+            queue.carry_out(lambda w=workers: w, "-Mrm", [ID], out=out)
         self.assertEqual(log.events, [("main", "removed by administrator"), ("completed", ID)])
 
     def test_views(self) -> None:
@@ -219,6 +262,12 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(self.run_command("-Mvb", ID, workers=workers), (0, f"{ID}-D\na\nb\rc\n"))
         self.assertEqual(self.run_command("-Mvl", OTHER, workers=workers), (1, ""))
         self.assertIn("Failed to open msglog file", self.errors.getvalue())
+        self.assertEqual(
+            self.run_command("-Mvc", OTHER, workers=workers),
+            (1, f"Spool data file for {OTHER} does not exist\n"),
+        )
+        two = self.run_command("-Mvh", ID, OTHER, workers=workers)
+        self.assertEqual(two, (1, "*** Only one message can be listed at once\n"))
 
     def test_hostile_octets(self) -> None:
         """A terminal gets no control sequence, a file the octets as they are."""

@@ -138,15 +138,19 @@ class Server:
 
         :raises RuntimeError: it failed.
         """
-        defines = [f"-D{name}={value}" for name, value in self.macros.items()]
-        start = "import sys; from mailsrv.commands.main import main; sys.exit(main())"
-        done = subprocess.run(
-            [sys.executable, "-c", start, "-C", str(self.configuration), *defines, *arguments],
-            capture_output=True, env=self._environment, timeout=60,
-        )  # fmt: skip
+        done = self.run(*arguments)
         if done.returncode:
             raise RuntimeError(f"{arguments}: {done.returncode}: {done.stderr.decode()}")
         return done.stdout.decode()
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """Run ``mailsrv -C FILE …``."""
+        defines = [f"-D{name}={value}" for name, value in self.macros.items()]
+        start = "import sys; from mailsrv.commands.main import main; sys.exit(main())"
+        return subprocess.run(
+            [sys.executable, "-c", start, "-C", str(self.configuration), *defines, *arguments],
+            capture_output=True, env=self._environment, timeout=60,
+        )  # fmt: skip
 
     def client(self, port: int | None = None, *, tls: bool = True) -> smtplib.SMTP:
         """Return an SMTP client that has said EHLO, over STARTTLS unless told not to."""
