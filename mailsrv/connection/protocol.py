@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
@@ -27,6 +27,7 @@ from mailsrv.mail.connection import Connection
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.status import LOCAL_PROBLEM
 from mailsrv.net.tls import tls_facts
+from mailsrv.net.write import write_now
 from mailsrv.wire.reply import reply
 from mailsrv.wire.session import Input
 
@@ -47,7 +48,6 @@ class SmtpProtocol(ESMTP):
     transport: Any  # TCP, Unix socket or TLS above them: each offers what is used here
     parts: Parts  # those in force when the connection was made
     caller: Caller | None = None  # a local user; None for a host
-    lmtp: ClassVar[bool] = False
     # Set by Twisted's base class from its own line reader, which is not used.
     noisy = False
 
@@ -77,7 +77,7 @@ class SmtpProtocol(ESMTP):
         """Count the connection, and greet the client (after TLS, if the port begins with it)."""
         parts = self.parts = self.factory.parts
         origin = self._origin()
-        connection = Connection(origin=origin, caller=self.caller, lmtp=self.lmtp)
+        connection = Connection(origin=origin, caller=self.caller)
         self.dialogue = Dialogue(parts, connection, self)
         self._counted = origin.host_address
         self._counts = parts.counts.enter(self._counted)
@@ -281,7 +281,7 @@ class SmtpProtocol(ESMTP):
     def _flush(self) -> None:
         if self._replies and not self._lost:
             octets, self._replies = b"".join(self._replies), []
-            self.transport.write(octets)
+            write_now(self.transport, octets)
 
     def _after(self) -> None:
         """Bring timers, reading and closing in line with what was done."""

@@ -74,7 +74,7 @@ class Reception:
         self._discard_body()
         if self._ended:
             self.session.message_done()
-            self._answer(octets)
+            self.session.channel.write(octets)
             return
         if self.failure is None:
             self.failure = octets
@@ -90,11 +90,6 @@ class Reception:
         if self._writer is not None:
             self._writer.abort()
             self._writer = None
-
-    def _answer(self, octets: bytes) -> None:
-        """Reply to the whole message."""
-        session = self.session
-        session.channel.write(octets * session.replies_to_message(self.transaction))
 
     # --- octets --------------------------------------------------------------
 
@@ -216,7 +211,7 @@ class Reception:
         if self.failure is not None:
             failure = self.failure
             session.message_done()
-            self._answer(failure)
+            session.channel.write(failure)
 
     async def _accept(self) -> None:
         session, transaction, settings = self.session, self.transaction, self._settings
@@ -245,8 +240,7 @@ class Reception:
             self._thrown_away("MAIL" if transaction.discarded else "RCPT")
             return
         verdict = await parts.policy.check(self.phase, connection)
-        copies = session.replies_to_message(transaction)
-        if session.refused(verdict, self.after, copies=copies):
+        if session.refused(verdict, self.after):
             self._discard_body()
             session.message_done()
             return
@@ -276,16 +270,16 @@ class Reception:
     def _say_accepted(self, id: str, verdict: Verdict | None = None) -> None:
         feigned = self.transaction.feigned
         if feigned is not None:
-            self._answer(from_status(feigned))
+            self.session.channel.write(from_status(feigned))
             return
         if verdict is not None and verdict.status is not None:
-            self._answer(from_status(verdict.status))
+            self.session.channel.write(from_status(verdict.status))
             return
         if self.chunked:
             text = f" {self._chunk_size} byte chunk, total {self.received}\nOK id={id}"
         else:
             text = f"OK id={id}"
-        self._answer(reply(250, text))
+        self.session.say(250, text)
 
     async def _mended(self, headers: list[Header]) -> list[Header]:
         """Mend what a submission lacks (48.1), and qualify what this host may leave out (48.3)."""

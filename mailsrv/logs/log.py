@@ -110,6 +110,10 @@ class MailLog:
         self._files = {
             stream: LogFile(settings.owner) for stream in ("main", "reject", "panic", "json")
         }
+        self._named, self._names = (
+            -1,
+            dict[str, str](),
+        )  # the second in which files have their names
         self._stamped = (-1, "", "")  # the second that was formatted last, its text and its zone
 
     # --- events ---------------------------------------------------------------
@@ -253,13 +257,22 @@ class MailLog:
     def _to_file(self, stream: str, text: str) -> bool:
         assert self._path is not None
         now = self._clock.seconds()
-        name = file_name(self._path, stream, time.localtime(now))
+        name = self._file_name(stream, int(now))
         try:
             self._files[stream].write(name, (text + "\n").encode("latin-1", "replace"), now)
         except OSError:
             self._files[stream].close()
             return False
         return True
+
+    def _file_name(self, stream: str, second: int) -> str:
+        """Return the name of a stream's file now."""
+        assert self._path is not None
+        if self._named != second:
+            self._named, self._names = second, {}
+        if stream not in self._names:
+            self._names[stream] = file_name(self._path, stream, time.localtime(second))
+        return self._names[stream]
 
     def _to_syslog(self, stream: str, line: str, full: str, also: str) -> bool:
         """Send an entry at the priorities of its streams (53.4); once if duplication is off."""

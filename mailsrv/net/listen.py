@@ -11,10 +11,15 @@ import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 
 from mailsrv.errors import ConfigError
 from mailsrv.expansion.lists import split_list
 from mailsrv.net.hosts import is_own_address
+
+INTERFACES_CHECK = 5.0  # seconds that the kernel's answer about an address holds
+MOST_KNOWN = 1000  # addresses whose answer is remembered
 
 _DEFAULT_INTERFACES = "<; ::0 ; 0.0.0.0"
 _DEFAULT_PORTS = "smtp"
@@ -25,32 +30,16 @@ _DOTTED_PORT_6 = re.compile(r"([0-9A-Fa-f:]*:[0-9A-Fa-f:.]*?)\.([0-9]+)", re.ASC
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An address and port to listen on, or the path of a Unix socket, whose port is 0."""
+    """An address and port to listen on; ``address`` "" never occurs."""
 
     address: str
     port: int
     tls_on_connect: bool = False
-    lmtp: bool = False
-
-    @property
-    def local(self) -> bool:
-        """Tell whether it is a Unix socket."""
-        return self.address.startswith("/")
 
     @property
     def ipv6(self) -> bool:
         """Tell whether it is an IPv6 address."""
-        return ":" in self.address and not self.local
-
-    @property
-    def family(self) -> socket.AddressFamily:
-        """The family of its sockets."""
-        if self.local:
-            return socket.AF_UNIX
-        return socket.AF_INET6 if self.ipv6 else socket.AF_INET
-
-    def __str__(self) -> str:
-        return self.address if self.local else f"[{self.address}]:{self.port}"
+        return ":" in self.address
 
 
 def port_number(text: str) -> int:
@@ -75,21 +64,13 @@ def ports(text: str) -> list[int]:
 
 
 def listen_on(
-    interfaces: str | None,
-    daemon_ports: str | None,
-    tls_ports: str | None,
-    lmtp_ports: str | None = None,
-    *,
-    ipv6: bool = True,
+    interfaces: str | None, daemon_ports: str | None, tls_ports: str | None, *, ipv6: bool = True
 ) -> list[Listener]:
-    """Return the addresses and ports to listen on, in order, each once.
+    """Return what to listen on, in order, each once.
 
-    An interface without a port listens on the ports of both ``daemon_ports`` and ``lmtp_ports``.
-
-    :raises ConfigError: an item is no address or port, or no interface has a port of LMTP.
+    :raises ConfigError: an item is no address or port.
     """
-    lmtp = dict.fromkeys(ports(lmtp_ports or ""))
-    defaults = [*ports(_DEFAULT_PORTS if daemon_ports is None else daemon_ports), *lmtp]
+    defaults = ports(_DEFAULT_PORTS if daemon_ports is None else daemon_ports)
     tls = set(ports(tls_ports or ""))
     found: dict[Listener, None] = {}
     for item in split_list(_DEFAULT_INTERFACES if interfaces is None else interfaces):
@@ -99,26 +80,8 @@ def listen_on(
         if ":" in address and not ipv6:
             continue
         for number in defaults if port is None else [port]:
-            found[Listener(address, number, number in tls, number in lmtp)] = None
-    unheard = lmtp.keys() - {listener.port for listener in found}
-    if unheard:
-        raise ConfigError(
-            f"lmtp_ports: no item of local_interfaces listens on port {min(unheard)}: "
-            "each of them names another port"
-        )
+            found[Listener(address, number, number in tls)] = None
     return list(found)
-
-
-def local_sockets(paths: str | None) -> list[Listener]:
-    """Return the Unix sockets of a list of paths (``lmtp_sockets``), each once.
-
-    :raises ConfigError: an item is no absolute path.
-    """
-    items = dict.fromkeys(item for item in split_list(paths or "") if item)
-    for item in items:
-        if not item.startswith("/"):
-            raise ConfigError(f'lmtp_sockets: "{item}" is no absolute path')
-    return [Listener(item, 0, lmtp=True) for item in items]
 
 
 def local_test(extra: str | None) -> Callable[[str], bool]:
@@ -130,11 +93,19 @@ def local_test(extra: str | None) -> Callable[[str], bool]:
     """
     items = [item for item in split_list(extra or "") if item]
     further = {ipaddress.ip_address(_address(item)[0]) for item in items}
+    known: dict[str, tuple[float, bool]] = {}
 
     def is_local(address: str) -> bool:
-        return is_own_address(address) or (
-            _is_address(address) and ipaddress.ip_address(address) in further
-        )
+        now = monotonic()
+        asked, answer = known.get(address, (-inf, False))
+        if now - asked > INTERFACES_CHECK:
+            answer = is_own_address(address) or (
+                _is_address(address) and ipaddress.ip_address(address) in further
+            )
+            if len(known) >= MOST_KNOWN:
+                known.clear()
+            known[address] = (now, answer)
+        return answer
 
     return is_local
 
@@ -165,11 +136,12 @@ def _is_address(text: str) -> bool:
 
 
 def bind(listener: Listener, *, backlog: int = 20, reuse_port: bool = False) -> socket.socket:
-    """Return a non-blocking TCP socket that listens; ``reuse_port`` lets several processes do so.
+    """Return a non-blocking socket that listens; ``reuse_port`` lets several processes do so.
 
     :raises OSError: the address is in use, not ours, or not permitted.
     """
-    made = socket.socket(listener.family, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if listener.ipv6 else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
@@ -178,12 +150,7 @@ def bind(listener: Listener, *, backlog: int = 20, reuse_port: bool = False) -> 
             # "::0" and "0.0.0.0" are two listeners, as in Exim.
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         where = socket.getaddrinfo(
-            listener.address,
-            listener.port,
-            listener.family,
-            socket.SOCK_STREAM,
-            0,
-            socket.AI_NUMERICHOST,
+            listener.address, listener.port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST
         )
         made.bind(where[0][4])
         made.listen(backlog)

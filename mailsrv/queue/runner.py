@@ -89,7 +89,8 @@ class QueueRunner:
         self._stopping = False
         self._take(schedule, routing, delivering, bouncer, settings)
         self._active: set[str] = set()
-        self._new: deque[str] = deque()  # just received
+        self._fresh: list[Message] = []  # received in this turn of the reactor
+        self._new: deque[str] = deque()  # received before, when there was no room
         self._asked: OrderedDict[str, None] = OrderedDict()  # run_now, each id once
         self._thawing: set[str] = set()
         self._held: dict[str, float] = {}
@@ -217,7 +218,10 @@ class QueueRunner:
             self._soonest = min(self._soonest, self.first_attempt(message))
             self._wake()
         elif self._room() > 0 and not self._new:
-            self._start(message.id, first=True, message=message)
+            self._active.add(message.id)  # nothing else may begin with it
+            self._fresh.append(message)
+            if len(self._fresh) == 1:  # whoever sent it hears of it first
+                self._clock.callLater(0, self._begin_fresh)
         elif len(self._new) < self._settings.max_waiting:
             self._new.append(message.id)
         else:
@@ -230,6 +234,15 @@ class QueueRunner:
             await self._spool.store(notice, self._clock.seconds())
             self._log.received(notice, bounce_of=message.id)
             self.submit(notice)
+
+    def _begin_fresh(self) -> None:
+        """Begin the first attempts of what was received in the reactor's last turn."""
+        fresh, self._fresh = self._fresh, []
+        for message in fresh:
+            if self._stopping:
+                self._release(message.id)
+            else:
+                self._start(message.id, first=True, message=message)
 
     # --- for the control socket and the commands ---
 

@@ -19,7 +19,7 @@ from mailsrv.mail.message import Body, Message, Recipient
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.taint import Tainted
 
-_ORIGIN = tuple(field.name for field in fields(Origin))
+_ORIGIN = {field.name: getattr(Origin(), field.name) for field in fields(Origin)}  # defaults
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 _dump = _ENCODER.encode
 
@@ -46,18 +46,20 @@ def unpack(packed: str) -> str:
 def encode_envelope(message: Message) -> bytes:
     """Return all of a message but header, body and what changes while it is queued."""
     origin = message.origin
-    facts: list[Any] = []
-    for name in _ORIGIN:
+    facts: dict[str, Any] = {}
+    for name, default in _ORIGIN.items():
         value = getattr(origin, name)
+        if value == default:  # an origin that is read has it anyway
+            continue
         if isinstance(value, str):
             value = pack(value)
         elif isinstance(value, dict):
             value = {key: pack(text) for key, text in value.items()}
-        facts.append(value)
+        facts[name] = value
     document = {
         "sender": pack(message.sender),
         "recipients": [_recipient(recipient) for recipient in message.recipients],
-        "origin": dict(zip(_ORIGIN, facts, strict=True)),
+        "origin": facts,
         "8bit": message.body_8bitmime,
         "utf8": message.smtputf8,
         "ret": pack(message.ret),

@@ -27,6 +27,7 @@ from mailsrv.interfaces import FURTHEST, HISTORY, IBodyWriter, QueueEntry
 from mailsrv.mail.message import InlineBody, Message, Recipient
 from mailsrv.net.threads import IThreads, Threads
 from mailsrv.spool.bodies import INLINE_LIMIT, IO_ERROR, Bodies, FileBody
+from mailsrv.spool.changes import Insertion, Removal
 from mailsrv.spool.codec import (
     Unreadable,
     decode,
@@ -45,6 +46,7 @@ VERSION = 1
 PAGE = 100  # messages of one short read
 WAL_SIZE = 4 << 20  # octets: a checkpoint begins
 WAL_LIMIT = 64 << 20  # octets: the writer itself empties it, and writes nothing until then
+WATCHED = 16  # writes between looks at the size of the WAL
 PATIENCE = 1.0  # seconds that it waits for a reader that keeps it from that
 
 SCHEMA = """
@@ -72,7 +74,6 @@ CREATE TABLE content (
     body BLOB
 );
 """
-_INSERT = "INSERT INTO queue VALUES (?,?,?,?,?,?,?,'','','',?,?,?,'')"
 _MISSING = "its body {} is missing"
 _FIRST = " ORDER BY next_attempt, id LIMIT ?"
 _DUE = "SELECT {} FROM queue WHERE frozen_at = 0 AND bad = '' "
@@ -108,6 +109,7 @@ class SqliteSpool:
         self._reader: sqlite3.Connection | None = None
         self._checkpointer: sqlite3.Connection | None = None
         self._checkpointing = False
+        self._unwatched = 0  # writes since the size of the WAL was looked at
         self._check_fault = ""  # what the last checkpoint failed of
         self._wal_limit = wal_limit
         self._closed = False
@@ -209,20 +211,14 @@ class SqliteSpool:
 
     async def remove(self, id: str, *, reports: Sequence[Message] = ()) -> None:
         """See :meth:`ISpool.remove`."""
+        removal = Removal(id)
         insert = self._insertions(reports)
 
         def remove(connection: sqlite3.Connection) -> str:
             insert(connection)
-            row = connection.execute(
-                "SELECT content, body_file FROM queue WHERE id = ?", (id,)
-            ).fetchone()
-            if row is None:
-                return ""
-            connection.execute("DELETE FROM content WHERE number = ?", (row[0],))
-            connection.execute("DELETE FROM queue WHERE id = ?", (id,))
-            return str(row[1])
+            return removal(connection)
 
-        file = await self._storing(reports, remove)
+        file = await self._storing(reports, remove if reports else removal)
         if file:
             self._bodies.discard(file)
 
@@ -336,9 +332,7 @@ class SqliteSpool:
 
         return insert
 
-    def _insertion(
-        self, message: Message, next_attempt: float
-    ) -> Callable[[sqlite3.Connection], None]:
+    def _insertion(self, message: Message, next_attempt: float) -> Insertion:
         """Return what stores a message; its encoding is done here, off the writer's thread."""
         self._number += 1
         number, body = self._number, message.body
@@ -364,11 +358,7 @@ class SqliteSpool:
             body.lines if isinstance(body, FileBody) else 0,
         )
 
-        def insert(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT INTO content VALUES (?,?,?,?)", content)
-            connection.execute(_INSERT, row)
-
-        return insert
+        return Insertion(content, row)
 
     async def _quarantine(self, id: str, why: str) -> None:
         def mark(connection: sqlite3.Connection) -> int:
@@ -466,9 +456,11 @@ class SqliteSpool:
 
     def _watch_wal(self) -> None:
         """Begin a checkpoint if the WAL has grown; on the reactor thread, after a commit."""
-        if self._checkpointing or self._closed or self._writer.interrupted:
+        self._unwatched += 1
+        if self._unwatched < WATCHED or self._checkpointing or self._closed:
             return
-        if self._wal_size() < WAL_SIZE:
+        self._unwatched = 0
+        if self._writer.interrupted or self._wal_size() < WAL_SIZE:
             return
         self._checkpointing = True
         self._spawn(self._check())

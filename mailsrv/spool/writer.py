@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -236,8 +236,14 @@ class GroupWriter:
             self._beside(between, connection)
             connection = self._connected()
         connection.execute("BEGIN IMMEDIATE")
-        for operation in batch:
-            operation.result = operation.function(connection)
+        for kind, operations in _by_kind(batch):
+            if kind is None:
+                for operation in operations:
+                    operation.result = operation.function(connection)
+                continue
+            results = kind(connection, [operation.function for operation in operations])
+            for operation, result in zip(operations, results, strict=True):
+                operation.result = result
         connection.execute("COMMIT")
 
     def _connected(self) -> sqlite3.Connection:
@@ -272,6 +278,21 @@ class GroupWriter:
         if connection is not None:
             with suppress(Exception):  # it is given up because it does not work
                 connection.close()
+
+
+Kind = Callable[[sqlite3.Connection, list[Any]], list[Any]]
+
+
+def _by_kind(batch: list[Operation]) -> Iterator[tuple[Kind | None, list[Operation]]]:
+    """Group operations that are done together (a static method ``together`` of their function).
+
+    Operations of one message never wait side by side: whoever changes it waits for
+    each.  So the order between groups is free; within a group it is kept.
+    """
+    groups: dict[Kind | None, list[Operation]] = {}
+    for operation in batch:
+        groups.setdefault(getattr(operation.function, "together", None), []).append(operation)
+    yield from groups.items()
 
 
 def _finish(batch: list[Operation]) -> None:

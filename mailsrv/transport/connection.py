@@ -22,6 +22,7 @@ from zope.interface import implementer
 from mailsrv.interfaces import IClock
 from mailsrv.net.connect import connect
 from mailsrv.net.tlsclient import ClientStart, TlsFacts, TlsRefused
+from mailsrv.net.write import write_now
 from mailsrv.wire.client import (
     Ask,
     Receive,
@@ -301,7 +302,7 @@ class HopProtocol(TwistedProtocol):
         if self._replies or self._parser.partial:
             raise ProtocolError("reply before the command that it answers")
         assert self.transport is not None
-        self.transport.write(data)
+        write_now(self.transport, data)
 
     async def _reply(self, phase: Phase) -> Reply:
         """Wait for the next reply; the whole reply has the phase's time."""

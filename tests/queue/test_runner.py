@@ -83,6 +83,7 @@ class QueueTestCase(SynchronousTestCase):
         message = self.message(*recipients, **fields)
         self.done(self.spool.store(message, self.clock.seconds()))
         self.runner.submit(message)
+        self.clock.advance(0)
         return message
 
     def advance(self, seconds: float, step: float = 60.0) -> None:
@@ -294,6 +295,7 @@ class DeliveryTests(QueueTestCase):
         self.done(self.spool.store(message, self.clock.seconds()))
         self.spool.failure = TemporaryFailure()
         self.runner.submit(message)
+        self.clock.advance(0)
         self.advance(5, 1)
         self.assertEqual(self.events("completed"), [])
         self.spool.failure = None
@@ -370,6 +372,7 @@ class DeliveryTests(QueueTestCase):
         self.done(self.spool.store(message, self.clock.seconds()))
         self.spool.failure = TemporaryFailure()
         self.runner.submit(message)
+        self.clock.advance(0)
         stopped = Deferred.fromCoroutine(self.runner.stop(0.1))
         self.clock.advance(0.1)
         self.assertNoResult(stopped)
@@ -385,6 +388,7 @@ class DeliveryTests(QueueTestCase):
         self.done(self.spool.store(message, self.clock.seconds()))
         self.spool.failure = TemporaryFailure()
         self.runner.submit(message)
+        self.clock.advance(0)
         self.advance(100, 1)
         stopped = Deferred.fromCoroutine(self.runner.stop(1))
         self.advance(10, 1)
@@ -891,6 +895,7 @@ class CommandTests(QueueTestCase):
         message = replace(self.message(), queue_only=True)
         self.done(self.spool.store(message, self.runner.first_attempt(message)))
         self.runner.submit(message)
+        self.clock.advance(0)
         self.advance(1740)
         self.assertEqual(self.sent(), [])
         self.advance(60)

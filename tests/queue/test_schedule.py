@@ -103,6 +103,7 @@ class Server:
         )
         Deferred.fromCoroutine(self.spool.store(message, self.clock.seconds()))
         self.runner.submit(message)
+        self.clock.advance(0)
         return message.id
 
     def said(self, kind: str) -> list[str]:
@@ -314,6 +315,7 @@ def test_time_out_of_one_recipient(clock: Clock) -> None:
     )
     Deferred.fromCoroutine(server.spool.store(message, clock.seconds()))
     server.runner.submit(message)
+    clock.advance(0)
     run(clock, 310)
     hints = {n: server.hints.retry(f"R:{n}@e:s@example.org") for n in "abc"}
     assert [n for n, hint in hints.items() if hint is not None] == ["b"]
@@ -338,6 +340,7 @@ def test_routing_errors(clock: Clock, hop: Hop, by_local_part: bool) -> None:
     )
     Deferred.fromCoroutine(server.spool.store(message, clock.seconds()))
     server.runner.submit(message)
+    clock.advance(0)
     assert (server.hints.retry("R:v@e") is not None) == by_local_part
     assert (server.hints.retry("R:e") is not None) != by_local_part
     assert bool(server.schedule.waits_until(message, "other@e")) != by_local_part
