@@ -7,7 +7,7 @@ acceptance are ``preconditions.py``'s and ``route.py``'s.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -167,15 +167,18 @@ class Router(OptionSet):
         """See :meth:`OptionSet.check`."""
         if any(self.values.get(name) for name in _BY_LOCAL_PART):
             self.values.setdefault("retry_use_local_part", True)
-        word = self.self_.partition(":")[0].strip(" \t")
-        if word not in ("freeze", "defer", "fail", "pass", "send", "reroute"):
+        known = ("freeze", "defer", "fail", "pass", "send")
+        if self.self_ not in known and not self.self_.startswith("reroute:"):
             raise ConfigError(f"{self.self_} is not valid for self", self.places.get("self"))
         if self.self_.replace(" ", "").startswith("reroute:rewrite:"):
             raise ConfigError(
                 "self = reroute: rewrite: is known to Exim, not to mailsrv", self.places.get("self")
             )
-        if word == "reroute" and not self.self_.partition(":")[2].strip(" \t"):
-            raise ConfigError("self = reroute: needs a domain", self.places.get("self"))
+
+    def late(self) -> Iterator[ConfigError]:
+        """See :meth:`OptionSet.late`."""
+        if self.self_.partition(":")[1] and not self.self_.partition(":")[2].strip(" \t"):
+            yield ConfigError("self = reroute: needs a domain", self.places.get("self"))
 
     async def route(self, address: RoutedAddress, context: Context) -> Decision:
         """Decide about an address that met the preconditions; it may set its ``values``.

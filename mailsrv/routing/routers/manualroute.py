@@ -78,6 +78,7 @@ class Manualroute(Router):
 
     def late(self) -> Iterator[ConfigError]:
         """See :meth:`OptionSet.late`."""
+        yield from super().late()
         needed = self.transport is None and not self.verify_only and self.route_list is not None
         if needed and not all(set(rule.options) - set(_WORDS) for rule in self.rules):
             yield ConfigError(f"{self.name} router: transport must be set", self.where)
