@@ -46,11 +46,22 @@ class TlsWanted:
     try_verify: bool = True
     names: tuple[str, ...] = ()
     sni: str = ""
+    alpn: tuple[str, ...] = ()
+    require_alpn: bool = False  # the server must agree to one of alpn
+    revoked: str = ""  # file of revocation lists
 
     @property
     def context(self) -> tuple[object, ...]:
         """What a context depends on."""
-        return (self.certificate, self.key, self.ciphers, self.authorities, self._mode)
+        return (
+            self.certificate,
+            self.key,
+            self.ciphers,
+            self.authorities,
+            self._mode,
+            self.alpn,
+            self.revoked,
+        )
 
     @property
     def _mode(self) -> int:
@@ -79,7 +90,8 @@ class ClientTls:
 
         :raises TemporaryFailure: a certificate, key, cipher or authority cannot be used.
         """
-        times = [_changed(p) for p in (wanted.certificate, wanted.key, wanted.authorities)]
+        files = (wanted.certificate, wanted.key, wanted.authorities, wanted.revoked)
+        times = [_changed(path) for path in files]
         key = (wanted.context, *times)
         context = self._contexts.get(key)
         if context is None:
@@ -101,8 +113,12 @@ class ClientTls:
             self._identify(context, wanted)
         if wanted.ciphers:
             set_ciphers(context, wanted.ciphers)
+        if wanted.alpn:
+            context.set_alpn_protos([name.encode("latin-1") for name in wanted.alpn])
         if wanted.verify or wanted.try_verify:
             _trust(context, wanted.authorities)
+            if wanted.revoked:
+                _revoke(context, wanted.revoked)
             # The answer is ours to give: what may fail is noted, and goes on.
             context.set_verify(SSL.VERIFY_PEER, _judge)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -136,6 +152,16 @@ def _trust(context: SSL.Context, authorities: str) -> None:
         with open(authorities, "rb"):  # its absence is told by name
             pass
         context.load_verify_locations(authorities)
+
+
+def _revoke(context: SSL.Context, path: str) -> None:
+    """Believe no certificate that a file of revocation lists names, nor one without a list."""
+    if isinstance(path, Tainted) or not path.startswith("/"):
+        raise ValueError(f"{path!r} is no absolute path of the configuration's own")
+    store = context.get_cert_store()
+    assert store is not None
+    store.load_locations(path)
+    store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
 
 
 def _changed(path: str) -> int:
@@ -181,6 +207,8 @@ class ClientStart:
 
         :raises TlsRefused: no name fits, and the certificate must be verified.
         """
+        if self.wanted.require_alpn and not connection.get_alpn_proto_negotiated():
+            raise TlsRefused("no application protocol (ALPN) was agreed to")
         certificate = connection.get_peer_certificate()
         if certificate is None:
             self._fault = self._fault or "the server has no certificate"
@@ -229,9 +257,11 @@ def _bears(connection: SSL.Connection, name: str) -> bool:
 
 _REASONS = {
     2: "unable to get issuer certificate",
+    3: "unable to get certificate CRL",
     7: "certificate signature failure",
     9: "certificate is not yet valid",
     10: "certificate has expired",
+    12: "CRL has expired",
     18: "self-signed certificate",
     19: "self-signed certificate in certificate chain",
     20: "unable to get local issuer certificate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +38,23 @@ class Content:
             yield self.head
             async for piece in self.body.chunks():
                 yield piece
+
+    async def longest_line(self, limit: int) -> bool:
+        """Tell whether a line has more than ``limit`` octets, without its end."""
+        held = 0  # octets since the last line end, in earlier pieces
+        async for piece in self.chunks():
+            first = piece.find(b"\n")
+            if held + (first if first >= 0 else len(piece)) > limit + 1 or _longer(piece, limit):
+                return True
+            held = held + len(piece) if first < 0 else len(piece) - piece.rfind(b"\n") - 1
+        return False
+
+
+def _longer(piece: bytes, limit: int) -> bool:
+    """Tell whether a piece has a line with more than ``limit`` octets; the CR does not count."""
+    if piece.find(b"\n", 0, limit) >= 0 and len(piece) <= limit:
+        return False
+    return re.search(rb"[^\r\n]{%d}" % (limit + 1), piece) is not None
 
 
 async def content_of(transport: Transport, batch: Batch) -> Content:

@@ -63,10 +63,18 @@ def authorities(tmp_path: Path) -> str:
     return str(path)
 
 
-def server(kind: str) -> SSL.Connection:
+def server(kind: str, *protocols: bytes, serial: list[int] | None = None) -> SSL.Connection:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = AUTHORITY.sign(key, **KINDS[kind])  # type: ignore[arg-type]
+    if serial is not None:
+        serial.append(certificate.serial_number)
     context = SSL.Context(SSL.SSLv23_METHOD)
+    if protocols:
+        context.set_alpn_select_callback(
+            lambda _, offered: next(
+                (p for p in offered if p in protocols), SSL.NO_OVERLAPPING_PROTOCOLS
+            )
+        )
     context.use_certificate(crypto.X509.from_cryptography(certificate))
     context.use_privatekey(crypto.PKey.from_cryptography_key(key))
     connection = SSL.Connection(context, None)
@@ -160,3 +168,42 @@ def test_a_context_is_made_once_and_anew_for_a_new_file(authorities: str) -> Non
 def test_unusable_options_are_temporary(wanted: TlsWanted) -> None:
     with pytest.raises(TemporaryFailure):
         ClientTls().start(wanted)
+
+
+def test_application_protocol() -> None:
+    """tls_alpn is offered; hosts_require_alpn refuses a server that takes none of it."""
+    wanted = TlsWanted(alpn=("smtp", "esmtp"), require_alpn=True)
+    start = ClientTls().start(wanted)
+    connection = start.clientConnectionForTLS(None)
+    handshake(connection, server("right", b"esmtp"))
+    assert start.facts(connection)
+    assert connection.get_alpn_proto_negotiated() == b"esmtp"
+    connection = start.clientConnectionForTLS(None)
+    handshake(connection, server("right"))
+    with pytest.raises(TlsRefused, match="ALPN"):
+        start.facts(connection)
+
+
+@pytest.mark.parametrize("revoked", [True, False])
+def test_revocation_list(revoked: bool, authorities: str, tmp_path: Path) -> None:
+    """tls_crl: a certificate on the list is not believed, another one is."""
+    serials: list[int] = []
+    other = server("right", serial=serials)
+    now = datetime.datetime.now(datetime.timezone.utc)  # noqa: UP017
+    one = x509.RevokedCertificateBuilder().serial_number(serials[0] if revoked else 1)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(AUTHORITY.name)
+        .last_update(now - datetime.timedelta(days=1))
+        .next_update(now + datetime.timedelta(days=1))
+        .add_revoked_certificate(one.revocation_date(now - datetime.timedelta(days=1)).build())
+    )
+    crl = tmp_path / "crl.pem"
+    signed = builder.sign(AUTHORITY.key, hashes.SHA256())
+    crl.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    wanted = TlsWanted(authorities=authorities, names=(NAME,), revoked=str(crl))
+    start = ClientTls().start(wanted)
+    connection = start.clientConnectionForTLS(None)
+    handshake(connection, other)
+    assert start.facts(connection).verified != revoked
+    assert ("revoked" in start.fault) == revoked

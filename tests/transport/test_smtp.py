@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
+from mailsrv.interfaces import Answer
 from mailsrv.mail.routed import Host, Result
 from mailsrv.mail.taint import Tainted
 from mailsrv.transport.connection import HopFailure
 from mailsrv.transport.dialogue import sent_address
 from mailsrv.transport.transports.smtp import Smtp
 from tests.doubles.nexthop import CLOSE, HANG, NextHop
-from tests.transport.helpers import World, make, message, routed
+from tests.transport.helpers import Resolver, World, make, message, routed
 
 A, B = Host("a.example", "192.0.2.1", 25), Host("b.example", "192.0.2.2", 25)
 
@@ -245,6 +248,56 @@ def test_headers_are_added_and_left_out() -> None:
         b"Return-path: <bounce@example.org>\r\nEnvelope-to: a@e\r\nSubject: s\r\n folded\r\n"
         b"X-R: r\r\nX-One: bounce@example.org\r\nX-Two: 2\r\n\r\nx\r\n"
     )
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 1000, 1 << 20])
+@pytest.mark.parametrize(("length", "fits"), [(998, True), (999, False), (5000, False)])
+def test_longest_line(length: int, fits: bool, pieces: int) -> None:
+    """message_linelength_limit: however the body comes in pieces; the line end does not count."""
+    w = world()
+    text = b"a\r\n" + b"x" * length + b"\r\nb\r\n"
+    (outcome,) = w.deliver(message(Pieces(text, pieces)), routed("a@e", hosts=(A,)))
+    assert outcome.result is (Result.DELIVERED if fits else Result.FAILED)
+    if not fits:
+        assert outcome.reason == "message has lines too long for transport"
+        assert not w.hop.connections
+
+
+def test_long_lines_may_be_allowed() -> None:
+    for limit in ("0", "5000"):
+        w = world(message_linelength_limit=limit)
+        assert w.results(message(b"x" * 5000), routed("a@e", hosts=(A,))) == [Result.DELIVERED]
+
+
+class Pieces:
+    """A body in a file: it comes in pieces."""
+
+    inline = None
+    lines = 3
+
+    def __init__(self, text: bytes, size: int) -> None:
+        self.size = len(text)
+        self._pieces = [text[i : i + size] for i in range(0, len(text), size)]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+
+def test_validated_hosts() -> None:
+    """dnssec_require_domains: addresses that were not validated are as if not there."""
+
+    class Validating(Resolver):
+        async def query(self, name: str, rdtype: str) -> Answer:
+            found = self.known[name] if rdtype == "A" else ()
+            return Answer(found, authenticated=name == "good")
+
+    resolver = Validating(good=("192.0.2.1",), bad=("192.0.2.2",))
+    w = World(make(Smtp, hosts="bad : good", dnssec_require_domains="*"), resolver=resolver)
+    w.deliver(message(), routed("a@e"))
+    assert [c.target.address for c in w.hop.connections] == ["192.0.2.1"]
+    w = World(make(Smtp, hosts="bad", dnssec_require_domains="*"), resolver=resolver)
+    assert w.results(message(), routed("a@e")) == [Result.DEFERRED]
 
 
 def test_host_is_taken_as_hosts_with_a_warning() -> None:

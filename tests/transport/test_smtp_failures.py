@@ -205,7 +205,7 @@ def test_chunking() -> None:
 def test_chunk_refused_on_the_way() -> None:
     hop = NextHop(extensions=("CHUNKING",), chunk=b"452 full\r\n")
     w = World(make(Smtp), hop=hop)
-    (outcome,) = w.deliver(message(b"x" * 300000), routed("a@e", hosts=(A,)))
+    (outcome,) = w.deliver(message(b"x\r\n" * 100000), routed("a@e", hosts=(A,)))
     assert (outcome.result, outcome.error) == (Result.DEFERRED, "data_4xx")
     assert not hop.messages
 
