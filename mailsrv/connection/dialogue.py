@@ -353,12 +353,13 @@ class Dialogue:
     # --- simple commands ----------------------------------------------------------
 
     def name_protocol(self) -> None:
-        """Set ``$received_protocol`` (specification 11.9): esmtp, s for TLS, a for AUTH."""
-        origin = self.connection.origin
+        """Set ``$received_protocol`` (11.9): esmtp, s for TLS, a for AUTH, utf8 first (60)."""
+        origin, transaction = self.connection.origin, self.connection.transaction
+        utf8 = "utf8" if transaction is not None and transaction.smtputf8 else ""
         local = "local-" if self.connection.caller is not None else ""
         name = local + ("esmtp" if self.connection.esmtp else "smtp")
         secure = "s" if origin.tls_cipher else ""
-        origin.protocol = name + secure + ("a" if origin.authenticator else "")
+        origin.protocol = utf8 + name + secure + ("a" if origin.authenticator else "")
 
     def tls_started(self) -> None:
         """TLS is on: the client must begin anew, nothing said in clear counts (RFC 3207 4.2)."""

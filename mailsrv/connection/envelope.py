@@ -53,6 +53,7 @@ async def mail(session: Dialogue, command: Command) -> None:
             transaction.sender = await permitted(parts, connection, transaction.sender)
         for name, value in path.parameters:
             _mail_parameter(session, transaction, name, value, path)
+        session.name_protocol()
         if not await _believes_authenticated_sender(session):
             return
         _check_octets(transaction.sender, transaction.smtputf8)

@@ -48,11 +48,14 @@ class Reply:
     """What a server said to a query.
 
     ``answer`` is None if it could not or would not answer: ``problem`` says
-    why.  ``truncated`` asks for TCP; ``refuses_edns`` for a query without EDNS.
+    why.  ``alias`` is the name that it left us with: CNAMEs led there, and
+    nothing was said about it.  ``truncated`` asks for TCP; ``refuses_edns``
+    for a query without EDNS.
     """
 
     answer: Answer | None = None
     problem: str = ""
+    alias: str = ""
     truncated: bool = False
     refuses_edns: bool = False
 
@@ -94,21 +97,30 @@ def read(query: Query, data: bytes) -> Reply | None:
             return Reply(problem=dns.rcode.to_text(rcode), refuses_edns=refuses)
         if not isinstance(message, dns.message.QueryMessage):
             return None
-        return Reply(_answer(message))
+        return _answered(message)
     except Exception as error:  # any octets may come: none of them may do more harm than this
         return Reply(problem=f"malformed answer ({type(error).__name__})")
 
 
-def _answer(message: dns.message.QueryMessage) -> Answer:
+def _answered(message: dns.message.QueryMessage) -> Reply:
     """Follow the CNAMEs of an answer to its records."""
     chain = message.resolve_chaining()
     authenticated = bool(message.flags & dns.flags.AD)
     if chain.answer is None:
         ttl = chain.minimum_ttl if message.authority else 0  # no SOA: not to be kept
         exists = message.rcode() == dns.rcode.NOERROR
-        return Answer((), exists, authenticated, min(ttl, LONGEST_NEGATIVE_TTL))
+        left = exists and chain.cnames and not message.authority
+        if left:
+            ttl = chain.minimum_ttl
+        answer = Answer((), exists, authenticated, min(ttl, LONGEST_NEGATIVE_TTL))
+        return Reply(answer, alias=_wire_name(chain.canonical_name) if left else "")
     records = tuple(Tainted(_text(rdata)) for rdata in chain.answer)
-    return Answer(records, True, authenticated, min(chain.minimum_ttl, LONGEST_TTL))
+    return Reply(Answer(records, True, authenticated, min(chain.minimum_ttl, LONGEST_TTL)))
+
+
+def _wire_name(name: dns.name.Name) -> str:
+    """Return a name as :func:`build` takes it: its octets, as they are."""
+    return b".".join(name.labels).decode("latin-1").lower()
 
 
 def _text(rdata: Any) -> str:

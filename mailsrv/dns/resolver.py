@@ -35,6 +35,9 @@ NO_SUCH_NAME = Answer((), exists=False)
 
 _CHECKED = ("A", "AAAA", "MX")  # types of which dns_check_names_pattern judges the names
 
+MOST_ALIASES = 10
+"""Times that the servers are asked for where a name's CNAMEs lead."""
+
 MAX_AT_ONCE = 256
 """Queries under way at a time; each has a socket."""
 
@@ -170,21 +173,34 @@ class Resolver:
             self._slots = DeferredSemaphore(MAX_AT_ONCE)
         await self._slots.acquire()
         try:
-            answer = await self._ask_servers(*key)
+            answer = await self._follow(*key)
         finally:
             self._slots.release()
         answer = replace(answer, authenticated=answer.authenticated and self._trust_ad)
         self._cache.put(key, answer)
         return answer
 
-    async def _ask_servers(self, name: str, rdtype: str) -> Answer:
+    async def _follow(self, name: str, rdtype: str) -> Answer:
+        """Ask for a name, and for that to which its CNAMEs lead if the servers did not."""
+        asked, ttl, authenticated = name, 1 << 31, True
+        for _ in range(MOST_ALIASES):
+            reply = await self._ask_servers(asked, rdtype)
+            assert reply.answer is not None
+            ttl = min(ttl, reply.answer.ttl)
+            authenticated = authenticated and reply.answer.authenticated
+            if not reply.alias:
+                return replace(reply.answer, ttl=ttl, authenticated=authenticated)
+            asked = reply.alias
+        raise TemporaryFailure(reason=f"DNS lookup of {name} ({rdtype}) failed: endless CNAMEs")
+
+    async def _ask_servers(self, name: str, rdtype: str) -> Reply:
         """Ask one server after the other until one answers.
 
         A server that does not answer goes to the end of the row, so that the
         next query need not wait for it.
         """
         from mailsrv.dns.exchange import NoReply
-        from mailsrv.dns.messages import BadName
+        from mailsrv.dns.messages import BadName, Reply
 
         problem = "no name server"
         for _ in range(self._rounds):
@@ -192,13 +208,13 @@ class Resolver:
                 try:
                     reply = await self._ask_server(server, name, rdtype)
                 except BadName:
-                    return NO_SUCH_NAME
+                    return Reply(NO_SUCH_NAME)
                 except NoReply as error:
                     problem = f"{server[0]}: {error}"
                     self._demote(server)
                     continue
                 if reply.answer is not None:
-                    return reply.answer
+                    return reply
                 problem = f"{server[0]}: {reply.problem}"
         raise TemporaryFailure(reason=f"DNS lookup of {name} ({rdtype}) failed: {problem}")
 

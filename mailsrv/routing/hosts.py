@@ -17,7 +17,7 @@ from mailsrv.routing.router import Context, Router
 
 NO_SERVICE = "an MX or SRV record indicated no SMTP service"
 NO_HOSTS = "all relevant MX records point to non-existent hosts"
-MOST_RECORDS = 100  # MX or SRV records of one domain that are looked at
+MOST_RECORDS = 100  # MX or SRV records of one domain that are used: the best ones
 MOST_ADDRESSES = 50  # addresses of one host
 
 
@@ -61,13 +61,13 @@ async def mx_of(domain: str, context: Context) -> list[Exchanger]:
     if not answer.exists:
         raise NoSuchDomain
     found = []
-    for record in answer.records[:MOST_RECORDS]:
+    for record in answer.records:
         preference, _, name = record.partition(" ")
         if preference.isdecimal() and name:
             found.append(Exchanger(_cleaned(name), int(preference)))
     if found and all(each.name in ("", ".") for each in found):
         raise NoService
-    return in_order(each for each in found if each.name not in ("", "."))
+    return in_order(each for each in found if each.name not in ("", "."))[:MOST_RECORDS]
 
 
 async def srv_of(service: str, domain: str, context: Context) -> list[Exchanger]:
@@ -77,14 +77,14 @@ async def srv_of(service: str, domain: str, context: Context) -> list[Exchanger]
     """
     answer = await context.facilities.resolver.query(f"_{service}._tcp.{domain}", "SRV")
     found = []
-    for record in answer.records[:MOST_RECORDS]:
+    for record in answer.records:
         words = record.split(" ")
         if len(words) == 4 and all(word.isdecimal() for word in words[:3]):
             priority, weight, port = map(int, words[:3])
             found.append(Exchanger(_cleaned(words[3]), priority, port, weight))
     if found and all(each.name in ("", ".") for each in found):
         raise NoService
-    return in_order(each for each in found if each.name not in ("", "."))
+    return in_order(each for each in found if each.name not in ("", "."))[:MOST_RECORDS]
 
 
 def _cleaned(name: str) -> str:

@@ -36,6 +36,17 @@ class LogTestCase(SynchronousTestCase):
         client.server.policy.verdicts[(phase, address) if address else phase] = verdict
 
 
+class ProtocolTests(LogTestCase):
+    """P= and $received_protocol."""
+
+    def test_utf8_belongs_to_one_message(self) -> None:
+        client = self.client()
+        for parameter, protocol in (" SMTPUTF8", "utf8esmtp"), ("", "esmtp"):
+            client.say(f"MAIL FROM:<a@x.example>{parameter}")
+            self.assertEqual(client.protocol.dialogue.connection.origin.protocol, protocol)
+            client.say("RSET")
+
+
 class DelayTests(LogTestCase):
     """A message that waits has a line that says why."""
 

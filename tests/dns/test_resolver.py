@@ -117,6 +117,29 @@ class AnswerTests(ResolverCase):
         )
         self.assertEqual(self.query("a.example").records, ("192.0.2.1",))
 
+    def test_cnames_that_the_server_left_to_us(self) -> None:
+        """The name that they lead to is asked for: it is not one without records."""
+
+        def part(query: bytes, how: str) -> list[bytes | tuple[float, bytes]]:
+            if b"\x01a\x07example" in query:
+                return [answer(query, "a.example. 60 IN CNAME b.elsewhere.")]
+            return [answer(query, "b.elsewhere. 30 IN MX 10 c.elsewhere.")]
+
+        self.network.servers[ONE] = part
+        found = self.query("a.example", "MX")
+        self.assertEqual((found.records, found.ttl), (("10 c.elsewhere",), 30))
+        self.assertEqual(self.query("a.example", "MX").records, found.records)
+        self.assertEqual(len(self.network.asked), 2)
+
+    def test_cnames_in_parts_without_end(self) -> None:
+        def part(query: bytes, how: str) -> list[bytes | tuple[float, bytes]]:
+            here, there = "ab" if b"\x01a\x07example" in query else "ba"
+            return [answer(query, f"{here}.example. 60 IN CNAME {there}.example.")]
+
+        self.network.servers[ONE] = part
+        self.failureResultOf(self.start("a.example"), TemporaryFailure)
+        self.assertLess(len(self.network.asked), 20)
+
     def test_cname_loop_is_a_temporary_failure(self) -> None:
         self.network.servers[ONE] = self.network.servers[TWO] = says(
             "a.example. 60 IN CNAME b.example.", "b.example. 60 IN CNAME a.example."

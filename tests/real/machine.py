@@ -7,6 +7,7 @@ A missing program skips the test with its reason on a developer's machine and fa
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -53,6 +54,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def free_address() -> str:
+    """Return an IP address of this host that most probably no other test uses."""
+    return f"127.{random.randint(1, 250)}.{random.randint(0, 250)}.{random.randint(1, 250)}"
 
 
 def folder(name: str) -> Path:

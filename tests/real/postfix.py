@@ -1,9 +1,10 @@
-"""The real postfix, as a sender: it delivers what it is given to one host over STARTTLS."""
+"""The real postfix: it delivers what it is given to one host, and takes mail if told to."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import asdict, dataclass
 
 from tests.real import machine, sandbox
 
@@ -29,12 +30,14 @@ alias_maps =
 alias_database =
 local_recipient_maps =
 relayhost = [127.0.0.1]:{port}
-smtp_tls_security_level = verify
+smtp_tls_security_level = {security}
 smtp_tls_CAfile = {certificate}
 smtp_tls_verify_cert_match = mail.example.org
 smtp_tls_loglevel = 1
 smtp_host_lookup = native
-smtputf8_enable = no
+smtp_connection_cache_on_demand = no
+smtp_connection_cache_destinations = static:all
+smtputf8_enable = {utf8}
 maillog_file = {folder}/log/maillog
 maillog_file_prefixes = {folder}
 """
@@ -53,15 +56,42 @@ anvil      unix  - - n - 1 anvil
 scache     unix  - - n - 1 scache
 postlog    unix-dgram n - n - 1 postlogd
 """
+_RECEIVER = """\
+relay_domains = {domain}
+relay_transport = discard:
+smtpd_recipient_restrictions = permit_mynetworks, reject
+smtpd_tls_security_level = may
+smtpd_tls_cert_file = {certificate}
+smtpd_tls_key_file = {key}
+smtpd_tls_loglevel = 1
+"""
+_SMTPD = """\
+{address}:{port} inet n - n - - smtpd
+discard    unix  - - n - - discard
+"""
 _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming",
            "private", "saved", "trace")  # fmt: skip
 _POSTFIX, _POSTDROP = 64902, 64903
 
 
-class Postfix:
-    """A postfix that sends all mail to ``port`` of 127.0.0.1, and insists on verified TLS."""
+@dataclass(frozen=True)
+class Receiving:
+    """Where a postfix takes mail for ``domain``, which it throws away; its certificate and key."""
 
-    def __init__(self, port: int, certificate: str) -> None:
+    address: str
+    port: int
+    domain: str
+    certificate: str
+    key: str
+
+
+class Postfix:
+    """A postfix that sends all mail to ``port`` of 127.0.0.1, and insists on verified TLS.
+
+    One that receives does not insist.
+    """
+
+    def __init__(self, port: int, certificate: str, receiving: Receiving | None = None) -> None:
         machine.need_root("postfix changes to its own user")
         self._root = sandbox.unpacked("postfix")
         self.folder = machine.folder("postfix")
@@ -69,10 +99,20 @@ class Postfix:
         self._sandbox = sandbox.Sandbox(self.folder, accounts, self._root / "usr/lib/postfix")
         etc = self._sandbox.etc / "postfix"
         etc.mkdir()
-        (etc / "main.cf").write_text(
-            _MAIN.format(folder=self.folder, root=self._root, port=port, certificate=certificate)
+        main = _MAIN.format(
+            folder=self.folder,
+            root=self._root,
+            port=port,
+            certificate=certificate,
+            security="verify" if receiving is None else "may",
+            utf8="no" if receiving is None else "yes",
         )
-        (etc / "master.cf").write_text(_MASTER)
+        services = _MASTER
+        if receiving is not None:
+            main += _RECEIVER.format(**asdict(receiving))
+            services += _SMTPD.format(**asdict(receiving))
+        (etc / "main.cf").write_text(main)
+        (etc / "master.cf").write_text(services)
         self._make_queue()
         self._process: subprocess.Popen[bytes] | None = None
 

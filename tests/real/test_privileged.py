@@ -14,7 +14,7 @@ import pytest
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.transport.maildir import Maildir
-from mailsrv.transport.mbox import Mailbox
+from mailsrv.transport.mbox import Busy, Mailbox
 from mailsrv.transport.privileged.client import RemoteWriter
 from mailsrv.transport.privileged.policy import Policy, Rule
 from mailsrv.transport.privileged.start import start
@@ -193,3 +193,93 @@ def test_the_process_killed(server: Server) -> None:
     send(server, [f"{ANNA}@users.example"])
     machine.wait_until(lambda: "privileged delivery process" in server.logged(), server.logged())
     assert server.command("-bpc").strip() == "1"
+
+
+def test_the_process_killed_beside_workers(server: Server) -> None:
+    """The supervisor starts another one, and what was deferred is delivered."""
+    text = server.configuration.read_text()
+    server.configuration.write_text(text.replace("workers = 1", "workers = 2"))
+    server.start()
+    server.wait_for_log("daemon started", count=2)
+    helper = helper_of(server)
+    os.kill(helper, signal.SIGKILL)
+    for _ in range(4):
+        send(server, [f"{ANNA}@users.example"])
+    machine.wait_until(lambda: "another one is started" in server.log("panic"), server.logged())
+    new = server.folder / "mail" / ANNA / "Maildir" / "new"
+    machine.wait_until(lambda: new.is_dir() and len(list(new.iterdir())) == 4, server.logged())
+    machine.wait_until(lambda: server.log().count("Completed") == 4, server.logged())
+    assert len(list(new.iterdir())) == 4
+    assert helper_of(server) != helper
+
+
+def test_the_process_hangs(server: Server) -> None:
+    """Deliveries wait for it; everything else goes on, and nothing comes twice."""
+    server.start()
+    machine.wait_until(lambda: children(server.pid), "the privileged process")
+    (child,) = children(server.pid)
+    os.kill(child, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            send(server, [f"{ANNA}@users.example"])
+        with server.client(tls=False) as client:
+            assert client.noop()[0] == 250
+        assert " => " not in server.log()
+    finally:
+        os.kill(child, signal.SIGCONT)
+    server.wait_for_log("Completed", count=3)
+    new = server.folder / "mail" / ANNA / "Maildir" / "new"
+    assert len(list(new.iterdir())) == 3
+
+
+def helper_of(server: Server) -> int:
+    """The pid of the privileged process of a server of several workers."""
+    found: list[int] = []
+
+    def look() -> bool:
+        for pid in children(server.pid):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"privileged.process" in words:
+                found[:] = [pid]
+        return bool(found)
+
+    machine.wait_until(look, "the privileged process")
+    return found[0]
+
+
+def test_links_of_another_user(place: Path) -> None:
+    """In a folder where all may write, nobody makes us write into a file of his choice."""
+    target = place / "target"
+    target.write_bytes(b"")
+    os.chown(target, pwd.getpwnam(ANNA).pw_uid, -1)
+    target.chmod(0o600)
+    boxes = place / "boxes"
+    boxes.mkdir()
+    boxes.chmod(0o1777)
+    (boxes / "symbolic").symlink_to(target)
+    os.link(target, boxes / "hard")
+    os.mkfifo(boxes / "fifo")
+    (boxes / "dangling").symlink_to(place / "made")
+    (boxes / "locked").write_bytes(b"")
+    os.chown(boxes / "locked", pwd.getpwnam(ANNA).pw_uid, -1)
+    (boxes / "locked").chmod(0o600)
+    (boxes / "locked.lock").symlink_to(place / "lockfile")
+    with channel_for(Policy({"t": Rule(None, f"{boxes}/")})) as channel:
+        for name in ("symbolic", "hard", "fifo", "dangling", "locked"):
+            with pytest.raises((TemporaryFailure, Busy)):
+                RemoteWriter(channel, request(ANNA, Mailbox(str(boxes / name), "h")))
+    assert target.read_bytes() == b""
+    assert not (place / "made").exists() and not (place / "lockfile").exists()
+
+
+def test_modes_that_give_rights_away_are_refused(place: Path) -> None:
+    """Whoever has taken over a worker cannot make programs that run as another user."""
+    with channel_for(Policy({"t": Rule(None, f"{place}/")})) as channel:
+        for each in (
+            Mailbox(f"{place}/box", "h", mode=0o4755),
+            Mailbox(f"{place}/box", "h", mode=0o700),
+            Maildir(f"{place}/maildir", "h", mode=0o2755),
+        ):
+            with pytest.raises(TemporaryFailure, match="mode"):
+                RemoteWriter(channel, request(ANNA, each))
+    assert not (place / "box").exists() and not list(place.glob("maildir/*/*"))

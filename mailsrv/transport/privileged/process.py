@@ -25,6 +25,7 @@ from mailsrv.transport.privileged.policy import Policy, Refused
 AT_A_TIME = 32  # children; further requests wait in the socket
 PATIENCE = 600.0  # seconds that a child waits for the next octets
 UMASK = 0o077
+FILE_MODE = 0o666  # what a file's mode may be at most: it is no program
 
 Writer = MailboxWriter | MaildirWriter
 
@@ -156,6 +157,8 @@ def become(request: wire.Request, policy: Policy) -> None:
 
 
 def _open(request: wire.Request) -> Writer:
+    if request.place.mode & ~FILE_MODE:
+        raise Refused(f"no file is made with mode 0{request.place.mode:o}")
     if isinstance(request.place, Mailbox):
         return MailboxWriter(request.place, request.size)
     return MaildirWriter(request.place, request.now, request.size)
