@@ -11,7 +11,6 @@ from typing import TextIO
 
 from mailsrv.commands.invocation import Invocation
 from mailsrv.commands.terminal import say
-from mailsrv.commands.testmessage import take_message
 from mailsrv.config.macros import Macros
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, Position, TemporaryFailure
@@ -162,6 +161,8 @@ def run(invocation: Invocation, configuration: Configuration) -> int:
     )
     scope = _caller_scope(services, configuration, invocation.sender)
     if invocation.action == "bem":
+        from mailsrv.commands.testmessage import take_message  # here: -be alone needs less
+
         try:
             take_message(scope, configuration, invocation.value, recipients=invocation.extract)
         except OSError as error:

@@ -114,7 +114,7 @@ class _Parsed:
             self._macros.define(line.text, line.where)
             self._needs_name = True
             return
-        if self._needs_name and not re.match(r"\w+[ \t]*:", line.text, re.ASCII):
+        if self._needs_name and not re.match(r"[A-Za-z]\w*[ \t]*:", line.text, re.ASCII):
             raise ConfigError("missing or malformed ACL name", line.where, "a name and a colon")
         self._needs_name = False
         self.lines.append(line)

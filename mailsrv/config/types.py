@@ -117,6 +117,16 @@ def unexpandable(value: object) -> ConfigError | None:
     return ConfigError(value.error.reason.replace("\n", " "), value.where)
 
 
+class _ExpandedTime(_Expanded):
+    """A time, or a string with a ``$`` that expands to one."""
+
+    def parse(self, text: str, where: Position) -> Template:
+        value = super().parse(text, where)
+        if value.constant is not None:
+            parse_time(value.constant, where)
+        return value
+
+
 class _Checked(_Expanded):
     """A string that is expanded before use; the value of one without a ``$`` is checked."""
 
@@ -572,7 +582,7 @@ BARE_NEWLINE: OptionType[str] = _OneOf("reject", "mend")
 EXPANDED: OptionType[Template] = _Expanded("string†")
 EXPANDED_PATH: OptionType[Template] = _Checked(_absolute)
 EXPANDED_SIZE: OptionType[Template] = _Checked(parse_size)
-EXPANDED_TIME: OptionType[Template] = _Checked(parse_time)
+EXPANDED_TIME: OptionType[Template] = _ExpandedTime("string†")
 STRING_LIST: OptionType[Template] = _Expanded("string list†")
 DOMAIN_LIST: OptionType[Template] = _Expanded("domain list†")
 HOST_LIST: OptionType[Template] = _Expanded("host list†")

@@ -8,6 +8,7 @@ from mailsrv.connection import envelope
 from mailsrv.connection.reception import Reception
 from mailsrv.interfaces import AclPhase
 from mailsrv.wire.command import Command, SyntaxProblem, parse_bdat
+from mailsrv.wire.reply import reply
 
 if TYPE_CHECKING:
     from mailsrv.connection.dialogue import Dialogue
@@ -39,7 +40,7 @@ async def bdat(session: Dialogue, command: Command) -> None:
         session.drop_message()
         session.protocol_error(501, problem.text, syntax=True)
         return
-    if session.reception is None and not await _may_begin_chunks(session):
+    if session.reception is None and not await _may_begin_chunks(session, last):
         # All its octets are swallowed (RFC 3030 2): they are no commands.
         session.reception = None if session.finished else Reception.swallowing(session)
     if session.reception is not None:
@@ -47,17 +48,18 @@ async def bdat(session: Dialogue, command: Command) -> None:
         session.channel.input.begin_chunk(size)
 
 
-async def _may_begin_chunks(session: Dialogue) -> bool:
+async def _may_begin_chunks(session: Dialogue, last: bool) -> bool:
     if not session.offers_chunking:
         session.protocol_error(503, "BDAT command used when CHUNKING not advertised")
         return False
     if _no_message_yet(session, "BDAT"):
         return False
     verdict = await session.parts.policy.check(AclPhase.PREDATA, session.connection)
-    if session.refused(verdict, "DATA") or not _has_room(session):
-        return False
     transaction = session.connection.transaction
     assert transaction is not None, "it has recipients, or is discarded"
+    copies = session.replies_to_message(transaction) if last else 1
+    if session.refused(verdict, "DATA", copies=copies) or not _has_room(session, copies):
+        return False
     session.reception = Reception(session, transaction, chunked=True)
     return True
 
@@ -79,10 +81,10 @@ def _no_message_yet(session: Dialogue, verb: str) -> bool:
     return True
 
 
-def _has_room(session: Dialogue) -> bool:
+def _has_room(session: Dialogue, copies: int = 1) -> bool:
     """Check the spool's disk before a message is taken (check_spool_space)."""
     if envelope.has_room(session.parts, 0):
         return True
     session.parts.log.main("SMTP message refused: space or inodes short in the spool")
-    session.say(452, "Space shortage, please try later")
+    session.channel.write(reply(452, "Space shortage, please try later") * copies)
     return False

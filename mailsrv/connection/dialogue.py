@@ -1,10 +1,10 @@
-"""One SMTP session: what is answered to each line, in Exim's words (RFC 5321).
+"""One SMTP or LMTP session: what is answered to each line, in Exim's words (RFC 5321, 2033).
 
 A :class:`Dialogue` takes the events of ``wire/session.py`` one at a time.  Its
 coroutines wait for nothing but policy, authentication and spool, so that most
 run to their end without a Deferred.  It knows no transport: it acts on an
 :class:`IChannel`.  Each other file of the folder has its commands: the connection's
-beginning in ``greeting.py``, HELO and STARTTLS in ``hello.py``, MAIL and RCPT in
+beginning in ``greeting.py``, HELO, LHLO and STARTTLS in ``hello.py``, MAIL and RCPT in
 ``envelope.py``, AUTH in ``login.py``, VRFY and its like in
 ``questions.py``, DATA and BDAT in ``content.py``, the message itself in ``reception.py``.
 """
@@ -31,11 +31,13 @@ from mailsrv.wire.session import MAX_COMMAND, Event, Line, LongLine, Piece
 
 # Nothing may follow these in the same packet (RFC 2920 3.1), nor the second
 # group if PIPELINING was not offered.
-_LAST_IN_GROUP = frozenset(("HELO", "EHLO", "DATA", "VRFY", "EXPN", "NOOP", "ETRN", "STARTTLS"))
+_LAST_IN_GROUP = frozenset(
+    ("HELO", "EHLO", "LHLO", "DATA", "VRFY", "EXPN", "NOOP", "ETRN", "STARTTLS")
+)
 _PIPELINED = frozenset(("MAIL", "RCPT", "RSET"))
 # Commands of smtp_accept_max_nonmail; the second group's first use after each message is free.
 _NONMAIL = frozenset(("NOOP", "ETRN", "EXPN", "VRFY", "HELP"))
-_NONMAIL_LATER = frozenset(("RSET", "HELO", "EHLO", "AUTH", "STARTTLS"))
+_NONMAIL_LATER = frozenset(("RSET", "HELO", "EHLO", "LHLO", "AUTH", "STARTTLS"))
 _NO_ARGUMENT = frozenset(("DATA", "RSET", "QUIT", "STARTTLS"))
 
 
@@ -119,13 +121,16 @@ class Dialogue:
         )
         self.end(reply(code, f"{text}\nToo many syntax or protocol errors"), "synprot-error")
 
-    def refused(self, verdict: Verdict, what: str) -> bool:
-        """Reply to and log a refusal of an ACL; tell whether it was one."""
+    def refused(self, verdict: Verdict, what: str, *, copies: int = 1) -> bool:
+        """Reply to and log a refusal of an ACL; tell whether it was one.
+
+        The reply is given ``copies`` times.
+        """
         if verdict.accepted:
             return False
         self.log_refusal(verdict, what)
         assert verdict.status is not None, "a refusal has its reply"
-        octets = from_status(verdict.status)
+        octets = from_status(verdict.status) * copies
         if verdict.action is Action.DROP:
             self.log_connection("closed by DROP in ACL")
             self.end(octets, "acl-drop")
@@ -240,7 +245,8 @@ class Dialogue:
         if command.verb in _NO_ARGUMENT and command.argument:
             self.protocol_error(501, "unexpected argument data", syntax=True)
             return
-        handler = _HANDLERS.get(command.verb)
+        handlers = _LMTP_HANDLERS if connection.lmtp else _HANDLERS
+        handler = handlers.get(command.verb)
         if handler is None:
             self._unknown_command(command)
             return
@@ -335,6 +341,14 @@ class Dialogue:
             + (f" for {recipients}" if recipients else "")
         )
 
+    def replies_to_message(self, transaction: Transaction) -> int:
+        """Return how many replies the end of a message has.
+
+        In LMTP each RCPT that was taken has its own, in their order (RFC 2033 4.2, 4.3).  They
+        are equal: what the spool has taken is the queue's for each of the recipients.
+        """
+        return max(1, transaction.recipients_taken) if self.connection.lmtp else 1
+
     def drop_message(self) -> None:
         """Forget the message in hand, and what was received of it."""
         if self.reception is not None:
@@ -348,7 +362,7 @@ class Dialogue:
         self.reception = None
         self.connection.transaction = None
         self.refused_rcpt = None
-        self._free.update(("RSET", "HELO", "EHLO"))
+        self._free.update(("RSET", "HELO", "EHLO", "LHLO"))
 
     # --- simple commands ----------------------------------------------------------
 
@@ -357,9 +371,9 @@ class Dialogue:
         origin, transaction = self.connection.origin, self.connection.transaction
         utf8 = "utf8" if transaction is not None and transaction.smtputf8 else ""
         local = "local-" if self.connection.caller is not None else ""
-        name = local + ("esmtp" if self.connection.esmtp else "smtp")
+        name = "lmtp" if self.connection.lmtp else "esmtp" if self.connection.esmtp else "smtp"
         secure = "s" if origin.tls_cipher else ""
-        origin.protocol = utf8 + name + secure + ("a" if origin.authenticator else "")
+        origin.protocol = utf8 + local + name + secure + ("a" if origin.authenticator else "")
 
     def tls_started(self) -> None:
         """TLS is on: the client must begin anew, nothing said in clear counts (RFC 3207 4.2)."""
@@ -391,7 +405,8 @@ class Dialogue:
     async def _help(self, command: Command) -> None:
         words = ["AUTH"] if self.mechanisms else []
         words += ["STARTTLS"] if self.offers_tls else []
-        words += ["HELO", "EHLO", "MAIL", "RCPT", "DATA"]
+        words += ["LHLO"] if self.connection.lmtp else ["HELO", "EHLO"]
+        words += ["MAIL", "RCPT", "DATA"]
         words += ["BDAT"] if self.offers_chunking else []
         words += ["NOOP", "QUIT", "RSET", "HELP"]
         configured = self.parts.policy.configured
@@ -495,4 +510,8 @@ _HANDLERS: dict[str, Handler] = {
     "VRFY": questions.vrfy,
     "EXPN": questions.expn,
     "ETRN": questions.etrn,
+}
+# Neither HELO nor EHLO may be taken (RFC 2033 4.1).
+_LMTP_HANDLERS = {"LHLO": hello.hello} | {
+    verb: handler for verb, handler in _HANDLERS.items() if verb not in ("HELO", "EHLO")
 }

@@ -28,8 +28,9 @@ async def mail(session: Dialogue, command: Command) -> None:
     if not connection.helo_seen and await parts.listed(
         parts.settings.hosts_require_helo, connection
     ):
-        parts.log.main(f"rejected MAIL from {session.host}: no HELO/EHLO given", rejection=True)
-        session.protocol_error(503, "HELO or EHLO required")
+        given, wanted = ("LHLO",) * 2 if connection.lmtp else ("HELO/EHLO", "HELO or EHLO")
+        parts.log.main(f"rejected MAIL from {session.host}: no {given} given", rejection=True)
+        session.protocol_error(503, f"{wanted} required")
         return
     if connection.transaction is not None:
         session.protocol_error(503, "sender already given")
@@ -232,6 +233,7 @@ async def rcpt(session: Dialogue, command: Command) -> None:
         )
     else:
         transaction.recipients.append(recipient)
+    transaction.recipients_taken += 1
     if verdict.status is not None:
         session.channel.write(from_status(verdict.status))
     else:

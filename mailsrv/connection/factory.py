@@ -34,9 +34,13 @@ class SmtpFactory(SMTPFactory):
 
     def buildProtocol(self, addr: Any) -> Any:
         """Make the protocol of a new connection; none while the server stops."""
+        return self.build(SmtpProtocol)
+
+    def build(self, kind: type[SmtpProtocol]) -> SmtpProtocol | None:
+        """Make a protocol of a certain kind."""
         if self.draining:
             return None
-        protocol = SmtpProtocol()
+        protocol = kind()
         protocol.factory = self
         return protocol
 

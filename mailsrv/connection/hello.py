@@ -1,4 +1,4 @@
-"""HELO, EHLO and STARTTLS: who the client says it is, and what it is offered (chapters 14, 43)."""
+"""HELO, EHLO, LHLO and STARTTLS: who the client is, and what it is offered (chapters 14, 43)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def hello(session: Dialogue, command: Command) -> None:
-    """HELO or EHLO: begin anew, with the extensions for this client."""
+    """HELO, EHLO or LHLO: begin anew, with the extensions for this client."""
     connection, origin = session.connection, session.connection.origin
     name = command.argument
     if not await _is_acceptable(session, name):
@@ -35,14 +35,14 @@ async def hello(session: Dialogue, command: Command) -> None:
     if await _does_not_verify(session):
         return
     verdict = await session.parts.policy.check(AclPhase.HELO, connection)
-    if session.refused(verdict, "EHLO or HELO"):
+    if session.refused(verdict, "LHLO" if connection.lmtp else "EHLO or HELO"):
         origin.helo_name = ""
         connection.helo_seen = False
         return
     session.drop_message()
     session.offer_nothing()
     connection.helo_seen = True
-    connection.esmtp = command.verb == "EHLO"
+    connection.esmtp = command.verb != "HELO"
     session.name_protocol()
     lines = [_salutation(session) if verdict.status is None else verdict.status.text]
     if connection.esmtp:
@@ -134,6 +134,8 @@ async def _extensions(session: Dialogue) -> list[str]:
     )
     if session.offers_pipelining:
         lines.append("PIPELINING")
+    if connection.lmtp:  # RFC 2033 5
+        lines.append("ENHANCEDSTATUSCODES")
     session.mechanisms = []
     if await listed(settings.auth_advertise_hosts, connection):
         session.mechanisms = await parts.authentication.advertised(connection)
@@ -146,6 +148,7 @@ async def _extensions(session: Dialogue) -> list[str]:
         not connection.origin.tls_cipher
         and not connection.tls_on_connect
         and connection.caller is None
+        and connection.origin.host_address != ""  # a Unix socket of this machine
         and parts.tls is not None
         and parts.tls.configured
         and await listed(settings.tls_advertise_hosts, connection)

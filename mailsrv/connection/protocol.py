@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
@@ -48,6 +48,7 @@ class SmtpProtocol(ESMTP):
     transport: Any  # TCP, Unix socket or TLS above them: each offers what is used here
     parts: Parts  # those in force when the connection was made
     caller: Caller | None = None  # a local user; None for a host
+    lmtp: ClassVar[bool] = False
     # Set by Twisted's base class from its own line reader, which is not used.
     noisy = False
 
@@ -77,7 +78,7 @@ class SmtpProtocol(ESMTP):
         """Count the connection, and greet the client (after TLS, if the port begins with it)."""
         parts = self.parts = self.factory.parts
         origin = self._origin()
-        connection = Connection(origin=origin, caller=self.caller)
+        connection = Connection(origin=origin, caller=self.caller, lmtp=self.lmtp)
         self.dialogue = Dialogue(parts, connection, self)
         self._counted = origin.host_address
         self._counts = parts.counts.enter(self._counted)

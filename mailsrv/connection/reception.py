@@ -74,7 +74,7 @@ class Reception:
         self._discard_body()
         if self._ended:
             self.session.message_done()
-            self.session.channel.write(octets)
+            self._answer(octets)
             return
         if self.failure is None:
             self.failure = octets
@@ -90,6 +90,11 @@ class Reception:
         if self._writer is not None:
             self._writer.abort()
             self._writer = None
+
+    def _answer(self, octets: bytes) -> None:
+        """Reply to the whole message."""
+        session = self.session
+        session.channel.write(octets * session.replies_to_message(self.transaction))
 
     # --- octets --------------------------------------------------------------
 
@@ -211,7 +216,7 @@ class Reception:
         if self.failure is not None:
             failure = self.failure
             session.message_done()
-            session.channel.write(failure)
+            self._answer(failure)
 
     async def _accept(self) -> None:
         session, transaction, settings = self.session, self.transaction, self._settings
@@ -240,7 +245,8 @@ class Reception:
             self._thrown_away("MAIL" if transaction.discarded else "RCPT")
             return
         verdict = await parts.policy.check(self.phase, connection)
-        if session.refused(verdict, self.after):
+        copies = session.replies_to_message(transaction)
+        if session.refused(verdict, self.after, copies=copies):
             self._discard_body()
             session.message_done()
             return
@@ -270,16 +276,16 @@ class Reception:
     def _say_accepted(self, id: str, verdict: Verdict | None = None) -> None:
         feigned = self.transaction.feigned
         if feigned is not None:
-            self.session.channel.write(from_status(feigned))
+            self._answer(from_status(feigned))
             return
         if verdict is not None and verdict.status is not None:
-            self.session.channel.write(from_status(verdict.status))
+            self._answer(from_status(verdict.status))
             return
         if self.chunked:
             text = f" {self._chunk_size} byte chunk, total {self.received}\nOK id={id}"
         else:
             text = f"OK id={id}"
-        self.session.say(250, text)
+        self._answer(reply(250, text))
 
     async def _mended(self, headers: list[Header]) -> list[Header]:
         """Mend what a submission lacks (48.1), and qualify what this host may leave out (48.3)."""

@@ -26,6 +26,7 @@ class Connection:
     helo_seen: bool = False
     esmtp: bool = False
     tls_on_connect: bool = False
+    lmtp: bool = False  # the client speaks LMTP (RFC 2033)
     caller: Caller | None = None  # the local user at the other end; None for a host
     host_lookup_done: bool = False
     host_lookup_failed: bool = False  # $host_lookup_failed

@@ -125,6 +125,7 @@ class Transaction:
     size: int = 0
     acl_m: dict[str, str] = field(default_factory=dict)
     recipients_seen: int = 0  # $rcpt_count
+    recipients_taken: int = 0  # RCPTs answered with 250: in LMTP each has its own answer at the end
     recipients_refused: int = 0  # $rcpt_fail_count
     recipients_deferred: int = 0  # $rcpt_defer_count
     # effects of ACLs

@@ -21,7 +21,9 @@ class Origin:
     interface_address: str = ""
     interface_port: int = 0
     ident: str = ""  # RFC 1413 ident, or the login name of a local sender
-    protocol: str = "smtp"  # $received_protocol: smtp, esmtp, esmtps, esmtpa, esmtpsa, local ...
+    protocol: str = (
+        "smtp"  # $received_protocol: smtp, esmtp, esmtps, esmtpa, esmtpsa, lmtp, local ...
+    )
     authenticator: str = ""  # name of the authenticator that succeeded
     authenticated_id: str = ""
     authenticated_sender: str = ""  # AUTH= on MAIL

@@ -30,16 +30,32 @@ _DOTTED_PORT_6 = re.compile(r"([0-9A-Fa-f:]*:[0-9A-Fa-f:.]*?)\.([0-9]+)", re.ASC
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An address and port to listen on; ``address`` "" never occurs."""
+    """An address and port to listen on, or the path of a Unix socket, whose port is 0."""
 
     address: str
     port: int
     tls_on_connect: bool = False
+    lmtp: bool = False
+
+    @property
+    def local(self) -> bool:
+        """Tell whether it is a Unix socket."""
+        return self.address.startswith("/")
 
     @property
     def ipv6(self) -> bool:
         """Tell whether it is an IPv6 address."""
-        return ":" in self.address
+        return ":" in self.address and not self.local
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The family of its sockets."""
+        if self.local:
+            return socket.AF_UNIX
+        return socket.AF_INET6 if self.ipv6 else socket.AF_INET
+
+    def __str__(self) -> str:
+        return self.address if self.local else f"[{self.address}]:{self.port}"
 
 
 def port_number(text: str) -> int:
@@ -64,13 +80,21 @@ def ports(text: str) -> list[int]:
 
 
 def listen_on(
-    interfaces: str | None, daemon_ports: str | None, tls_ports: str | None, *, ipv6: bool = True
+    interfaces: str | None,
+    daemon_ports: str | None,
+    tls_ports: str | None,
+    lmtp_ports: str | None = None,
+    *,
+    ipv6: bool = True,
 ) -> list[Listener]:
-    """Return what to listen on, in order, each once.
+    """Return the addresses and ports to listen on, in order, each once.
 
-    :raises ConfigError: an item is no address or port.
+    An interface without a port listens on the ports of both ``daemon_ports`` and ``lmtp_ports``.
+
+    :raises ConfigError: an item is no address or port, or no interface has a port of LMTP.
     """
-    defaults = ports(_DEFAULT_PORTS if daemon_ports is None else daemon_ports)
+    lmtp = dict.fromkeys(ports(lmtp_ports or ""))
+    defaults = [*ports(_DEFAULT_PORTS if daemon_ports is None else daemon_ports), *lmtp]
     tls = set(ports(tls_ports or ""))
     found: dict[Listener, None] = {}
     for item in split_list(_DEFAULT_INTERFACES if interfaces is None else interfaces):
@@ -80,8 +104,26 @@ def listen_on(
         if ":" in address and not ipv6:
             continue
         for number in defaults if port is None else [port]:
-            found[Listener(address, number, number in tls)] = None
+            found[Listener(address, number, number in tls, number in lmtp)] = None
+    unheard = lmtp.keys() - {listener.port for listener in found}
+    if unheard:
+        raise ConfigError(
+            f"lmtp_ports: no item of local_interfaces listens on port {min(unheard)}: "
+            "each of them names another port"
+        )
     return list(found)
+
+
+def local_sockets(paths: str | None) -> list[Listener]:
+    """Return the Unix sockets of a list of paths (``lmtp_sockets``), each once.
+
+    :raises ConfigError: an item is no absolute path.
+    """
+    items = dict.fromkeys(item for item in split_list(paths or "") if item)
+    for item in items:
+        if not item.startswith("/"):
+            raise ConfigError(f'lmtp_sockets: "{item}" is no absolute path')
+    return [Listener(item, 0, lmtp=True) for item in items]
 
 
 def local_test(extra: str | None) -> Callable[[str], bool]:
@@ -136,12 +178,11 @@ def _is_address(text: str) -> bool:
 
 
 def bind(listener: Listener, *, backlog: int = 20, reuse_port: bool = False) -> socket.socket:
-    """Return a non-blocking socket that listens; ``reuse_port`` lets several processes do so.
+    """Return a non-blocking TCP socket that listens; ``reuse_port`` lets several processes do so.
 
     :raises OSError: the address is in use, not ours, or not permitted.
     """
-    family = socket.AF_INET6 if listener.ipv6 else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
+    made = socket.socket(listener.family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
@@ -150,7 +191,12 @@ def bind(listener: Listener, *, backlog: int = 20, reuse_port: bool = False) -> 
             # "::0" and "0.0.0.0" are two listeners, as in Exim.
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         where = socket.getaddrinfo(
-            listener.address, listener.port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST
+            listener.address,
+            listener.port,
+            listener.family,
+            socket.SOCK_STREAM,
+            0,
+            socket.AI_NUMERICHOST,
         )
         made.bind(where[0][4])
         made.listen(backlog)

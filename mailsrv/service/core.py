@@ -18,6 +18,7 @@ from mailsrv import __version__
 from mailsrv.config.model import Configuration
 from mailsrv.connection.factory import SmtpFactory
 from mailsrv.connection.limits import ConnectionCounts, IConnectionCounts
+from mailsrv.connection.lmtp import LmtpFactory
 from mailsrv.logs.log import MailLog
 from mailsrv.mail.msgid import MessageIds
 from mailsrv.net.listen import Listener
@@ -85,7 +86,7 @@ class Core:
         self.factory = SmtpFactory(
             self.stages.parts(self.own.spool, self.own.queue), _tls_ports(prepared)
         )
-        self.doors = Doors(reactor, self.factory)
+        self.doors = Doors(reactor, self.factory, LmtpFactory(self.factory))
         folder = f"{prepared.spool_directory}/{number}"
         self.local = LocalSubmission(
             reactor, self.factory, prepared.spool_directory, folder, self.log
@@ -186,12 +187,13 @@ def _tls_ports(prepared: Prepared) -> set[int]:
 
 def started(listening: Mapping[Listener, Any]) -> str:
     """Return the line that tells of the start."""
-    places: dict[tuple[int, bool], list[str]] = {}
+    places: dict[str, list[str]] = {}
     for listener in listening:
-        kind = (listener.port, listener.tls_on_connect)
-        places.setdefault(kind, []).append(f"[{listener.address}]")
-    where = " and for ".join(
-        f"{'SMTPS' if tls else 'SMTP'} on port {port} of {', '.join(addresses)}"
-        for (port, tls), addresses in places.items()
-    )
+        protocol = ("LMTP" if listener.lmtp else "SMTP") + "S" * listener.tls_on_connect
+        if listener.local:
+            places[f"{protocol} on"] = [*places.get(f"{protocol} on", ()), listener.address]
+        else:
+            place = f"{protocol} on port {listener.port} of"
+            places.setdefault(place, []).append(f"[{listener.address}]")
+    where = " and for ".join(f"{what} {', '.join(those)}" for what, those in places.items())
     return f"mailsrv {__version__} daemon started: pid={os.getpid()}, listening for {where}"

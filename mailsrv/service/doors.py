@@ -14,15 +14,20 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 
 from mailsrv.net.listen import Listener
+from mailsrv.net.unixsocket import SharedPort
 
 
 class Doors:
-    """Accepts connections for ``factory``; sockets are grouped by the process they are for."""
+    """Accepts connections: those of LMTP for ``lmtp``, all others for ``smtp``.
 
-    def __init__(self, reactor: Any, factory: Any) -> None:
+    Sockets are grouped by the process they are for.
+    """
+
+    def __init__(self, reactor: Any, smtp: Any, lmtp: Any) -> None:
         self._reactor = reactor
-        self._factory = factory
-        self._open: dict[int, dict[tuple[int, int], Any]] = {}
+        self._smtp = smtp
+        self._lmtp = lmtp
+        self._open: dict[int, dict[tuple[int, int, bool], Any]] = {}
 
     def open(self, owner: int, sockets: Mapping[Listener, socket.socket]) -> None:
         """Accept on these, and on nothing else, for ``owner``; those that are open stay so.
@@ -33,14 +38,19 @@ class Doors:
         now = self._open[owner] = {}
         for listener, each in sockets.items():
             found = os.fstat(each.fileno())
-            identity = found.st_dev, found.st_ino
+            identity = found.st_dev, found.st_ino, listener.lmtp
             port = before.pop(identity, None)
             if port is None:
-                family = socket.AF_INET6 if listener.ipv6 else socket.AF_INET
-                port = self._reactor.adoptStreamPort(each.fileno(), family, self._factory)
+                port = self._accept(listener, each.fileno())
             now[identity] = port
         for port in before.values():
             maybeDeferred(port.stopListening)
+
+    def _accept(self, listener: Listener, fileno: int) -> Any:
+        factory = self._lmtp if listener.lmtp else self._smtp
+        if listener.local:
+            return SharedPort(self._reactor, fileno, factory)
+        return self._reactor.adoptStreamPort(fileno, listener.family, factory)
 
     def close(self, owner: int | None = None) -> Deferred[Any]:
         """Accept no longer, for ``owner`` or at all."""

@@ -27,7 +27,7 @@ from mailsrv.logs.log import LogSettings
 from mailsrv.logs.syslog import facility
 from mailsrv.lookup import registry
 from mailsrv.mail.msgid import WORKERS
-from mailsrv.net.listen import listen_on, local_test, ports
+from mailsrv.net.listen import listen_on, local_sockets, local_test, ports
 
 
 class WallClock:
@@ -200,6 +200,10 @@ def faults_at_start(configuration: Configuration) -> list[ConfigError]:
         "daemon_smtp_ports": lambda: ports(main.daemon_smtp_ports or ""),
         "tls_on_connect_ports": lambda: ports(main.tls_on_connect_ports or ""),
         "local_interfaces": lambda: listen_on(main.local_interfaces, None, None),
+        "lmtp_ports": lambda: (
+            main.lmtp_ports and listen_on(main.local_interfaces, "25", None, main.lmtp_ports)
+        ),
+        "lmtp_sockets": lambda: local_sockets(main.lmtp_sockets),
         "extra_local_interfaces": lambda: local_test(main.extra_local_interfaces),
         "spool_directory": lambda: spool_directory(configuration),
     }

@@ -7,15 +7,19 @@ import fcntl
 import os
 import socket
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from mailsrv.config.main import DEFAULT_USER, FIXED_NEVER_USERS, MainOptions
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, ConfigErrors
 from mailsrv.expansion.scope import Services
 from mailsrv.lookup import registry
-from mailsrv.net.listen import Listener, bind, listen_on
+from mailsrv.net.listen import Listener, bind, listen_on, local_sockets
 from mailsrv.net.tls import KeyStore
+from mailsrv.net.unixsocket import bind_unix
 from mailsrv.service.environment import WallClock, at_start, faults, faults_at_start, make_services
 from mailsrv.service.environment import spool_directory as path_of_spool
 from mailsrv.service.preload import preload
@@ -26,7 +30,14 @@ from mailsrv.transport.privileged.start import start
 
 PATIENCE = 2.0  # seconds that a port may be in use by the server before
 # Main options whose change a running server cannot follow.
-AT_START = ("exim_user", "exim_group", "spool_directory", "workers")
+AT_START = (
+    "exim_user",
+    "exim_group",
+    "lmtp_socket_group",
+    "lmtp_socket_mode",
+    "spool_directory",
+    "workers",
+)
 Sockets = dict[Listener, socket.socket]  # where a process listens
 
 
@@ -228,12 +239,14 @@ def _wanted(main: MainOptions, services: Services) -> list[Listener]:
             return value
         return at_start(value, services, name)
 
-    return listen_on(
+    addresses = listen_on(
         text("local_interfaces"),
         text("daemon_smtp_ports"),
         text("tls_on_connect_ports"),
+        text("lmtp_ports"),
         ipv6=not main.disable_ipv6 and socket.has_ipv6,
     )
+    return addresses + local_sockets(text("lmtp_sockets"))
 
 
 def listen(
@@ -246,45 +259,60 @@ def listen(
     """
     given = main.local_interfaces is not None and "local_interfaces" in main.values
     sockets: list[Sockets] = [{} for _ in range(serving)]
-    made: list[socket.socket] = []
     try:
         for listener in wanted:
             there = _same_place(listener, kept)
             try:
-                found = there or _bound(listener, main.smtp_connect_backlog, serving)
+                found = there or _bound(listener, main, serving)
             except OSError as error:
                 if listener.ipv6 and not given:
                     continue  # a machine without IPv6, and nobody asked for it by name
                 raise OSError(
-                    error.errno,
-                    f"cannot listen on [{listener.address}]:{listener.port}: {error.strerror}",
+                    error.errno, f"cannot listen on {listener}: {error.strerror}"
                 ) from error
-            made += found if there is None else []
             for mine, each in zip(sockets, found, strict=True):
                 mine[listener] = each
         if not sockets[0]:
             raise ConfigError("there is no address to listen on")
     except BaseException:
-        for each in made:
-            each.close()
+        close_missing(sockets, kept or [])
         raise
     return sockets
 
 
+def close_missing(before: list[Sockets], now: list[Sockets]) -> None:
+    """Close the sockets that are not used any more, and remove those of the file system."""
+    used = {each for sockets in now for each in sockets.values()}
+    for sockets in before:
+        for listener, each in sockets.items():
+            if each not in used:
+                each.close()
+                remove(listener)
+
+
+def remove(listener: Listener) -> None:
+    """Remove the path of a Unix socket that is not served any more, as far as we may."""
+    if listener.local:
+        with suppress(OSError):
+            os.unlink(listener.address)
+
+
 def _same_place(listener: Listener, kept: list[Sockets] | None) -> list[socket.socket] | None:
-    """Return the sockets that listen there already, with or without TLS on connect."""
-    for tls in (False, True):
-        other = replace(listener, tls_on_connect=tls)
-        if kept and other in kept[0]:
-            return [mine[other] for mine in kept]
+    """Return the sockets that listen there already, whatever is spoken on them."""
+    for other in kept[0] if kept else ():
+        if (other.address, other.port) == (listener.address, listener.port):
+            return [mine[other] for mine in kept or ()]
     return None
 
 
-def _bound(listener: Listener, backlog: int, serving: int) -> list[socket.socket]:
-    """Bind sockets of one address and port.
+def _bound(listener: Listener, main: MainOptions, serving: int) -> list[socket.socket]:
+    """Bind sockets of one address and port, or path.
 
     Several of our own may share it, but nobody else's.
     """
+    backlog = main.smtp_connect_backlog
+    if listener.local:
+        return [_local(listener.address, main)] * serving
     if serving == 1:
         return [bind(listener, backlog=backlog)]
     _alone(listener)
@@ -299,16 +327,31 @@ def _bound(listener: Listener, backlog: int, serving: int) -> list[socket.socket
     return made
 
 
+def _local(path: str, main: MainOptions) -> socket.socket:
+    """Bind a Unix socket; all processes accept on the same one."""
+    group = main.lmtp_socket_group
+    gid = None if group is None else group.gid
+    make = partial(bind_unix, path, mode=main.lmtp_socket_mode, group=gid)
+    return _patiently(partial(make, backlog=main.smtp_connect_backlog))
+
+
 def _alone(listener: Listener) -> None:
-    """See that nobody listens there; processes of a server that was killed have a moment to go.
+    """See that nobody listens there.
 
     :raises OSError: somebody does.
+    """
+    _patiently(partial(bind, listener, backlog=1)).close()
+
+
+def _patiently(make: Callable[[], socket.socket]) -> socket.socket:
+    """Bind; the processes of a server that was killed have a moment to go.
+
+    :raises OSError: somebody listens there, or it cannot be.
     """
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            bind(listener, backlog=1).close()
-            return
+            return make()
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > until:
                 raise

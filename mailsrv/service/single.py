@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, ConfigErrors
 from mailsrv.service.core import Core
-from mailsrv.service.prepare import Prepared, Sockets, renew
+from mailsrv.service.prepare import Prepared, close_missing, remove, renew
 from mailsrv.service.source import Source, reasons
 from mailsrv.service.spools import folders
 
@@ -48,6 +48,8 @@ class Single:
 
     def end(self) -> Deferred[None]:
         """End gracefully."""
+        for listener in self._prepared.listening[0]:
+            remove(listener)
         return Deferred.fromCoroutine(self._core.stop())
 
     def reopen_logs(self) -> None:
@@ -68,10 +70,10 @@ class Single:
             core.renew(configuration, prepared)
         except (ConfigError, ConfigErrors, OSError) as error:
             self._report(reasons(error))
-            _close_what_only(prepared.listening, before.listening)
+            close_missing(prepared.listening, before.listening)
             return
         core.doors.open(core.number, prepared.listening[0])
-        _close_what_only(before.listening, prepared.listening)
+        close_missing(before.listening, prepared.listening)
         self._configuration, self._prepared = configuration, prepared
         for warning in configuration.notices():
             core.log.main(warning)
@@ -79,12 +81,3 @@ class Single:
     def _report(self, why: Iterable[str]) -> None:
         for text in ("SIGHUP: the configuration is wrong and is not used", *why):
             self._core.log.panic(text)
-
-
-def _close_what_only(these: list[Sockets], others: list[Sockets]) -> None:
-    """Close the sockets of some listeners that others do not have."""
-    kept = {each for sockets in others for each in sockets.values()}
-    for sockets in these:
-        for each in sockets.values():
-            if each not in kept:
-                each.close()

@@ -25,7 +25,14 @@ from mailsrv.config.model import Configuration
 from mailsrv.connection.counts import make_counts, reset
 from mailsrv.errors import ConfigError, ConfigErrors
 from mailsrv.service.handover import TEXT, Channel, Message, Watch
-from mailsrv.service.prepare import Prepared, Sockets, privileged_process, renew
+from mailsrv.service.prepare import (
+    Prepared,
+    Sockets,
+    close_missing,
+    privileged_process,
+    remove,
+    renew,
+)
 from mailsrv.service.roster import Roster
 from mailsrv.service.source import Snapshot, Source, reasons
 from mailsrv.service.spools import folders
@@ -102,6 +109,8 @@ class Supervisor:
         self._helper.end()
         done: Deferred[None] = Deferred()
         self._ended = done
+        for listener in self._prepared.listening[0]:
+            remove(listener)
         self._tell_all("stop")
         limit = self._reactor.callLater(END_LIMIT, self._kill_all)
 
@@ -148,7 +157,7 @@ class Supervisor:
             keeper = self._roster.keeper(number)
             if keeper is not None:
                 self.lend(number, keeper)
-        _close_missing(before.listening, prepared.listening)
+        close_missing(before.listening, prepared.listening)
         for warning in configuration.notices():
             self._log("main", warning)
         for warning in prepared.warnings:
@@ -341,15 +350,8 @@ def _how(reason: Failure) -> str:
 
 def _listed(sockets: Sockets) -> tuple[list[list[Any]], list[int]]:
     """Return listeners in a form that a message can have, and their descriptors in that order."""
-    listeners = [[each.address, each.port, each.tls_on_connect] for each in sockets]
+    listeners = [[each.address, each.port, each.tls_on_connect, each.lmtp] for each in sockets]
     return listeners, [each.fileno() for each in sockets.values()]
-
-
-def _close_missing(before: list[Sockets], now: list[Sockets]) -> None:
-    """Close the sockets that are not used any more."""
-    used = {each for sockets in now for each in sockets.values()}
-    for each in {each for sockets in before for each in sockets.values()} - used:
-        each.close()
 
 
 def _module_path() -> str:

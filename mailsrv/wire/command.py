@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mailsrv.mail.taint import Tainted, tainted
 
 _VERBS = frozenset(
-    b"HELO EHLO AUTH STARTTLS DATA BDAT QUIT RSET NOOP ETRN EXPN VRFY HELP".split(b" ")
+    b"HELO EHLO LHLO AUTH STARTTLS DATA BDAT QUIT RSET NOOP ETRN EXPN VRFY HELP".split(b" ")
 )
 
 # An atom may have octets above 127 (RFC 6531 3.3); that SMTPUTF8 was said is

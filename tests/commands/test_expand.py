@@ -60,13 +60,10 @@ class ExpandTests(SynchronousTestCase):
     def test_macros(self) -> None:
         """Lines that begin with a capital define macros; those of the file are there, too."""
         said = self.run_command(given="a HOST b\nNEW = x\n[NEW]\nNEW == y\n[NEW]\n")
-        self.assertEqual(
-            said,
-            "> a h.example b\n> Defined macro 'NEW'\n> [x]\n> Defined macro 'NEW'\n> [y]\n> \n",
-        )
-        self.assertEqual(
-            self.run_command("x BB HOST", command=("-DBB=7", "-be")), "x 7 h.example\n"
-        )
+        defined = "> Defined macro 'NEW'\n"
+        self.assertEqual(said, f"> a h.example b\n{defined}> [x]\n{defined}> [y]\n> \n")
+        said = self.run_command("x BB HOST", command=("-DBB=7", "-be"))
+        self.assertEqual(said, "x 7 h.example\n")
         self.assertEqual(self.run_command("[HOST]", "Hello"), "[h.example]\n")
 
     def test_the_caller(self) -> None:

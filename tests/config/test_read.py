@@ -54,6 +54,12 @@ class MainSectionTests(FileTestCase):
             "exim_user = nosuchuser": "user nosuchuser was not found for exim_user",
             "exim_user = 4242": "exim_group must be set, for user 4242 is not in the password file",
             "primary_hostname = m\xfcller.example": "primary_hostname 'm\\xfcller.example' is not",
+            "smtp_receive_timeout = 5": "invalid time value for smtp_receive_timeout",
+            "local_sender_retain": "local_from_check must be false if local_sender_retain is true",
+            "localhost_number = x": "localhost_number: a number from 0 to 16 is wanted",
+            "tls_dh_max_bits = 512": "tls_dh_max_bits is too small, it must be at least 1024",
+            "gecos_pattern = ^[": "gecos_pattern: regular expression error",
+            "smtp_active_hostname = $nosuch": "smtp_active_hostname: unknown variable name",
             "errors_reply_to = x": '"x" does not contain a domain for errors_reply_to',
         }.items():
             errors = self.errors(text)
@@ -64,7 +70,6 @@ class MainSectionTests(FileTestCase):
     def test_values_that_are_found_bad_when_they_are_used(self) -> None:
         """Exim takes them when it reads the file."""
         for text, problem in {
-            "smtp_receive_timeout = 5": "smtp_receive_timeout: invalid time value",
             "message_size_limit = 5x": 'message_size_limit: "5x" is not a number',
             "smtp_accept_max_per_connection = x": 'smtp_accept_max_per_connection: "x" is not a nu',
             "smtp_accept_max_per_host = x": 'smtp_accept_max_per_host: "x" is not a number',

@@ -74,6 +74,8 @@ class ValueTests(SynchronousTestCase):
             {
                 "5m": "o = 5m",
                 "${if eq{a}{b}{1s}{2s}}": "o = ${if eq{a}{b}{1s}{2s}}",
+                "5": "! invalid time value",
+                "": "! invalid time value",
             },
         )
 
@@ -81,8 +83,6 @@ class ValueTests(SynchronousTestCase):
         for type, text, problem in (
             (types.EXPANDED_SIZE, "5x", '"5x" is not a number'),
             (types.EXPANDED_SIZE, "-1", '"-1" is not a number'),
-            (types.EXPANDED_TIME, "5", "invalid time value"),
-            (types.EXPANDED_TIME, "", "invalid time value"),
             (types.EXPANDED_PATH, "rel", '"rel" is not an absolute path'),
             (types.EXPANDED_PATH, "", '"" is not an absolute path'),
             (types.EXPANDED, "${bad", "is not a known operator"),

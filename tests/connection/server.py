@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -135,12 +137,12 @@ class Server:
 
 
 class Client:
-    def __init__(self, server: Server, address: str = "192.0.2.1") -> None:
+    def __init__(self, server: Server, address: str = "192.0.2.1", factory: Any = None) -> None:
         self.server = server
         self.transport = Transport()
         self.transport.peerAddr = IPv4Address("TCP", address, 4321)
         self.transport.hostAddr = IPv4Address("TCP", "192.0.2.9", 25)
-        self.protocol = server.factory.buildProtocol(None)
+        self.protocol = (factory or server.factory).buildProtocol(None)
         self.transport.protocol = self.protocol
         self.protocol.makeConnection(self.transport)
 

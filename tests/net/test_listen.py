@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.errors import ConfigError
-from mailsrv.net.listen import Listener, bind, listen_on, local_test
+from mailsrv.net.listen import Listener, bind, listen_on, local_sockets, local_test
 
 
 class ListenTests(SynchronousTestCase):
@@ -54,3 +54,25 @@ class ListenTests(SynchronousTestCase):
         self.addCleanup(first.close)
         second = bind(Listener("127.0.0.1", first.getsockname()[1]), reuse_port=True)
         self.addCleanup(second.close)
+
+    def test_lmtp(self) -> None:
+        """``lmtp_ports`` are listened on, too; an item that names such a port speaks LMTP."""
+        self.assertEqual(
+            listen_on("127.0.0.1 : 192.0.2.1.24", "25 : 24", None, "24 : 26"),
+            [
+                Listener("127.0.0.1", 25),
+                Listener("127.0.0.1", 24, lmtp=True),
+                Listener("127.0.0.1", 26, lmtp=True),
+                Listener("192.0.2.1", 24, lmtp=True),
+            ],
+        )
+        error = self.assertRaises(ConfigError, listen_on, "127.0.0.1.25", None, None, "24")
+        self.assertIn("listens on port 24", str(error))
+
+    def test_local_sockets(self) -> None:
+        found = local_sockets("/run/a : /run/b : /run/a")
+        self.assertEqual(
+            found, [Listener("/run/a", 0, lmtp=True), Listener("/run/b", 0, lmtp=True)]
+        )
+        self.assertEqual([str(each) for each in found], ["/run/a", "/run/b"])
+        self.assertRaises(ConfigError, local_sockets, "relative")

@@ -23,6 +23,7 @@ next_hop:
 begin transports
 next_hop:
   driver = smtp
+  protocol = {protocol}
   port = {port}
   hosts_require_tls = *
   tls_verify_certificates = {certificate}
@@ -34,7 +35,7 @@ _UID = 64901
 class Exim:
     """An exim4 that sends all mail to ``port`` of 127.0.0.1, and insists on TLS."""
 
-    def __init__(self, port: int, certificate: str) -> None:
+    def __init__(self, port: int, certificate: str, protocol: str = "smtp") -> None:
         machine.need_root("exim4 changes to its own user")
         self._program = sandbox.unpacked("exim4-daemon-heavy") / "usr/sbin/exim4"
         self.folder = machine.folder("exim")
@@ -42,7 +43,11 @@ class Exim:
         configuration = self.folder / "exim.conf"
         configuration.write_text(
             _CONFIGURATION.format(
-                program=self._program, folder=self.folder, port=port, certificate=certificate
+                program=self._program,
+                folder=self.folder,
+                port=port,
+                certificate=certificate,
+                protocol=protocol,
             )
         )
         self._configuration = configuration

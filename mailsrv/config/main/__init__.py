@@ -9,6 +9,7 @@ setting it is a warning.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import ClassVar
 
 from mailsrv.config.main.delivery import DeliveryOptions
@@ -17,6 +18,9 @@ from mailsrv.config.main.reception import ReceptionOptions
 from mailsrv.config.main.system import SystemOptions
 from mailsrv.config.types import Group, User
 from mailsrv.errors import ConfigError
+from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.regex import compile_regex
+from mailsrv.expansion.template import Template
 
 DEFAULT_USER = "mailsrv"
 FIXED_NEVER_USERS = (0,)  # uids that no delivery runs as, whatever never_users says
@@ -44,10 +48,10 @@ class MainOptions(ReceptionOptions, MessageOptions, DeliveryOptions, SystemOptio
             self.values["exim_group"] = named or Group(user.name)
 
     def check(self) -> None:
-        """Refuse a user whose group is not known, and a name that SMTP cannot say.
+        """Refuse combinations and values that cannot work.
 
-        :raises ConfigError: ``exim_user`` is a number that the password file does not have;
-            ``primary_hostname`` has a character that is no printing ASCII.
+        :raises ConfigError: among them a user whose group is not known, and a name that SMTP
+            cannot say.
         """
         name = self.primary_hostname or ""
         if not all("!" <= character <= "~" for character in name):
@@ -58,6 +62,31 @@ class MainOptions(ReceptionOptions, MessageOptions, DeliveryOptions, SystemOptio
         if where is not None and user is not None and (group is None or group.gid is None):
             problem = f"exim_group must be set, for user {user.name} is not in the password file"
             raise ConfigError(problem, where)
+        for option, problem in self._problems():
+            raise ConfigError(problem, self.places.get(option))
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        """Yield options with what is wrong with them, as Exim says when it has read the file."""
+        if self.local_sender_retain and self.local_from_check:
+            yield (
+                "local_sender_retain",
+                "local_from_check must be false if local_sender_retain is true",
+            )
+        number = self.localhost_number.constant if self.localhost_number else None
+        if number and not (number.isascii() and number.isdigit() and int(number) <= 16):
+            yield "localhost_number", "localhost_number: a number from 0 to 16 is wanted"
+        if self.tls_dh_max_bits < 1024:
+            yield "tls_dh_max_bits", "tls_dh_max_bits is too small, it must be at least 1024"
+        for option in ("gecos_pattern", "uucp_from_pattern", "dns_check_names_pattern"):
+            pattern = self.values.get(option)
+            try:
+                compile_regex(pattern or "")
+            except ExpansionError as error:
+                yield option, f"{option}: {error.reason}"
+        for option in ("pid_file_path", "smtp_active_hostname"):
+            value = self.values.get(option)
+            if isinstance(value, Template) and value.error is not None:
+                yield option, f"{option}: {value.error.reason}"
 
 
 def machine_name() -> str:

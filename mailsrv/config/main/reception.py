@@ -21,8 +21,10 @@ from mailsrv.config.types import (
     EXPANDED_SIZE,
     EXPANDED_TIME,
     FIXED,
+    GROUP,
     HOST_LIST,
     INTEGER,
+    OCTAL,
     PACING,
     STRING,
     TIME,
@@ -93,6 +95,14 @@ class ReceptionOptions(OptionSet):
     hosts_require_helo = option(
         HOST_LIST, "*", help="hosts that must send HELO or EHLO before MAIL"
     )
+    lmtp_ports = option(
+        STRING, help="ports on which LMTP is spoken, beside those of daemon_smtp_ports", ours=True
+    )
+    lmtp_socket_group = option(GROUP, help="group of the Unix sockets of lmtp_sockets", ours=True)
+    lmtp_socket_mode = option(
+        OCTAL, 0o660, help="mode of the Unix sockets of lmtp_sockets", ours=True
+    )
+    lmtp_sockets = option(STRING, help="paths of Unix sockets on which LMTP is spoken", ours=True)
     local_interfaces = option(
         STRING, "<; ::0 ; 0.0.0.0", help="addresses to listen on, with ports if wanted"
     )

@@ -7,9 +7,7 @@ carries one message, or an SMTP session (``-bs``).
 
 from __future__ import annotations
 
-import os
 import socket
-import stat
 import struct
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -34,6 +32,7 @@ from mailsrv.connection.protocol import SmtpProtocol
 from mailsrv.errors import MailFailure
 from mailsrv.mail.caller import Caller
 from mailsrv.mail.origin import Origin
+from mailsrv.net.unixsocket import bind_unix
 from mailsrv.wire.reply import reply
 
 if TYPE_CHECKING:
@@ -46,39 +45,12 @@ WHOLE = 3600.0  # seconds that one message may take
 WORK = 900.0  # seconds that a policy may wait
 
 
-def bind(path: str, backlog: int = 64) -> socket.socket:
-    """Make the socket, in place of one that a former server left.
+def bind(path: str) -> socket.socket:
+    """Make the socket, in place of one that a former server left: anybody may submit.
 
     :raises OSError: it cannot be made, or the path is something else.
     """
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise FileExistsError(17, "is no socket", path)
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        _bind(made, path)
-        os.chmod(path, 0o666)  # noqa: S103 - anybody may submit; the kernel says who
-        made.setblocking(False)
-        made.listen(backlog)
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
-def _bind(made: socket.socket, path: str) -> None:
-    """Bind; a path that is too long for an address is reached through its folder."""
-    if len(os.fsencode(path)) < 100:
-        made.bind(path)
-        return
-    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
-    try:
-        made.bind(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
-    finally:
-        os.close(folder)
+    return bind_unix(path, mode=0o666, displace=True)
 
 
 def credentials(transport: Any) -> tuple[int, int] | None:
