@@ -265,13 +265,28 @@ class IPolicy(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Unrouted:
+    """An address that another became (chapter 22), and that could not be routed itself.
+
+    ``status`` is 4yz or 5yz; ``address.router`` is where it was decided, "" for nowhere.
+    """
+
+    address: RoutedAddress
+    status: Status
+    reason: str
+    frozen: bool = False
+    by_local_part: bool = True  # see Routed
+
+
+@dataclass(frozen=True, slots=True)
 class Routed:
     """Routing's answer for one address.
 
     ``status`` is None when all went well: then ``addresses`` are to be
-    delivered (none at all: the address was discarded).  Otherwise it is 4yz or
-    5yz and ``reason`` is for the log; ``addresses`` are unseen copies then,
-    to be delivered all the same.
+    delivered.  Otherwise it is 4yz or 5yz and ``reason`` is for the log;
+    ``addresses`` are unseen copies and the like then, to be delivered all the
+    same.  ``unrouted`` are descendants that failed while others did not;
+    ``discarded`` are those that need no delivery, such as ``:blackhole:``.
     """
 
     addresses: tuple[RoutedAddress, ...] = ()
@@ -280,6 +295,8 @@ class Routed:
     router: str = ""  # where it was decided
     frozen: bool = False  # :freeze: or self = freeze
     by_local_part: bool = True  # the deferral concerns this local part, not the whole domain
+    unrouted: tuple[Unrouted, ...] = ()
+    discarded: tuple[RoutedAddress, ...] = ()
 
 
 class IRouting(Protocol):

@@ -267,6 +267,18 @@ def _parent(part: int) -> Function:
     return function
 
 
+def _place(*, pipe: bool) -> Function:
+    """The pipe, or the file or directory, that a redirection names (22.10)."""
+
+    def function(scope: Scope) -> str:
+        address = scope.address
+        if address is None or not address.place or address.address.startswith("|") != pipe:
+            return ""
+        return address.address[1:].lstrip(" \t") if pipe else address.address
+
+    return function
+
+
 def _host(name: str) -> Function:
     """The first next hop of the address (transports set ``values`` to the one in hand)."""
 
@@ -327,6 +339,8 @@ def _build() -> None:
         "interface_port": _port("interface_port", "-1"),
         "load_average": _load,
         "local_part": _address("local_part", peer=True),
+        "address_file": _place(pipe=False),
+        "address_pipe": _place(pipe=True),
         "local_part_data": _address("local_part_data", peer=False),
         "local_part_prefix": _address("prefix", peer=True),
         "local_part_prefix_v": _empty,
@@ -417,7 +431,7 @@ def _build() -> None:
     # set only for a part of a string, a list match, an item or a delivery
     for name in (
         "value", "item", "host_data", "local_user_uid", "local_user_gid", "thisaddress",
-        "bounce_recipient", "address_file", "address_pipe", "sending_ip_address", "sending_port",
+        "bounce_recipient", "sending_ip_address", "sending_port",
         "sender_data", "sender_address_data", "sender_host_data", "local_part_verified",
         "self_hostname", "dnslist_domain", "dnslist_matched", "dnslist_text", "dnslist_value",
         "prvscheck_address", "prvscheck_keynum", "prvscheck_result", "runrc", "sender_rate",

@@ -7,13 +7,12 @@ stands in a line as it came: :func:`printable` makes it harmless when the line i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import Message
 from mailsrv.mail.origin import Origin
-from mailsrv.mail.routed import Outcome, RoutedAddress
+from mailsrv.mail.routed import Outcome
 
 Selectors = frozenset[str]
 
@@ -185,24 +184,17 @@ def received(
     return line
 
 
-def _ancestors(address: RoutedAddress) -> Iterator[RoutedAddress]:
-    parent = address.parent
-    while parent is not None:
-        yield parent
-        parent = parent.parent
-
-
 def address(outcome: Outcome, selectors: Selectors, as_local: bool = False) -> str:
     """Return the address of a delivery, and the one it came from in angle brackets.
 
     ``as_local``: its local part alone (``log_as_local`` of the router), or the file that took it.
     """
     routed = outcome.address
-    parents = list(_ancestors(routed))
-    top = routed.recipient.address
+    parents = list(routed.ancestors())
+    top = routed.recipient.parent or routed.recipient.address
     shown = routed.address
     if as_local:
-        shown = outcome.delivered_to if routed.address[:1] in "|/" else routed.local_part
+        shown = outcome.delivered_to if routed.place else routed.local_part
         shown = shown or routed.local_part
     if "all_parents" in selectors and len(parents) > 1:
         shown += " (" + ", ".join(parent.address for parent in parents[:-1]) + ")"

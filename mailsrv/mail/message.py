@@ -66,6 +66,7 @@ class Recipient:
     notify: frozenset[str] = frozenset()  # of NEVER, SUCCESS, FAILURE, DELAY; empty = not given
     orcpt: str = ""  # as given: type;xtext
     errors_to: str | None = None  # where its bounces go, if not to the sender
+    parent: str = ""  # the recipient that a one_time redirection made it of
 
 
 @dataclass(slots=True)

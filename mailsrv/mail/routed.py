@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mailsrv.mail.message import Recipient
@@ -46,8 +46,23 @@ class RoutedAddress:
     fallback_hosts: tuple[Host, ...] = ()  # to be tried when no other could be used
     home: str = ""
     user: str = ""  # system user that delivers it, if routing chose one
+    group: str = ""  # and the group, if not the user's own
+    initgroups: bool = False
+    directory: str = ""  # transport_current_directory
     dsn_lasthop: bool = False
+    quiet: bool = False  # disable_logging
     vars: Mapping[str, str] = field(default_factory=dict)  # $r_…
+    # Of an address that a redirection gave (chapter 22):
+    place: bool = False  # a pipe, file or directory: ``address`` is its text, the rest its parent's
+    hidden: bool = False  # hide_child_in_errmsg
+    one_time: bool = False  # becomes a recipient of its own if it cannot be delivered at once
+
+    def ancestors(self) -> Iterator[RoutedAddress]:
+        """Give the address that it was made from, what that was made from, and so on."""
+        parent = self.parent
+        while parent is not None:
+            yield parent
+            parent = parent.parent
 
 
 # What Outcome.error is when no retry rule applies to it:

@@ -14,7 +14,7 @@ from time import gmtime, strftime
 from typing import TYPE_CHECKING, Any
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.interfaces import IClock, IDelivering, IMailLog, IRouting, ISpool, Routed
+from mailsrv.interfaces import IClock, IDelivering, IMailLog, IRouting, ISpool, Routed, Unrouted
 from mailsrv.mail.address import split
 from mailsrv.mail.message import Message, Recipient
 from mailsrv.mail.routed import NOT_REACHED, Outcome, Result, RoutedAddress
@@ -64,12 +64,12 @@ def part_key(address: RoutedAddress) -> str:
     is a delivery of its own, over the same transport too.  What was not routed has no
     transport; whichever router failed it, it is the same address.
     """
-    local_part, domain = split(address.address)
     router = address.router if address.transport else ""
-    key = f"{router}:{address.transport}:{local_part}@{domain.lower()}"
-    if address.address[:1] in ("|", "/", ">") and address.parent is not None:
-        key += f":{address.parent.address}"
-    return key
+    if address.place:
+        parent = address.parent.address if address.parent is not None else ""
+        return f"{router}:{address.transport}:{address.address}:{parent}"
+    local_part, domain = split(address.address)
+    return f"{router}:{address.transport}:{local_part}@{domain.lower()}"
 
 
 class Attempt:
@@ -87,6 +87,7 @@ class Attempt:
         self._failed_keys: set[str] = set()
         self._succeeded: list[Outcome] = []
         self._deferred: list[tuple[Outcome, float]] = []
+        self._discarded: list[RoutedAddress] = []  # :blackhole: and its like
         self._skipped: list[float] = []  # next times of recipients whose time had not come
         self._freezing = False  # a router asked for it (:freeze:, self = freeze)
         self.removed = False
@@ -123,6 +124,8 @@ class Attempt:
             addresses = await self._route(recipients[0])
         else:
             addresses = await self._route_all(recipients)
+        if self._discarded:
+            await self._record([Outcome(each, Result.DELIVERED) for each in self._discarded])
         if addresses:
             try:
                 await self._tools.delivering.deliver(self._message, addresses, self._record)
@@ -130,7 +133,8 @@ class Attempt:
                 raise
             except Exception as error:  # a bug of a transport costs one delivery
                 self._tools.log.panic(f"{self._message.id}: delivery failed", error)
-            forgotten = [_problem(a) for a in addresses if self._pending(a)]
+            settled = self._failed_keys | {part_key(o.address) for o, _ in self._deferred}
+            forgotten = [_problem(a) for a in addresses if self._pending(part_key(a), settled)]
             if forgotten:
                 await self._record(forgotten)
         await self._end()
@@ -174,16 +178,21 @@ class Attempt:
         if routed.status is None:
             self._tools.schedule.routed(recipient.address)
         else:
-            await self._not_routed(recipient, routed)
-        new = []  # unseen copies are delivered also if the address itself could not be routed
-        for address in routed.addresses:
-            key = part_key(address)
-            if key in self._message.parts:
-                continue
-            keys.add(key)
-            if key not in self._owners:
-                new.append(address)
-            self._owners.setdefault(key, []).append(recipient.address)
+            address = _unrouted(recipient)
+            address.router = routed.router
+            reason = routed.reason or routed.status.text
+            await self._not_routed(
+                Unrouted(address, routed.status, reason, routed.frozen, routed.by_local_part)
+            )
+        # Others are delivered also if the address itself, or one that it became, failed.
+        new = [address for address in routed.addresses if self._claim(address)]
+        for child in new:
+            if child.parent is not None:
+                self._tools.schedule.routed(child.address)
+        self._discarded += [address for address in routed.discarded if self._claim(address)]
+        for each in routed.unrouted:
+            self._freezing = self._freezing or each.frozen
+            await self._not_routed(each)
         if not keys:
             await self._settle([recipient.address], [])
         return new
@@ -204,36 +213,43 @@ class Attempt:
         outcome = Outcome(address, Result.DEFERRED, why, error=NOT_REACHED)
         self._deferred.append((outcome, self._tools.clock.seconds() + QUEUED))
 
-    async def _not_routed(self, recipient: Recipient, routed: Routed) -> None:
-        status = routed.status
-        assert status is not None
-        address = _unrouted(recipient)
-        address.router = routed.router
-        result = Result.DEFERRED if status.temporary else Result.FAILED
+    def _claim(self, address: RoutedAddress) -> bool:
+        """Count an address among what its recipient waits for; False: somebody else has it."""
         key = part_key(address)
         if key in self._message.parts:
-            return  # failed, and reported, before: it is here for its unseen copies
-        self._left[recipient.address].add(key)
-        self._owners.setdefault(key, []).append(recipient.address)
-        outcome = Outcome(
-            address,
-            result,
-            routed.reason or status.text,
-            status,
-            error=_BUG if routed.frozen else "lookup",
-            by_local_part=routed.by_local_part,
+            return False
+        recipient = address.recipient.address
+        self._left[recipient].add(key)
+        new = key not in self._owners
+        self._owners.setdefault(key, []).append(recipient)
+        return new
+
+    async def _not_routed(self, failed: Unrouted) -> None:
+        """Settle an address that could not be routed, unless it was reported before.
+
+        It was if its recipient is here for others alone: unseen copies, or a list's members.
+        """
+        if not self._claim(failed.address):
+            return
+        status = failed.status
+        result = Result.DEFERRED if status.temporary else Result.FAILED
+        error = _BUG if failed.frozen else "lookup"
+        await self._unsuccessful(
+            Outcome(
+                failed.address,
+                result,
+                failed.reason,
+                status,
+                error=error,
+                by_local_part=failed.by_local_part,
+            )
         )
-        await self._unsuccessful(outcome)
 
     # --- what became of addresses ---
 
-    def _pending(self, address: RoutedAddress) -> bool:
-        key = part_key(address)
-        settled = [part_key(o.address) for o, _ in self._deferred]
-        return (
-            key not in settled
-            and key not in self._failed_keys
-            and any(key in self._left.get(owner, ()) for owner in self._owners.get(key, ()))
+    def _pending(self, key: str, settled: set[str]) -> bool:
+        return key not in settled and any(
+            key in self._left.get(owner, ()) for owner in self._owners.get(key, ())
         )
 
     async def _record(self, outcomes: Sequence[Outcome]) -> None:
@@ -300,14 +316,15 @@ class Attempt:
         else:
             await self._durably(lambda: spool.settle(id, new, parts=parts))
 
-    async def _durably(self, write: Callable[[], Awaitable[None]]) -> None:
+    async def _durably(self, write: Callable[[], Awaitable[object]]) -> None:
         """Write until it is written: what was delivered must not be forgotten."""
         from twisted.internet.task import deferLater
 
         delay = 1.0
         while True:
             try:
-                return await write()
+                await write()
+                return
             except TemporaryFailure as failure:
                 self._tools.log.panic(f"{self._message.id}: cannot record deliveries: {failure}")
                 if self._tools.stopping():
@@ -365,6 +382,7 @@ class Attempt:
         for key in keys:
             for owner in self._owners.get(key, ()):
                 self._left[owner].discard(key)
+        await self._promote()
         done = [a for a, left in self._left.items() if not left and a not in self._done]
         reports = await bouncer.failures(message, self._failed)
         reports += await bouncer.successes(message, self._succeeded)
@@ -396,6 +414,28 @@ class Attempt:
         self._log_reports(reports)
         if self.removed:
             self._completed()
+
+    async def _promote(self) -> None:
+        """Make recipients of the addresses whose redirection is not to be done again (one_time)."""
+        message, promoted = self._message, {}
+        for outcome, _ in self._deferred:
+            address, key = outcome.address, part_key(outcome.address)
+            taken = address.address in self._recipients or address.address in message.delivered
+            if address.one_time and not taken:
+                promoted[key] = replace(
+                    address.recipient,
+                    address=address.address,
+                    errors_to=address.errors_to or address.recipient.errors_to,
+                    parent=address.recipient.parent or address.recipient.address,
+                )
+        if not promoted:
+            return
+        added = list(promoted.values())
+        await self._durably(lambda: self._tools.spool.edit(message.id, added=added))
+        for key, recipient in promoted.items():
+            self._recipients[recipient.address] = recipient
+            for owner in self._owners.get(key, ()):
+                self._left[owner].discard(key)
 
     def _log_reports(self, reports: Sequence[Message]) -> None:
         self.reported = self.reported or bool(reports)

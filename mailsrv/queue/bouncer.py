@@ -158,7 +158,9 @@ class Bouncer:
             self.panic(f"{message.id}: cannot build a report to {to}", error)
         if items[0].kind is not Kind.FAILED:
             return []
-        bare = [Item(item.recipient, item.address, Kind.FAILED) for item in items]
+        bare = [
+            Item(item.recipient, item.address, Kind.FAILED, hidden=item.hidden) for item in items
+        ]
         settings = ReportSettings(printable(host), bounce_return_body=False)
         return [build(Report(self.next_id(), to, bare, now), message, b"", settings)]
 
@@ -204,6 +206,8 @@ def _item(outcome: Outcome, kind: Kind) -> Item:
         outcome.status,
         outcome.host,
         outcome.confirmation,
+        outcome.address.hidden,
+        outcome.address.parent.address if outcome.address.place and outcome.address.parent else "",
     )
 
 

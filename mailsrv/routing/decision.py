@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mailsrv.mail.routed import Host
+from mailsrv.mail.routed import Host, RoutedAddress
+from mailsrv.mail.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +33,26 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """It cannot be said now; ``frozen`` asks to freeze the message."""
+    """It cannot be said now; ``frozen`` asks to freeze the message.
+
+    ``status`` is what a client may read, if it is not the usual text.
+    """
 
     reason: str
     frozen: bool = False
+    status: Status | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The address cannot be delivered; ``message`` is for the sender, ``reason`` for the log."""
+    """The address cannot be delivered; ``message`` is for the sender, ``reason`` for the log.
+
+    ``status`` is given where it is not that of an unrouteable address.
+    """
 
     message: str
     reason: str = ""
+    status: Status | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +67,25 @@ class Rerouted:
     domain: str
 
 
-Decision = Accepted | Declined | Passed | Deferred | Failed | Discarded | Rerouted
+@dataclass(frozen=True, slots=True)
+class Child:
+    """An address made of another.
+
+    ``start`` names the router that it is routed from, "" is the first;
+    ``problem`` says why a place cannot be delivered to now.
+    """
+
+    address: RoutedAddress
+    start: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirected:
+    """The address becomes others; ``failed``: and fails itself, for all that."""
+
+    children: tuple[Child, ...]
+    failed: Failed | None = None
+
+
+Decision = Accepted | Declined | Passed | Deferred | Failed | Discarded | Rerouted | Redirected

@@ -23,25 +23,15 @@ async def met(router: Router, address: RoutedAddress, context: Context) -> Route
 
     :raises TemporaryFailure: a precondition cannot be decided.
     """
+    if router.has_made(address):
+        return None
     seen = without_affixes(router, address)
     if seen is None or not router.used_for(context.verify):
-        return None
-    if _came_from(router, address):
         return None
     for check in (_domains, _local_parts, _local_user, _home, _senders, _files, _condition):
         if not await check(router, seen, context):
             return None
     return seen
-
-
-def _came_from(router: Router, address: RoutedAddress) -> bool:
-    """Tell whether the router has made this address from an equal one (3.13: no loops)."""
-    parent = address.parent
-    while parent is not None:
-        if parent.router == router.name and parent.address == address.address:
-            return True
-        parent = parent.parent
-    return False
 
 
 # --- affixes -------------------------------------------------------------------

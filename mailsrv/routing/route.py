@@ -1,42 +1,27 @@
-"""Routing: an address goes from router to router until one decides (specification 3.8 to 3.12)."""
+"""Routing: an address and all that it becomes (specification 3.8 to 3.12, 22)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mailsrv.config.types import User
-from mailsrv.errors import ConfigError, MailFailure, TemporaryFailure
-from mailsrv.expansion.errors import ExpansionError, ForcedFailure
-from mailsrv.expansion.lists import split_list
-from mailsrv.expansion.scope import Scope, Services
-from mailsrv.expansion.template import Template, compile_string
-from mailsrv.interfaces import IMailLog, IResolver, Routed
-from mailsrv.mail import address as names
+from mailsrv.errors import ConfigError
+from mailsrv.expansion.scope import Services
+from mailsrv.interfaces import IMailLog, IResolver, Routed, Unrouted
 from mailsrv.mail.message import Message, Recipient
 from mailsrv.mail.routed import RoutedAddress
-from mailsrv.mail.status import LOCAL_PROBLEM, Status
-from mailsrv.mail.taint import like
 from mailsrv.net.threads import IThreads
-from mailsrv.routing.decision import (
-    Accepted,
-    Decision,
-    Declined,
-    Deferred,
-    Discarded,
-    Failed,
-    Passed,
-    Rerouted,
-)
-from mailsrv.routing.preconditions import met
-from mailsrv.routing.router import SENDER, Context, Facilities, Router, boolean
+from mailsrv.routing.address import begin
+from mailsrv.routing.decision import Child
+from mailsrv.routing.router import Context, Facilities, Router
+from mailsrv.routing.run import Run, Step
 from mailsrv.routing.users import Accounts
 
-UNROUTEABLE = Status(550, 1, 1, "Unrouteable address")
 TIMEOUT = 300.0  # seconds for the routing of one address
-MOST_REROUTES = 20
+DEEPEST = 100  # addresses made of each other, as in Exim
+SIDE_BY_SIDE = 20  # children of one address that are routed at a time
+NULL = "/dev/null"
 
 
 async def no_name(name: str) -> bool:
@@ -88,32 +73,149 @@ class Routing:
         return await self.decide(recipient, context)
 
     async def decide(self, recipient: Recipient, context: Context) -> Routed:
-        """Route an address in any circumstances, within the time for it; never raises."""
+        """Route an address in any circumstances; never raises.
+
+        Each address that it becomes has its own time.
+        """
+        step = await self._step(Child(begin(recipient, recipient.address)), context)
+        if context.verify:
+            return await self._verified(step, context)
+        return await self._gathered(step, context) if step.children else _answer(step)
+
+    async def _step(self, child: Child, context: Context) -> Step:
+        """Route one address, within the time for it."""
         from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 
-        work = _Run(self, context).route(recipient)
+        work = Run(self._routers, context, self.decide).route(child)
         try:
             work.send(None)  # most often nothing waits
         except StopIteration as end:
-            routed: Routed = end.value
-            return routed
+            step: Step = end.value
+            return step
         except Exception as error:
-            return self._unexpected(recipient, error)
+            return self._unexpected(child, error)
         # Sent to once more, a waiting coroutine asks its Deferred again, which is as before.
-        run: Deferred[Routed] = Deferred.fromCoroutine(work)
+        run: Deferred[Step] = Deferred.fromCoroutine(work)
         run.addTimeout(self._timeout, self._clock)
         try:
             return await run
         except TimeoutError:
-            return _deferred("routing took too long", "")
+            return Step(child.address).defer("routing took too long")
         except CancelledError:
             raise
         except Exception as error:
-            return self._unexpected(recipient, error)
+            return self._unexpected(child, error)
 
-    def _unexpected(self, recipient: Recipient, error: Exception) -> Routed:
-        self._log.panic(f"routing of {recipient.address} failed", error)
-        return _deferred("unexpected failure of the routing", "")
+    def _unexpected(self, child: Child, error: Exception) -> Step:
+        self._log.panic(f"routing of {child.address.address} failed", error)
+        return Step(child.address).defer("unexpected failure of the routing")
+
+    async def _verified(self, step: Step, context: Context) -> Routed:
+        """Go on with a redirected address while it is a single other one (44.45)."""
+        depth = 0
+        while step.status is None and len(step.children) == 1:
+            (child,) = step.children
+            depth += 1
+            if child.address.place:
+                break
+            if depth > DEEPEST:
+                return _answer(step.defer("routing loop"))
+            step = await self._step(child, replace(context, values={}))
+        return _answer(step, (step.address,) if step.children else ())
+
+    async def _gathered(self, first: Step, context: Context) -> Routed:
+        """Route all that an address becomes, one generation after the other."""
+        accepted, discarded = list(first.accepted), list(first.discarded)
+        unrouted: list[Unrouted] = []
+        children, known, depth = first.children, {self._identity(Child(first.address))}, 0
+        while children:
+            depth += 1
+            wanted = self._unknown(children, known)
+            for child in wanted:
+                if child.address.place:
+                    self._placed(child, accepted, discarded, unrouted)
+            wanted = [child for child in wanted if not child.address.place]
+            if depth > DEEPEST:
+                for child in wanted:
+                    self._log.panic(f"routing loop for {child.address.address}")
+                    unrouted.append(_unrouted(Step(child.address).defer("routing loop")))
+                break
+            children = []
+            for step in await self._steps(wanted, context):
+                accepted += step.accepted
+                discarded += step.discarded
+                children += step.children
+                if step.status is not None:
+                    unrouted.append(_unrouted(step))
+        answer = _answer(first)
+        return replace(
+            answer,
+            addresses=tuple(accepted),
+            discarded=tuple(discarded),
+            unrouted=tuple(unrouted),
+        )
+
+    def _placed(
+        self,
+        child: Child,
+        accepted: list[RoutedAddress],
+        discarded: list[RoutedAddress],
+        unrouted: list[Unrouted],
+    ) -> None:
+        """Take a pipe, file or directory, which is not routed."""
+        address = child.address
+        if address.address == NULL:
+            address.transport = "**bypassed**"
+            discarded.append(address)
+        elif child.problem:
+            address.transport = ""
+            unrouted.append(_unrouted(Step(address, router=address.router).defer(child.problem)))
+        else:
+            accepted.append(address)
+
+    def _unknown(self, children: Iterable[Child], known: set[object]) -> list[Child]:
+        """Return those that have not been met before: of equal addresses one is enough (22.7)."""
+        new = []
+        for child in children:
+            identity = self._identity(child)
+            if identity not in known:
+                known.add(identity)
+                new.append(child)
+        return new
+
+    def _identity(self, child: Child) -> object:
+        """Return what is equal for addresses that are routed alike."""
+        address = child.address
+        if address.place:
+            return address.address, address.parent.address if address.parent else ""
+        above = {each.router for each in address.ancestors()}
+        skipped = (
+            each.name for each in self._routers if each.name in above and each.has_made(address)
+        )
+        return address.address, child.start, frozenset(skipped)
+
+    async def _steps(self, children: Sequence[Child], context: Context) -> list[Step]:
+        """Route addresses side by side, a few at a time; the reactor has its turn between."""
+        from twisted.internet.defer import Deferred, FirstError, gatherResults
+        from twisted.internet.task import deferLater
+
+        steps: list[Step] = []
+        for start in range(0, len(children), SIDE_BY_SIDE):
+            if start:
+                await deferLater(self._clock, 0, lambda: None)
+            group = children[start : start + SIDE_BY_SIDE]
+            if len(group) == 1:
+                steps.append(await self._step(group[0], replace(context, values={})))
+                continue
+            runs = [
+                Deferred.fromCoroutine(self._step(child, replace(context, values={})))
+                for child in group
+            ]
+            try:
+                steps += await gatherResults(runs, consumeErrors=True)
+            except FirstError as error:  # we are cancelled
+                error.subFailure.raiseException()
+        return steps
 
     @property
     def routers(self) -> tuple[Router, ...]:
@@ -121,261 +223,36 @@ class Routing:
         return self._routers
 
 
+def _answer(step: Step, verified: tuple[RoutedAddress, ...] = ()) -> Routed:
+    return Routed(
+        verified or tuple(step.accepted),
+        step.status,
+        step.reason,
+        step.router,
+        step.frozen,
+        step.by_local_part,
+        discarded=tuple(step.discarded),
+    )
+
+
+def _unrouted(step: Step) -> Unrouted:
+    assert step.status is not None
+    step.address.router = step.router
+    return Unrouted(step.address, step.status, step.reason, step.frozen, step.by_local_part)
+
+
 def check(routers: Sequence[Router]) -> list[ConfigError]:
-    """Return an error for each router whose pass_router names none below it (chapter 15)."""
+    """Return an error for each name of a router that there is not, or not below (chapter 15)."""
     errors = []
+    names = {router.name for router in routers}
     for number, router in enumerate(routers):
         below = {other.name for other in routers[number + 1 :]}
         if router.pass_router is not None and router.pass_router not in below:
             problem = f"pass_router {router.pass_router!r} not found below {router.name} router"
             errors.append(ConfigError(problem, router.places.get("pass_router", router.where)))
+        if router.redirect_router is not None and router.redirect_router not in names:
+            problem = (
+                f'redirect_router "{router.redirect_router}" not found for {router.name} router'
+            )
+            errors.append(ConfigError(problem, router.places.get("redirect_router", router.where)))
     return errors
-
-
-class _Run:
-    """The routing of one address."""
-
-    def __init__(self, routing: Routing, context: Context) -> None:
-        self._routing = routing
-        self._context = context
-        self._log = context.facilities.log
-        self._accepted: list[RoutedAddress] = []
-        self._router = ""
-        self._said = ""  # by the last router that declined and said why
-
-    async def route(self, recipient: Recipient) -> Routed:
-        """Offer the address to the routers in turn."""
-        from twisted.internet.defer import CancelledError
-
-        address = begin(recipient, recipient.address)
-        reroutes = 0
-        while True:
-            try:
-                end = await self._through(address)
-            except MailFailure as failure:
-                return self._defer(failure.reason)
-            except CancelledError:
-                raise
-            except Exception as error:
-                self._log.panic(f"{self._router} router: routing failed", error)
-                return self._defer("unexpected failure of the router")
-            if isinstance(end, Routed):
-                return end
-            reroutes += 1
-            if reroutes > MOST_REROUTES:
-                return self._defer("rerouted too often")
-            address = end
-
-    async def _through(self, address: RoutedAddress) -> Routed | RoutedAddress:
-        """Go through the routers; a RoutedAddress is to be routed anew from the first."""
-        routers = self._routing.routers
-        index, last, seen = 0, None, address
-        while index < len(routers):
-            router = routers[index]
-            last, self._router = router, router.name
-            met_address = await met(router, address, self._context)
-            seen = met_address or seen
-            index += 1
-            if met_address is None:
-                continue
-            decision: Decision = Declined()
-            if router.unusable:
-                raise TemporaryFailure(reason=router.unusable)
-            if await self._set_data(router, met_address, address):
-                decision = await router.route(met_address, self._context)
-            if isinstance(decision, Rerouted):
-                child = f"{names.split(address.address)[0]}@{decision.domain}"
-                seen.router = router.name
-                return begin(address.recipient, like(child, address.address), seen)
-            end = await self._follow(router, decision, met_address)
-            if end is not None:
-                return end
-            if isinstance(decision, Passed):
-                index = self._index_after_pass(router, index)
-        return await self._unrouteable(last, seen)
-
-    async def _follow(
-        self, router: Router, decision: Decision, seen: RoutedAddress
-    ) -> Routed | None:
-        """Return the end of routing that a decision is, or None to go on."""
-        scope = self._context.scope(seen, router.name)
-        if isinstance(decision, Declined):
-            self._said = decision.message or self._said
-            if await boolean(router.more, scope, True, "more"):
-                return None
-            return await self._unrouteable(router, seen)
-        if isinstance(decision, Passed):
-            return None
-        if isinstance(decision, Deferred):
-            return self._defer(decision.reason, frozen=decision.frozen)
-        unseen = await boolean(router.unseen, scope, False, "unseen")
-        if isinstance(decision, Accepted):
-            failed = await self._accept(router, decision, seen)
-            if failed is not None:
-                return failed
-        if unseen:
-            return None
-        if isinstance(decision, Failed):
-            return self._end(UNROUTEABLE.saying(decision.message), decision.reason, router)
-        assert isinstance(decision, Accepted | Discarded)
-        return self._end(None, "", router)
-
-    # Unseen copies are other deliveries: they are made whatever becomes of the address itself.
-
-    def _defer(self, reason: str, *, frozen: bool = False) -> Routed:
-        routers = {router.name: router.retry_use_local_part for router in self._routing.routers}
-        return replace(
-            _deferred(reason, self._router, frozen=frozen),
-            addresses=tuple(self._accepted),
-            by_local_part=routers.get(self._router, True),
-        )
-
-    def _end(self, status: Status | None, reason: str, router: Router | None) -> Routed:
-        name = router.name if router is not None else ""
-        addresses = tuple(self._accepted)
-        if status is None:
-            return Routed(addresses, router=name)
-        return Routed(addresses, status, reason or status.text, name)
-
-    def _index_after_pass(self, router: Router, index: int) -> int:
-        if router.pass_router is None:
-            return index
-        routers = self._routing.routers
-        return next(i for i, other in enumerate(routers) if other.name == router.pass_router)
-
-    async def _unrouteable(self, router: Router | None, seen: RoutedAddress) -> Routed:
-        """End with "Unrouteable address", or what the last router considered says instead."""
-        text = ""
-        if router is not None and router.cannot_route_message is not None:
-            try:
-                scope = self._context.scope(seen, router.name)
-                text = await router.cannot_route_message.expand(scope)
-            except ForcedFailure:
-                pass
-            except ExpansionError as error:
-                self._log.panic(f"cannot_route_message of {router.name} router: {error.reason}")
-        text = text or self._said
-        return self._end(UNROUTEABLE.saying(text) if text else UNROUTEABLE, "", router)
-
-    # --- before and after a router runs ---
-
-    async def _set_data(self, router: Router, seen: RoutedAddress, address: RoutedAddress) -> bool:
-        """Expand ``set`` and ``address_data``, which stay with the address (chapter 15).
-
-        False: an expansion was forced to fail, so the router declines.
-        """
-        for name, value in _settings(router.set_.source if router.set_ is not None else ""):
-            scope = self._context.scope(seen, router.name)
-            try:
-                seen.vars = {**seen.vars, name: await compile_string(value).expand(scope)}
-            except ForcedFailure:
-                return False
-            address.vars = seen.vars
-        if router.address_data is not None:
-            scope = self._context.scope(seen, router.name)
-            try:
-                seen.address_data = address.address_data = await router.address_data.expand(scope)
-            except ForcedFailure:
-                return False
-        return True
-
-    async def _accept(
-        self, router: Router, decision: Accepted, seen: RoutedAddress
-    ) -> Routed | None:
-        """Prepare an accepted address for its transport; a Routed is an end instead."""
-        seen.router, seen.hosts = router.name, decision.hosts
-        seen.dsn_lasthop = router.dsn_lasthop
-        if router.fails_verification(self._context.verify):
-            return self._end(UNROUTEABLE, "fail_verify", router)
-        if not self._context.verify:
-            await self._dress(router, decision, seen)
-            if seen.transport not in self._context.facilities.local_transports:
-                what = (
-                    f'transport "{seen.transport}" was not found'
-                    if seen.transport
-                    else ("transport was not set")
-                )
-                raise TemporaryFailure(reason=f"{router.name} router: {what}")
-        self._accepted.append(seen)
-        return None
-
-    async def _dress(self, router: Router, decision: Accepted, seen: RoutedAddress) -> None:
-        """Expand what the transport gets, in this order: errors_to, headers, transport."""
-        scope = self._context.scope(seen, router.name)
-        await self._errors_to(router, seen, scope)
-        seen.headers_add += await _items(router.headers_add, scope, "\n")
-        seen.headers_remove += await _items(router.headers_remove, scope, ":")
-        seen.transport = decision.transport
-        if not seen.transport and router.transport is not None:
-            seen.transport = await router.transport.expand(scope)
-        if isinstance(router.user, User):
-            seen.user = router.user.name
-        elif router.user is not None:
-            seen.user = await router.user.expand(scope)
-        if router.check_local_user and router.router_home_directory is not None:
-            account = await self._context.facilities.accounts.find(str(seen.local_part))
-            seen.home = account.home if account is not None else seen.home
-        if router.transport_home_directory is not None:
-            seen.home = await router.transport_home_directory.expand(scope)
-
-    async def _errors_to(self, router: Router, seen: RoutedAddress, scope: Scope) -> None:
-        """Set where bounces go, if that address verifies; "" means nowhere."""
-        if router.errors_to is None:
-            return
-        try:
-            wanted = await router.errors_to.expand(scope)
-        except ForcedFailure:
-            return
-        if wanted:
-            context = replace(self._context, sender="", verify=SENDER, values={})
-            verified = await self._routing.decide(Recipient(wanted), context)
-            if verified.status is not None:
-                return
-        seen.errors_to = wanted
-
-
-def begin(recipient: Recipient, address: str, parent: RoutedAddress | None = None) -> RoutedAddress:
-    """Return an address at the start of its way."""
-    local_part, domain = names.split(address)
-    local = names.unquoted(local_part)
-    return RoutedAddress(
-        recipient,
-        address,
-        like(local.lower(), local),
-        like(domain.lower(), domain),
-        parent=parent,
-        address_data=parent.address_data if parent is not None else "",
-        vars=parent.vars if parent is not None else {},
-    )
-
-
-async def _items(template: Template | None, scope: Scope, separator: str) -> list[str]:
-    """Expand a list's items one by one; empty ones and forced failures have no effect."""
-    result = []
-    for item in split_list(template.source, separator) if template is not None else ():
-        try:
-            text = await compile_string(item).expand(scope)
-        except ForcedFailure:
-            continue
-        if text.strip(" \t\n"):
-            result.append(text)
-    return result
-
-
-_SETTING = re.compile(r"[ \t\n]*(r_\w+)[ \t\n]*=[ \t\n]*(.*)", re.DOTALL | re.ASCII)
-
-
-def _settings(text: str) -> list[tuple[str, str]]:
-    """Return the names and values of a ``set`` option."""
-    result = []
-    for item in split_list(text, ";") if text else ():
-        found = _SETTING.fullmatch(item)
-        if found is not None:
-            result.append((found[1], found[2]))
-        elif item.strip(" \t\n"):
-            raise TemporaryFailure(reason=f"set: {item!r} is not r_name = value")
-    return result
-
-
-def _deferred(reason: str, router: str, *, frozen: bool = False) -> Routed:
-    return Routed((), LOCAL_PROBLEM, reason, router, frozen)

@@ -18,6 +18,7 @@ from mailsrv.config.types import (
     BOOLEAN,
     DOMAIN_LIST,
     EXPANDED,
+    EXPANDED_GROUP,
     EXPANDED_USER,
     HOST_LIST,
     LOCAL_PART_LIST,
@@ -28,9 +29,9 @@ from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
-from mailsrv.interfaces import IMailLog, IResolver
+from mailsrv.interfaces import IMailLog, IResolver, Routed
 from mailsrv.mail.connection import Connection
-from mailsrv.mail.message import Message, Transaction
+from mailsrv.mail.message import Message, Recipient, Transaction
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import RoutedAddress
 from mailsrv.net.threads import IThreads
@@ -99,6 +100,9 @@ class Context:
         )
 
 
+Decide = Callable[[Recipient, Context], Awaitable[Routed]]
+
+
 class Router(OptionSet):
     """A router of the configuration."""
 
@@ -130,9 +134,11 @@ class Router(OptionSet):
     expn = option(BOOLEAN, default=True, help="use for EXPN", no_effect="EXPN expands no address")
     fail_verify_recipient = option(BOOLEAN, default=False, help="accepted recipients do not verify")
     fail_verify_sender = option(BOOLEAN, default=False, help="accepted senders do not verify")
+    group = option(EXPANDED_GROUP, help="system group that delivers, if not the user's own")
     headers_add = option(STRING_LIST, help="header lines to add, each expanded")
     headers_remove = option(STRING_LIST, help="names of header lines to leave out, each expanded")
     ignore_target_hosts = option(HOST_LIST, help="IP addresses of hosts that are as if not there")
+    initgroups = option(BOOLEAN, default=False, help="deliver with the user's further groups, too")
     local_part_prefix = option(STRING, help="beginnings of local parts, taken off")
     local_part_prefix_optional = option(BOOLEAN, default=False, help="the prefix may be missing")
     local_part_suffix = option(STRING, help="ends of local parts, taken off")
@@ -147,6 +153,7 @@ class Router(OptionSet):
     more = option(BOOL_OR_EXPANDED, default=True, help="go on to the next router after declining")
     pass_on_timeout = option(BOOLEAN, default=False, help="pass when a host lookup fails for now")
     pass_router = option(STRING, help="the router to pass to, below this one")
+    redirect_router = option(STRING, help="the router that children are routed from")
     require_files = option(STRING_LIST, help="files that must exist, or with ! must not")
     retry_use_local_part = option(
         BOOLEAN, default=False, help="a deferral concerns the local part, not the whole domain"
@@ -156,6 +163,7 @@ class Router(OptionSet):
     senders = option(ADDRESS_LIST, help="the envelope sender must match")
     set_ = option(STRING_LIST, help="sets $r_ variables: r_name = value; ...")
     transport = option(EXPANDED, help="the transport of accepted addresses")
+    transport_current_directory = option(EXPANDED, help="current directory of the transport")
     transport_home_directory = option(EXPANDED, help="$home for the transport")
     unseen = option(BOOL_OR_EXPANDED, default=False, help="a copy goes on to the next router")
     user = option(EXPANDED_USER, help="system user that delivers, if the transport names none")
@@ -179,6 +187,13 @@ class Router(OptionSet):
         """See :meth:`OptionSet.late`."""
         if self.self_.partition(":")[1] and not self.self_.partition(":")[2].strip(" \t"):
             yield ConfigError("self = reroute: needs a domain", self.places.get("self"))
+
+    def has_made(self, address: RoutedAddress) -> bool:
+        """Tell whether the router is skipped, as it made the address from an equal one (22.5)."""
+        return any(
+            each.router == self.name and each.address == address.address
+            for each in address.ancestors()
+        )
 
     async def route(self, address: RoutedAddress, context: Context) -> Decision:
         """Decide about an address that met the preconditions; it may set its ``values``.

@@ -176,26 +176,29 @@ def whole_lines(history: str) -> str:
 
 def _recipient(recipient: Recipient) -> list[Any]:
     """Return a recipient; the rare parameters only if there are any."""
-    if not (recipient.notify or recipient.orcpt or recipient.errors_to is not None):
+    plain = Recipient(recipient.address)
+    if recipient == plain:
         return [pack(recipient.address)]
     errors_to = None if recipient.errors_to is None else pack(recipient.errors_to)
-    return [
+    packed = [
         pack(recipient.address),
         sorted(pack(word) for word in recipient.notify),
         pack(recipient.orcpt),
         errors_to,
     ]
+    return [*packed, pack(recipient.parent)] if recipient.parent else packed
 
 
 def _from_recipient(packed: list[Any]) -> Recipient:
     if len(packed) == 1:
         return Recipient(unpack(packed[0]))
-    address, notify, orcpt, errors_to = packed
+    address, notify, orcpt, errors_to, *parent = packed
     return Recipient(
         unpack(address),
         frozenset(unpack(word) for word in notify),
         unpack(orcpt),
         None if errors_to is None else unpack(errors_to),
+        unpack(parent[0]) if parent else "",
     )
 
 

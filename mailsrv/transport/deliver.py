@@ -313,6 +313,7 @@ def _without_twins(
             address.transport,
             address.hosts,
             address.local_part,
+            address.place and address.parent is not None and address.parent.address,
         )
         if key in first:
             twins.setdefault(id(first[key]), []).append(address)
