@@ -274,7 +274,7 @@ def _place(*, pipe: bool) -> Function:
         address = scope.address
         if address is None or not address.place or address.address.startswith("|") != pipe:
             return ""
-        return address.address[1:].lstrip(" \t") if pipe else address.address
+        return address.address
 
     return function
 

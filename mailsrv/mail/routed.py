@@ -117,4 +117,7 @@ class Outcome:
     by_sender: bool = True  # address_retry_include_sender: and the sender's
     seconds: float = -1.0  # how long this attempt took, for DT= of the log; negative = unknown
     size: int = -1  # octets that the transport wrote, for S= of the log; negative = unknown
+    told: str = ""  # what a report says instead of ``reason``
+    output: str = ""  # what a command has written: for a report
+    frozen: bool = False  # a deferral that only an administrator ends
     interface: str = ""  # our end of the connection, "[address]:port", for I= of the log

@@ -290,7 +290,8 @@ class Attempt:
 
     async def _unsuccessful(self, outcome: Outcome) -> None:
         if outcome.result is Result.DEFERRED:
-            if outcome.error == _BUG:
+            self._freezing = self._freezing or outcome.frozen
+            if outcome.error == _BUG or outcome.frozen:
                 self._deferred.append((outcome, self._tools.clock.seconds() + PROBLEM))
                 return
             next_try = await self._tools.schedule.deferred(self._message, outcome)

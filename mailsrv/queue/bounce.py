@@ -56,6 +56,7 @@ class Item:
     answer: str = ""  # the next hop's own words, its lines separated by a literal \\n
     hidden: bool = False  # hide_child_in_errmsg: it is not named
     place_of: str = ""  # the address whose redirection names the pipe or file; "" = it is none
+    output: str = ""  # of a command
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +270,21 @@ def _listed(report: Report) -> list[str]:
         if item.reason:
             why = "Delay reason: " if kind is Kind.DELAYED else ""
             lines += [f"    {line}" for line in _broken(why + printable(item.reason, MOST_SAID))]
+    return lines + _outputs(report.items)
+
+
+def _outputs(items: Sequence[Item]) -> list[str]:
+    """Return what commands have written."""
+    lines: list[str] = []
+    for item in items:
+        if not item.output:
+            continue
+        if not lines:
+            lines = ["", "The following text was generated during the delivery attempt:"]
+        name, *more = (line.strip(" ") for line in _named(item))
+        lines += ["", "\n       ".join([f"------ {name}", *more]) + " ------", ""]
+        for line in item.output.rstrip("\n").split("\n"):
+            lines.append(printable(line, LONGEST_LINE))
     return lines
 
 

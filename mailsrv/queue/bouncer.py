@@ -202,12 +202,13 @@ def _item(outcome: Outcome, kind: Kind) -> Item:
         outcome.address.recipient,
         outcome.address.address,
         kind,
-        "" if kind in (Kind.DELIVERED, Kind.RELAYED) else outcome.reason,
+        "" if kind in (Kind.DELIVERED, Kind.RELAYED) else outcome.told or outcome.reason,
         outcome.status,
         outcome.host,
         outcome.confirmation,
         outcome.address.hidden,
         outcome.address.parent.address if outcome.address.place and outcome.address.parent else "",
+        outcome.output if kind is Kind.FAILED else "",
     )
 
 

@@ -36,10 +36,11 @@ def read_file(path: str, demands: Demands) -> str | None:
     except OSError as error:
         _absent(path, error, demands)
         return None
-    with open(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        _check(path, facts, demands)
-        return _contents(path, file.read(LARGEST + 1))
+    try:
+        _check(path, os.fstat(descriptor), demands)
+        return _contents(path, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _opened(path: str) -> int:
@@ -83,10 +84,26 @@ def _check(path: str, facts: os.stat_result, demands: Demands) -> None:
         raise TemporaryFailure(reason=f"bad group for {path}")
 
 
-def _contents(path: str, octets: bytes) -> str:
-    if len(octets) > LARGEST:
-        raise TemporaryFailure(reason=f"{path} is too large")
-    return octets.decode("latin-1")
+def _contents(path: str, descriptor: int) -> str:
+    """Read a whole file.
+
+    :raises TemporaryFailure: it is too large, or cannot be read.
+    """
+    pieces: list[bytes] = []
+    length = 0
+    while True:
+        try:
+            piece = os.read(descriptor, 1 << 20)
+        except OSError as error:
+            raise TemporaryFailure(
+                reason=f"failed to read from {path}: {error.strerror}"
+            ) from error
+        if not piece:
+            return b"".join(pieces).decode("latin-1")
+        pieces.append(piece)
+        length += len(piece)
+        if length > LARGEST:
+            raise TemporaryFailure(reason=f"{path} is too large")
 
 
 def read_included(path: str, directory: str | None) -> str:
@@ -99,13 +116,16 @@ def read_included(path: str, directory: str | None) -> str:
     if directory is not None and not _is_below(path, directory):
         raise TemporaryFailure(reason=f"included file {path} is not in directory {directory}")
     try:
-        with open(_opened(path), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise TemporaryFailure(reason=f"included file {path} is not a regular file")
-            return _contents(path, file.read(LARGEST + 1))
+        descriptor = _opened(path)
     except OSError as error:
         reason = f"failed to open included file {path}: {error.strerror}"
         raise TemporaryFailure(reason=reason) from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise TemporaryFailure(reason=f"included file {path} is not a regular file")
+        return _contents(path, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_below(path: str, directory: str) -> bool:

@@ -14,6 +14,7 @@ from mailsrv.expansion.mailboxes import address_of
 from mailsrv.mail.status import Status
 from mailsrv.mail.taint import like
 
+LONGEST = 2000  # characters of an address with its phrase and comments
 FILTER = re.compile(r"#[ \t]*(Exim|Sieve)[ \t]+filter", re.IGNORECASE)
 
 
@@ -138,6 +139,8 @@ def _read(item: str) -> Item:
 
 def _name(item: str) -> Name | Malformed:
     """Read an address: it may have a phrase and comments, and a backslash before it."""
+    if len(item) > LONGEST:
+        return Malformed(item[:80], f'malformed address (too long) in "{item[:80]}"')
     escaped = item.startswith("\\")
     text = item[1:].lstrip() if escaped else item
     found = None if _are_words(text) else address_of(text)

@@ -53,6 +53,8 @@ class Step:
     def defer(self, reason: str, *, frozen: bool = False, status: Status | None = None) -> Step:
         """Let it end as a temporary failure."""
         self.status, self.reason, self.frozen = status or LOCAL_PROBLEM, reason, frozen
+        if not self.status.text:
+            self.status = self.status.saying(LOCAL_PROBLEM.text)
         return self
 
 
@@ -128,20 +130,19 @@ class Run:
         if isinstance(decision, Deferred):
             step.defer(decision.reason, frozen=decision.frozen, status=decision.status)
             return True
-        unseen = await boolean(router.unseen, scope, False, "unseen")
-        if isinstance(decision, Accepted | Redirected | Rerouted | Discarded):
-            seen.router = router.name
-            await self._take(router, decision, seen, step)
-            if step.status is not None:
-                return True
-        if unseen:
-            return False
-        if isinstance(decision, Redirected):
-            decision = decision.failed or decision
         if isinstance(decision, Failed):
-            step.status = decision.status or UNROUTEABLE.saying(decision.message)
-            step.reason = decision.reason or step.status.text
-        return True
+            self._fail(decision, step)
+            return True
+        unseen = await boolean(router.unseen, scope, False, "unseen")
+        seen.router = router.name
+        await self._take(router, decision, seen, step)
+        return step.status is not None or not unseen
+
+    def _fail(self, decision: Failed, step: Step) -> None:
+        step.status = decision.status or UNROUTEABLE.saying(decision.message)
+        step.reason = decision.reason or step.status.text
+        if not step.status.text:
+            step.status = step.status.saying(UNROUTEABLE.text)
 
     async def _take(
         self,
@@ -164,6 +165,8 @@ class Run:
             for each in decision.children:
                 await self._hand_down(router, seen, each.address)
             step.children += decision.children
+            if decision.failed is not None:
+                self._fail(decision.failed, step)
         elif router.fails_verification(self._context.verify):
             step.status, step.reason = UNROUTEABLE, "fail_verify"
         else:

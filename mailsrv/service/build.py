@@ -174,6 +174,7 @@ class Stages:
             per_message=main.remote_max_parallel,
             is_local=local_test(main.extra_local_interfaces),
             privileged=privileged[0] if privileged else None,
+            commands=self.lasting.pools["commands"],
             client_tls=ClientTls(keys),
             authentication=ClientAuthentication(authenticators_of(self.configuration)),
         )

@@ -35,7 +35,7 @@ from mailsrv.spool.rates import SqliteRates
 
 GRACE = 20.0  # seconds that sessions have to end
 RETIRED_CHECK = 5.0  # seconds between looks whether the sessions of old stages have ended
-POOLS = {"lookups": 4, "deliveries": 16, "hints": 1, "users": 2}  # threads
+POOLS = {"lookups": 4, "deliveries": 16, "hints": 1, "users": 2, "commands": 32}  # threads
 
 
 class Core:

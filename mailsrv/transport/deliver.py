@@ -58,6 +58,7 @@ class Delivering:
         is_local: Callable[[str], bool] = lambda address: False,
         connector: IConnector | None = None,
         privileged: socket | None = None,
+        commands: IThreads | None = None,
         client_tls: ClientTls | None = None,
         authentication: IClientAuthentication | None = None,
     ) -> None:
@@ -76,6 +77,7 @@ class Delivering:
             resolver,
             host_retry,
             threads,
+            commands or threads,
             Pool(reactor, connector or Connector(reactor)),
             Limits(),
             per_hop,
@@ -164,11 +166,13 @@ class Delivering:
             return None
         return (
             address.transport,
+            address.place and address.address,
             address.hosts,
             tuple(address.headers_add),
             tuple(address.headers_remove),
             _errors_to(message, address),
             address.user,
+            address.group,
             address.home,
             own,
         )
@@ -235,9 +239,14 @@ class Delivering:
         judge = partial(is_other_user, name, batch.transport, self._never, privileged=privileged)
         if not await self._facilities.threads.run(judge):
             return None
-        group = transport.group
+        group, first = transport.group, batch.addresses[0]
         named = group.name if isinstance(group, Group) else await optional(group, batch.scope())
-        return RunAs(name, named or "", transport.initgroups)
+        own = transport.user is None  # then the router's group and initgroups go with its user
+        return RunAs(
+            name,
+            named or (first.group if own else ""),
+            transport.initgroups or (own and first.initgroups),
+        )
 
     async def _user(self, transport: Transport, batch: Batch) -> str:
         """Return the user that the configuration wants; "" = the server's own."""

@@ -37,6 +37,21 @@ async def expand_path(template: Template, scope: Scope, option: str) -> str:
     return path
 
 
+def whole_path(path: str, option: str) -> str:
+    """Return a path that is given as a whole.
+
+    :raises TemporaryFailure: it comes from the network, is not absolute or holds a NUL.
+    """
+    if is_tainted(path):
+        raise TemporaryFailure(
+            reason=f"Tainted '{path}' ({option} or directory name) not permitted: "
+            "use $local_part_data or a lookup"
+        )
+    if not path.startswith("/") or "\0" in path:
+        raise TemporaryFailure(reason=f"{option}: {path!r} is not an absolute path")
+    return path
+
+
 @lru_cache(maxsize=1000)
 def _pieces(source: str) -> tuple[Template, ...]:
     return tuple(compile_string(piece) for piece in cut(source))

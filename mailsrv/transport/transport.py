@@ -51,6 +51,7 @@ class Facilities:
     resolver: IResolver
     host_retry: IHostRetry
     threads: IThreads
+    commands: IThreads  # those that wait for commands
     pool: Pool
     limits: Limits
     per_hop: int = 20  # connections to one next hop at a time
@@ -114,6 +115,7 @@ class Transport(OptionSet):
     needs_user: ClassVar[bool] = False  # what it writes belongs to the user that delivers
 
     body_only = option(BOOLEAN, default=False, help="send the body without the header")
+    current_directory = option(EXPANDED, help="current directory of commands")
     debug_print = option(
         EXPANDED, help="text for debugging output", no_effect="there is no debugging output"
     )

@@ -18,6 +18,7 @@ from mailsrv.config.options import OptionSet
 from mailsrv.config.types import User
 from mailsrv.errors import ConfigError, TemporaryFailure
 
+_KINDS = ("", "file_", "pipe_", "directory_", "reply_")
 HINT = "start mailsrv as root, set deliver_drop_privilege, or user to the server's own user"
 
 
@@ -79,13 +80,25 @@ def problems(
     """
     found = [_named(transport, own) for transport in transports.values()]
     for router in routers:
-        chosen = transports.get(getattr(router.values.get("transport"), "source", ""))
-        if router.values.get("verify_only") or (chosen is not None and not _open(chosen)):
+        if router.values.get("verify_only"):
+            continue
+        chosen = [transports[name] for name in named_transports(router) if name in transports]
+        if chosen and not any(_open(transport) for transport in chosen):
             continue
         found.append(_named(router, own))
-        if chosen is not None and router.values.get("check_local_user"):
-            found.append(_recipients_user(router, chosen))
+        if router.values.get("check_local_user"):
+            found += [_recipients_user(router, each) for each in chosen if _open(each)]
     return [error for error in found if error is not None]
+
+
+def named_transports(router: OptionSet, *, places: bool = False) -> list[str]:
+    """Return the transports that a router names, as they stand in the file.
+
+    ``places``: those alone whose paths and commands come from redirections.
+    """
+    kinds = _KINDS[1:] if places else _KINDS
+    values = (router.values.get(f"{kind}transport") for kind in kinds)
+    return [value.source for value in values if value is not None]
 
 
 def _open(transport: OptionSet) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from mailsrv.config.options import option
 from mailsrv.config.types import BOOLEAN, EXPANDED, GROUP_LIST, OCTAL, STRING, USER_LIST
 from mailsrv.errors import ConfigError, TemporaryFailure
-from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.paths import as_path
 from mailsrv.mail.routed import RoutedAddress
 from mailsrv.mail.taint import Tainted, is_tainted
@@ -45,6 +45,10 @@ class _Ended(Exception):
     def __init__(self, decision: Decision) -> None:
         super().__init__()
         self.decision = decision
+
+
+class _Malformed(Exception):
+    """The list is not as it must be; the text says why."""
 
 
 @dataclass(slots=True)
@@ -148,6 +152,9 @@ class Redirect(Router):
         try:
             async for item in self._items(text, context):
                 await self._take(item, made, address, context)
+        except _Malformed as malformed:
+            source = "data" if self.data is not None else "file"
+            return Deferred(f"error in redirect {source}: {malformed}")
         except _Ended as ended:
             return ended.decision
         except TemporaryFailure as failure:
@@ -165,7 +172,15 @@ class Redirect(Router):
         """
         scope = context.scope(address, self.name)
         if self.data is not None:
-            return await self.data.expand(scope)
+            try:
+                text = await self.data.expand(scope)
+                # Harmless in a path is not harmless in a list: a comma begins another item.
+                return Tainted(text) if isinstance(text, Tainted) else text
+            except ForcedFailure:
+                raise
+            except ExpansionError as error:
+                reason = f'failed to expand "{self.data.source}": {error.reason}'
+                raise TemporaryFailure(reason=reason) from error
         assert self.file is not None
         path = as_path(await self.file.expand(scope), "file read")
         if not path.startswith("/"):
@@ -203,16 +218,16 @@ class Redirect(Router):
                 yield item
                 continue
             if self.forbid_include:
-                raise _error("included files not permitted")
+                raise _Malformed("included files not permitted")
             if is_tainted(item.path):
-                raise _error(f"tainted name '{item.path}' of an included file is not permitted")
+                raise _Malformed(f"tainted name '{item.path}' of an included file is not permitted")
             if depth >= DEEPEST:
-                raise _error(f"included file {item.path}: too many files include each other")
+                raise _Malformed(f"included file {item.path}: too many files include each other")
             threads = context.facilities.threads
             try:
                 more = await threads.run(read_included, item.path, self.include_directory)
             except TemporaryFailure as failure:
-                raise _error(failure.reason) from failure
+                raise _Malformed(failure.reason) from failure
             async for each in self._items(more, context, depth + 1):
                 yield each
 
@@ -228,10 +243,11 @@ class Redirect(Router):
         """Take one item.
 
         :raises _Ended: it decides about the address.
+        :raises _Malformed: it may not be.
         """
         if isinstance(item, Malformed):
             if not self.skip_syntax_errors:
-                raise _error(item.problem)
+                raise _Malformed(item.problem)
             made.skipped.append(item.problem)
             context.facilities.log.main(f"{self.name} router: skipped error: {item.problem}")
         elif isinstance(item, Special):
@@ -251,7 +267,7 @@ class Redirect(Router):
         }[item.word]
         if forbidden:
             shown = f":{item.word}: {item.text}".strip(" ")
-            raise _error(f'"{shown}" is not permitted')
+            raise _Malformed(f'"{shown}" is not permitted')
         if item.word == "blackhole":
             raise _Ended(Discarded())
         said = read_said(item)
@@ -324,7 +340,3 @@ class Redirect(Router):
         child.hidden = child.hidden or self.hide_child_in_errmsg
         child.one_time = child.one_time or self.one_time
         return child
-
-
-def _error(problem: str) -> _Ended:
-    return _Ended(Deferred(f"error in redirect data: {problem}"))

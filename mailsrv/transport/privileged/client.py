@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from mailsrv.errors import TemporaryFailure
+from mailsrv.transport.command import Ended
 from mailsrv.transport.privileged import wire
 
 PATIENCE = 300.0  # seconds for one step of the privileged process
@@ -67,14 +68,17 @@ class RemoteWriter:
 
     def finish(self) -> str:
         """Make the message durable; return the file's path."""
+        return str(self._end()["path"])
+
+    def _end(self) -> dict[str, Any]:
         try:
             self._stream.sendall(bytes(4))
-            path = str(self._answer()["path"])
+            line = self._answer()
         except OSError as error:
             self._why()
             raise _unavailable(error) from error
         self.abort()
-        return path
+        return line
 
     def abort(self) -> None:
         """Leave the mailbox as it was; harmless after ``finish``."""
@@ -86,6 +90,15 @@ class RemoteWriter:
             except OSError:
                 pass
             self._stream.close()
+
+
+class RemoteCommand(RemoteWriter):
+    """A message on its way to a command that runs as another user; as ``CommandWriter``."""
+
+    def finish(self) -> Ended:  # type: ignore[override]
+        """Wait for the command's end, which is not ours to limit."""
+        self._stream.settimeout(None)
+        return Ended(**self._end())
 
 
 def _unavailable(error: OSError) -> TemporaryFailure:

@@ -15,6 +15,7 @@ from typing import Any
 
 from mailsrv.config.options import OptionSet
 from mailsrv.config.types import User
+from mailsrv.transport.users import named_transports
 
 ROOT = 0
 
@@ -30,12 +31,13 @@ class Rule:
     ``users`` are the uids that the configuration names; None: it chooses an
     account for each delivery.  ``below`` is the part of its path that is
     fixed, "" if there is none; ``in_home``: the path begins with the home
-    directory of the user.
+    directory of the user; ``command``: it runs commands, and writes no files.
     """
 
     users: tuple[int, ...] | None
     below: str = ""
     in_home: bool = False
+    command: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ class Policy:
     rules: Mapping[str, Rule] = field(default_factory=dict)
     never: tuple[int, ...] = (ROOT,)
 
-    def account(self, transport: str, user: str, path: str) -> pwd.struct_passwd:
+    def account(
+        self, transport: str, user: str, path: str, *, command: bool = False
+    ) -> pwd.struct_passwd:
         """Return the account of a delivery.  May block.
 
         :raises Refused: with the reason.
@@ -53,6 +57,8 @@ class Policy:
         rule = self.rules.get(transport)
         if rule is None:
             raise Refused(f"{transport} transport delivers as no other user")
+        if rule.command != command:
+            raise Refused(f"{transport} transport {'runs' if rule.command else 'is no'} command")
         try:
             found = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
         except (KeyError, ValueError, OverflowError):
@@ -81,6 +87,7 @@ class Policy:
                 None if rule["users"] is None else tuple(rule["users"]),
                 rule["below"],
                 rule["in_home"],
+                rule["command"],
             )
             for name, rule in values["rules"].items()
         }
@@ -103,13 +110,20 @@ def policy_for(
     """Return the policy of a configuration; None if it delivers as uid ``own`` alone."""
     rules = {}
     choosing = list(routers)
+    free = {name for router in choosing for name in named_transports(router, places=True)}
     for name, transport in transports.items():
         if not getattr(transport, "needs_user", False):
             continue
         users = _users(name, transport, choosing)
         if users is not None and not set(users) - {own}:
             continue
-        rules[name] = Rule(users, *_place(transport))
+        is_command = transport.driver == "pipe"
+        if name in free:
+            rules[name] = Rule(users, command=is_command)
+        elif is_command:
+            rules[name] = Rule(users, _program(transport), command=True)
+        else:
+            rules[name] = Rule(users, *_place(transport))
     return Policy(rules, tuple(sorted({ROOT, *never}))) if rules else None
 
 
@@ -120,8 +134,8 @@ def _users(name: str, transport: OptionSet, routers: list[OptionSet]) -> tuple[i
         return (own.uid,) if isinstance(own, User) and own.uid is not None else None
     uids = set()
     for router in routers:
-        chosen = getattr(router.values.get("transport"), "source", None)
-        if chosen is None or ("$" not in chosen and chosen != name):
+        chosen = named_transports(router)
+        if name not in chosen and not any("$" in source for source in chosen):
             continue
         user: Any = router.values.get("user")
         if isinstance(user, User) and user.uid is not None:
@@ -129,6 +143,15 @@ def _users(name: str, transport: OptionSet, routers: list[OptionSet]) -> tuple[i
         elif user is not None or router.values.get("check_local_user"):
             return None
     return tuple(sorted(uids))
+
+
+def _program(transport: OptionSet) -> str:
+    """Return the program that a pipe transport runs; "" if that is not fixed."""
+    source = getattr(transport.values.get("command"), "source", "") or ""
+    words = source.split()
+    if transport.values.get("use_shell") or not words or not words[0].startswith("/"):
+        return ""
+    return "" if set(words[0]) & set("$\\\"'") else f"{os.path.normpath(words[0])}/"
 
 
 def _place(transport: OptionSet) -> tuple[str, bool]:

@@ -15,8 +15,10 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from grp import getgrnam
 
+from mailsrv.transport.command import Command, CommandWriter
 from mailsrv.transport.maildir import MaildirWriter
 from mailsrv.transport.mbox import Mailbox, MailboxWriter
 from mailsrv.transport.privileged import wire
@@ -27,7 +29,7 @@ PATIENCE = 600.0  # seconds that a child waits for the next octets
 UMASK = 0o077
 FILE_MODE = 0o666  # what a file's mode may be at most: it is no program
 
-Writer = MailboxWriter | MaildirWriter
+Writer = MailboxWriter | MaildirWriter | CommandWriter
 
 
 def serve(channels: list[socket.socket], policy: Policy) -> None:
@@ -117,9 +119,9 @@ def _deliver(datagram: bytes, stream: socket.socket, policy: Policy) -> int:
         if not _copy(stream, writer.write):
             writer.abort()
             return 1
-        path = writer.finish()
+        ended = writer.finish()
         writer = None
-        wire.write_line(stream, {"path": path})
+        wire.write_line(stream, {"path": ended} if isinstance(ended, str) else asdict(ended))
     except BaseException as error:
         if writer is not None:
             writer.abort()
@@ -134,7 +136,9 @@ def become(request: wire.Request, policy: Policy) -> None:
 
     :raises Refused: the policy does not allow it.
     """
-    account = policy.account(request.transport, request.user, request.path)
+    account = policy.account(
+        request.transport, request.user, request.path, command=isinstance(request.place, Command)
+    )
     gid = account.pw_gid
     if request.group:
         try:
@@ -157,6 +161,8 @@ def become(request: wire.Request, policy: Policy) -> None:
 
 
 def _open(request: wire.Request) -> Writer:
+    if isinstance(request.place, Command):
+        return CommandWriter(request.place)
     if request.place.mode & ~FILE_MODE:
         raise Refused(f"no file is made with mode 0{request.place.mode:o}")
     if isinstance(request.place, Mailbox):

@@ -16,13 +16,14 @@ from typing import Any
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.mail.status import Status
+from mailsrv.transport.command import Command
 from mailsrv.transport.maildir import Maildir, OverQuota
 from mailsrv.transport.maildirsize import Quota
 from mailsrv.transport.mbox import Busy, Mailbox
 
 LARGEST_REQUEST = 32 * 1024
 LARGEST_PIECE = 1 << 20
-LONGEST_LINE = 16 * 1024
+LONGEST_LINE = 512 * 1024  # the output of a command is in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,15 @@ class Request:
     user: str
     group: str
     supplementary: bool  # initgroups: the user's further groups, too
-    place: Mailbox | Maildir
+    place: Mailbox | Maildir | Command
     size: int = 0
     now: float = 0.0
 
     @property
     def path(self) -> str:
-        """The file or directory."""
+        """The file or directory, or the program."""
+        if isinstance(self.place, Command):
+            return self.place.program
         return self.place.path if isinstance(self.place, Mailbox) else self.place.directory
 
     def packed(self) -> bytes:
@@ -57,10 +60,13 @@ class Request:
         :raises ValueError, TypeError, KeyError, AttributeError: it is none.
         """
         values = json.loads(datagram)
-        kind = {"Mailbox": Mailbox, "Maildir": Maildir}[values.pop("kind")]
-        if kind is Maildir:
-            values["place"]["quota"] = Quota(**values["place"]["quota"])
-        values["place"] = kind(**values["place"])
+        kinds: dict[str, Any] = {"Mailbox": Mailbox, "Maildir": Maildir, "Command": Command}
+        kind, place = values.pop("kind"), values["place"]
+        if kind == "Command":
+            place["arguments"] = tuple(map(_text, place["arguments"]))
+        if kind == "Maildir":
+            place["quota"] = Quota(**place["quota"])
+        values["place"] = kinds[kind](**place)
         request = cls(**values)
         for name in ("transport", "user", "group"):
             text = getattr(request, name)
@@ -69,6 +75,12 @@ class Request:
         if not isinstance(request.path, str) or "\0" in request.path:
             raise ValueError("path")
         return request
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("argument")
+    return value
 
 
 def failure_line(error: BaseException) -> dict[str, Any]:
@@ -112,9 +124,11 @@ def read_exactly(stream: socket.socket, count: int) -> bytes | None:
 
 def read_line(stream: socket.socket) -> dict[str, Any] | None:
     """Read a line of JSON; None if the stream ends before, or it is no such line."""
-    line = b""
+    line = bytearray()
     while not line.endswith(b"\n"):
-        piece = stream.recv(1)
+        ahead = stream.recv(4096, socket.MSG_PEEK)
+        end = ahead.find(b"\n") + 1 or len(ahead)
+        piece = stream.recv(end)
         if not piece or len(line) > LONGEST_LINE:
             return None
         line += piece

@@ -11,9 +11,8 @@ from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.regex import compile_regex
 from mailsrv.expansion.scope import Scope
-from mailsrv.expansion.template import compile_string
 from mailsrv.mail.routed import Outcome, Result
-from mailsrv.transport.batching import BatchingTransport
+from mailsrv.transport.localmessage import LocalTransport
 from mailsrv.transport.maildirsize import DIRECTORIES, Quota
 from mailsrv.transport.transport import Batch, expand, optional, size_of
 
@@ -23,15 +22,6 @@ if TYPE_CHECKING:
     from mailsrv.transport.mbox import Mailbox
 
 T = TypeVar("T")
-
-_OF_A_FILE = {  # defaults of options that have none with directory
-    "check_string": "From ",
-    "escape_string": ">From ",
-    "message_prefix": compile_string(
-        "From ${if def:return_path{$return_path}{MAILER-DAEMON}} ${tod_bsdinbox}\n"
-    ),
-    "message_suffix": compile_string("\n"),
-}
 
 
 class _Writer(Protocol):
@@ -45,10 +35,8 @@ class _Writer(Protocol):
 _NEVER_BLOCKS = "a lock that is held is asked for again, lock_retries times"
 
 
-class Appendfile(BatchingTransport):
+class Appendfile(LocalTransport):
     """Delivers into files of this machine."""
-
-    needs_user = True
 
     allow_fifo = option(
         BOOLEAN, default=False, help="the mailbox may be a FIFO", no_effect="FIFOs are refused"
@@ -56,11 +44,9 @@ class Appendfile(BatchingTransport):
     allow_symlink = option(BOOLEAN, default=False, help="the mailbox may be a symbolic link")
     check_group = option(BOOLEAN, default=False, help="the mailbox must belong to our group")
     check_owner = option(BOOLEAN, default=True, help="the mailbox must belong to our user")
-    check_string = option(STRING, help="replaced by escape_string at the start of a line")
     create_directory = option(BOOLEAN, default=True, help="make missing directories")
     directory = option(EXPANDED, help="the Maildir")
     directory_mode = option(OCTAL, default=0o700, help="mode of directories that are made")
-    escape_string = option(STRING, help="replaces check_string at the start of a line")
     file = option(EXPANDED, help="the mailbox file")
     file_must_exist = option(BOOLEAN, default=False, help="defer if the mailbox does not exist")
     lock_fcntl_timeout = option(
@@ -82,8 +68,6 @@ class Appendfile(BatchingTransport):
         help="keep a maildirsize file",
         no_effect="the files themselves are counted for a quota",
     )
-    message_prefix = option(EXPANDED, help='written before each message; default a "From " line')
-    message_suffix = option(EXPANDED, help="written after each message; default an empty line")
     mode = option(OCTAL, default=0o600, help="mode of files that are made")
     mode_fail_narrower = option(
         BOOLEAN, default=True, help="defer if the mailbox' mode is narrower"
@@ -104,7 +88,6 @@ class Appendfile(BatchingTransport):
         BOOLEAN, default=True, help="the new message counts for the quota, too"
     )
     quota_size_regex = option(STRING, help="the size of a file, in its name")
-    use_crlf = option(BOOLEAN, default=False, help="end lines with CRLF")
     use_fcntl_lock = option(
         BOOLEAN, default=True, help="lock with fcntl(); by default on unless use_flock_lock is"
     )
@@ -133,19 +116,17 @@ class Appendfile(BatchingTransport):
                 raise ConfigError(error.reason, self.places.get(name)) from None
         self.values.setdefault("use_fcntl_lock", not self.use_flock_lock)
         locked = self.use_lockfile or self.use_fcntl_lock or self.use_flock_lock
-        if self.file is not None and not locked:
+        if self.directory is None and not self.maildir_format and not locked:
             raise ConfigError(
                 "no locking is configured: set use_fcntl_lock, use_flock_lock or use_lockfile",
                 self.where,
             )
-        if self.file is not None:
-            self.values = {**_OF_A_FILE, **self.values}
+        if self.directory is None and not self.maildir_format:
+            self.use_defaults(check_string="From ", escape_string=">From ")
 
     def late(self) -> Iterator[ConfigError]:
         """See :meth:`OptionSet.late`."""
         name = f"{self.name} transport"
-        if self.file is None and self.directory is None:
-            yield ConfigError(f"{name}: one of file and directory must be set", self.where)
         if self.file is not None and self.maildir_format:
             yield ConfigError(f"{name}: maildir_format needs directory, not file", self.where)
         if (self.check_string is None) != (self.escape_string is None):
@@ -165,7 +146,7 @@ class Appendfile(BatchingTransport):
         try:
             # fcntl() knows processes, not threads: one delivery into a file at a time in ours.
             async with batch.facilities.limits.hold({("file", path): 1}):
-                written, size = await self._write(batch, opener, self._pieces(batch, content))
+                written, size = await self._write(batch, opener, self.pieces(batch, content))
         except OverQuota as error:
             await batch.settle(
                 [
@@ -186,11 +167,10 @@ class Appendfile(BatchingTransport):
         """Return what begins the delivery, and the path of the file or Maildir."""
         from mailsrv.transport.maildir import Maildir, MaildirWriter
         from mailsrv.transport.mbox import MailboxWriter
-        from mailsrv.transport.paths import expand_path
 
         scope, host = batch.scope(), batch.facilities.hostname
-        if self.directory is not None:
-            path = await expand_path(self.directory, scope, "directory")
+        path, is_directory = await self._path(batch)
+        if is_directory:
             tag = await optional(self.maildir_tag, scope) or ""
             maildir = Maildir(
                 path,
@@ -206,8 +186,6 @@ class Appendfile(BatchingTransport):
             if batch.run_as is not None:
                 return self._remote(batch, maildir, content.size), path
             return lambda: MaildirWriter(maildir, now, content.size), path
-        assert self.file is not None
-        path = await expand_path(self.file, scope, "file")
         quota = (await self._quota(scope)).size
         mailbox = self._mailbox(path, host, quota)
         if batch.run_as is not None:
@@ -229,6 +207,31 @@ class Appendfile(BatchingTransport):
             self.maildir_quota_directory_regex or DIRECTORIES,
             folder,
         )
+
+    async def _path(self, batch: Batch) -> tuple[str, bool]:
+        """Return where the message goes, and whether that is a Maildir.
+
+        A file or directory that a redirection names comes before the options (26.1).
+
+        :raises TemporaryFailure: it cannot go there.
+        """
+        from mailsrv.transport.paths import expand_path, whole_path
+
+        first = batch.addresses[0]
+        if first.place:
+            path = whole_path(first.address, "file")
+            if path.endswith("/") != self.maildir_format:
+                raise TemporaryFailure(
+                    reason=f"{self.name} transport: {path}: a Maildir ends with a slash and needs "
+                    "maildir_format, a file has neither"
+                )
+            return path.rstrip("/") or "/", self.maildir_format
+        if self.directory is not None:
+            return await expand_path(self.directory, batch.scope(), "directory"), True
+        if self.file is None:
+            problem = f"Mandatory file or directory option missing from {self.name} transport"
+            raise TemporaryFailure(reason=problem)
+        return await expand_path(self.file, batch.scope(), "file"), False
 
     def _remote(self, batch: Batch, place: Mailbox | Maildir, size: int) -> Callable[[], _Writer]:
         """Return what begins a delivery as another user, by the privileged process."""
@@ -265,18 +268,6 @@ class Appendfile(BatchingTransport):
             lockfile_timeout=float(self.lockfile_timeout),
             quota=quota,
         )
-
-    async def _pieces(self, batch: Batch, content: Content) -> AsyncIterator[bytes]:
-        """Give the octets of the file: prefix, message, suffix."""
-        from mailsrv.transport.localtext import LocalText
-
-        check, escape = (self.check_string or "", self.escape_string or "")
-        text = LocalText(check.encode("latin-1"), escape.encode("latin-1"), crlf=self.use_crlf)
-        scope = batch.scope()
-        yield (await expand(self.message_prefix, scope)).encode("latin-1")
-        async for piece in content.chunks():
-            yield text.feed(piece)
-        yield text.end() + (await expand(self.message_suffix, scope)).encode("latin-1")
 
     async def _write(
         self, batch: Batch, opener: Callable[[], _Writer], pieces: AsyncIterator[bytes]
