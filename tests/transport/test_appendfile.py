@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +282,6 @@ def test_bad_options(options: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {},
         {"file": "/a", "maildir_format": "true"},
         {"directory": "/a", "maildir_format": "true", "check_string": "x"},
     ],
@@ -390,3 +390,49 @@ def test_delivery_that_is_cut_is_recorded_or_did_not_happen(
         assert not list(folder.rglob("*.lock")) and not list(folder.rglob("tmp/*"))
         recorded.append(len(w.outcomes))
     assert recorded[-1] == 1
+
+
+# --- files that redirections name ---------------------------------------------------------
+
+
+def place(text: str, **changes: Any) -> Any:
+    parent = routed("x@e")
+    return replace(routed("x@e", **changes), address=text, place=True, parent=parent)
+
+
+def test_a_file_that_a_redirection_names(tmp_path: Path) -> None:
+    """It comes before the transport's own options; $address_file has it (22.10)."""
+    w = World(make(Appendfile, message_prefix="$address_file $local_part\n", message_suffix=""))
+    (outcome,) = w.deliver(message(), place(f"{tmp_path}/box"))
+    assert outcome.delivered_to == f"{tmp_path}/box"
+    assert (tmp_path / "box").read_text().startswith(f"{tmp_path}/box x\nSubject: hi\n\n")
+    w = mbox_world(tmp_path)
+    w.deliver(message(), place(f"{tmp_path}/other"), place(f"{tmp_path}/box"))
+    assert (tmp_path / "other").exists() and not (tmp_path / "x").exists()
+
+
+def test_a_directory_that_a_redirection_names(tmp_path: Path) -> None:
+    w = World(make(Appendfile, maildir_format="true"))
+    (outcome,) = w.deliver(message(), place(f"{tmp_path}/md/"))
+    assert outcome.result is Result.DELIVERED
+    assert len(list((tmp_path / "md" / "new").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "/md/"),  # a directory without maildir_format
+        ({"maildir_format": "true"}, "/box"),
+        ({}, Tainted("/box")),
+    ],
+)
+def test_places_that_cannot_be(options: dict[str, str], text: str, tmp_path: Path) -> None:
+    w = World(make(Appendfile, **options))
+    (outcome,) = w.deliver(message(), place(type(text)(f"{tmp_path}{text}")))
+    assert outcome.result is Result.DEFERRED
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_file_and_no_directory() -> None:
+    (outcome,) = World(make(Appendfile)).deliver(message(), routed("bob@e"))
+    assert outcome.result is Result.DEFERRED and "Mandatory file or directory" in outcome.reason
