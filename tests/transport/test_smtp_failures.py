@@ -97,7 +97,14 @@ def test_a_permanent_refusal_of_the_message_bounces(phase: str) -> None:
         assert outcome.result is Result.DELIVERED and outcome.host == A
 
 
-@pytest.mark.parametrize("kind", [CLOSE, b"999 x\r\n", b"garbage\r\n", b"2" * 5000, b"250\n"])
+LIES = {
+    "closed": CLOSE, "code 999": b"999 x\r\n", "garbage": b"garbage\r\n", "endless": b"2" * 5000,
+    "bare LF": b"250\n", "NUL": b"250 a\0b\r\n", "continuations": b"250-x\r\n" * 100_000,
+    "code 150": b"150 x\r\n", "two codes": b"250-x\r\n450 y\r\n", "UTF-16": b"2\x005\x000\x00\r\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LIES.values(), ids=LIES)
 @pytest.mark.parametrize("phase", [*PHASES, "handshake"])
 def test_a_lost_or_lying_host_leads_to_the_next(phase: str, kind: bytes | str) -> None:
     if phase == "handshake" and kind != CLOSE:
@@ -105,6 +112,31 @@ def test_a_lost_or_lying_host_leads_to_the_next(phase: str, kind: bytes | str) -
     outcome, hop = attempt(**{phase: kind})
     assert outcome.result is Result.DELIVERED
     assert len(hop.well.messages) + (outcome.host == A) == 1
+
+
+@pytest.mark.parametrize("phase", ["greeting", "hello", "mail", "rcpt", "data"])
+def test_more_replies_than_commands_lead_to_the_next_host(phase: str) -> None:
+    """They would answer what was not asked: a 250 before DATA is no consent to anything."""
+    normal = (
+        b"220 x\r\n" if phase == "greeting" else b"354 x\r\n" if phase == "data" else b"250 x\r\n"
+    )
+    outcome, hop = attempt(
+        options={"hosts_avoid_pipelining": "*"}, **{phase: normal + b"250 y\r\n"}
+    )
+    assert outcome.result is Result.DELIVERED and outcome.host == B
+    assert len(hop.well.messages) == 1 and not hop.messages
+
+
+def test_a_greeting_in_drops_is_given_up() -> None:
+    """The whole reply has its time, however it comes."""
+    hop = TwoHops(greeting=HANG)
+    w = World(make(Smtp), hop=hop)
+    w.start(message(), routed("a@e", hosts=(A,)))
+    for _ in range(40):
+        hop.connections[0].say(b"2")
+        w.clock.advance(10)
+    assert [o.result for o in w.outcomes] == [Result.DEFERRED]
+    assert hop.connections[0].aborted
 
 
 @pytest.mark.parametrize("phase", [*PHASES, "handshake"])
