@@ -7,7 +7,6 @@ Twisted's sockets come with the first query.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -46,7 +45,7 @@ class Resolver:
     """Provides ``IResolver`` with a cache of its own.
 
     ``nameservers`` are addresses, or (address, port); None takes those of
-    resolv.conf.  ``names`` is what hosts' and domains' names must match
+    resolv.conf.  ``names`` is what hosts' and domains' names must satisfy
     (``dns_check_names_pattern``); no IPv6 address is looked up unless ``ipv6``,
     nor of names for which ``ipv4_only`` says so.  A name whose lookup fails does
     not exist if ``again_means_nonexist`` says so (``dns_again_means_nonexist``).
@@ -66,7 +65,7 @@ class Resolver:
         trust_ad: bool | None = None,
         cache_size: int = 10_000,
         hosts_file: str = HOSTS,
-        names: re.Pattern[str] | None = None,
+        names: Callable[[str], object] | None = None,
         ipv6: bool = True,
         ipv4_only: Callable[[str], Awaitable[bool]] | None = None,
         again_means_nonexist: Callable[[str], Awaitable[bool]] | None = None,
@@ -95,7 +94,7 @@ class Resolver:
         :raises ValueError: there is no such record type.
         """
         key = name.lower().removesuffix("."), rdtype.upper()
-        if self._names is not None and key[1] in _CHECKED and not self._names.search(key[0]):
+        if self._names is not None and key[1] in _CHECKED and not self._names(key[0]):
             return NO_SUCH_NAME
         answer = self._cache.get(key)
         if answer is not None:

@@ -1,105 +1,102 @@
-"""Regular expressions of the configuration: PCRE's syntax, run by ``re`` on octets.
+"""Regular expressions of the configuration, run by PCRE2 on octets (specification 8).
 
-What differs in syntax alone is translated (``\\z``, ``[[:alpha:]]``, named
-groups, ``\\h``, ``\\Q…\\E``, options in the middle).  What ``re`` does not have
-is an error that names the expression.
+:raises ExpansionError: an expression that is none, and a search that takes too long.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from functools import lru_cache
 
+from mailsrv.expansion import pcre2
 from mailsrv.expansion.errors import ExpansionError
 
-_POSIX = {
-    "alpha": "a-zA-Z", "digit": "0-9", "alnum": "a-zA-Z0-9", "upper": "A-Z", "lower": "a-z",
-    "space": r"\s", "blank": r" \t", "punct": r"!-/:-@\[-`{-~", "xdigit": "0-9A-Fa-f",
-    "word": r"\w", "cntrl": r"\x00-\x1f\x7f", "print": " -~", "graph": "!-~",
-}  # fmt: skip
-_TOKEN = re.compile(
-    r"\\Q(?P<quoted>.*?)(?:\\E|\Z)|\\(?P<escape>.)|\[:(?P<posix>\^?[a-z]+):\]"
-    r"|\((?P<option>\?[a-zA-Z]+)\)|\(\?<(?P<named>[A-Za-z_])|(?P<bracket>[][])",
-    re.DOTALL,
-)
-_ESCAPES = {"z": r"\Z", "Z": r"(?=\n?\Z)", "h": r"[ \t]", "R": r"(?:\r\n|\n|\r)", "A": r"\A"}
+_UNSET = (1 << (8 * 8)) - 1  # PCRE2_UNSET, a size_t
 
 
-class _Translation:
-    """Rewrites one expression, knowing whether it is inside a character class."""
+class Match:
+    """What matched: the whole, and groups by number."""
 
-    def __init__(self) -> None:
-        self.in_class = False
-        self.flags = ""
+    __slots__ = ("_offsets", "_subject", "captures")
 
-    def __call__(self, match: re.Match[str]) -> str:
-        if match["quoted"] is not None:
-            return re.escape(match["quoted"])
-        if match["escape"] is not None:
-            return self._escape(match)
-        if match["posix"] is not None:
-            return self._posix(match)
-        if match["bracket"]:
-            return self._bracket(match)
-        if self.in_class:
-            return match[0]
-        if match["option"] is not None:
-            return self._option(match)
-        return f"(?P<{match['named']}"
+    def __init__(self, subject: str, offsets: list[int], captures: int) -> None:
+        self._subject = subject
+        self._offsets = offsets
+        self.captures = captures
 
-    def _escape(self, match: re.Match[str]) -> str:
-        if self.in_class:
-            return r" \t" if match["escape"] == "h" else match[0]
-        letter = match["escape"]
-        if letter in _ESCAPES:
-            return _ESCAPES[letter]
-        # "\<letter>" without a meaning is the letter itself to PCRE, an error to re
-        if letter.isalpha() and letter not in "bBdDsSwWnrtfvxaA":
-            return letter
-        return match[0]
+    def __getitem__(self, number: int) -> str:
+        """The text of a group, "" if it took no part."""
+        if 2 * number >= len(self._offsets) or self._offsets[2 * number] == _UNSET:
+            return ""
+        return self._subject[self._offsets[2 * number] : self._offsets[2 * number + 1]]
 
-    def _posix(self, match: re.Match[str]) -> str:
-        name = match["posix"]
-        if not self.in_class or name not in _POSIX:
-            return match[0]
-        return _POSIX[name]
+    def start(self) -> int:
+        """Where the match starts."""
+        return self._offsets[0]
 
-    def _bracket(self, match: re.Match[str]) -> str:
-        if match[0] == "]":
-            self.in_class = False
-            return match[0]
-        if self.in_class:
-            return r"\["
-        self.in_class = True
-        return match[0]
+    def end(self) -> int:
+        """Where it ends."""
+        return self._offsets[1]
 
-    def _option(self, match: re.Match[str]) -> str:
-        self.flags += match["option"][1:]
-        return ""
+    def groups(self) -> tuple[str, ...]:
+        """The texts of the groups from 1 to the last that took part."""
+        return tuple(self[number] for number in range(1, len(self._offsets) // 2))
 
 
-def _leading_bracket(pattern: str) -> str:
-    """Escape a "]" that stands first in a class, where it is literal."""
-    return re.sub(r"(?<!\\)\[(\^?)\]", r"[\1\\]", pattern)
+class Pattern:
+    """A compiled expression."""
+
+    __slots__ = ("_code", "pattern")
+
+    def __init__(self, pattern: str, code: pcre2.Code) -> None:
+        self.pattern = pattern
+        self._code = code
+
+    def _search(self, subject: bytes, start: int, retry: bool) -> list[int] | None:
+        try:
+            return self._code.search(subject, start, retry=retry)
+        except pcre2.LimitError as error:
+            raise ExpansionError(f'regular expression "{self.pattern}": {error}') from None
+
+    def search(self, subject: str) -> Match | None:
+        """The first match.
+
+        :raises ExpansionError: it takes too long.
+        """
+        offsets = self._search(subject.encode("latin-1"), 0, False)
+        return Match(subject, offsets, self._code.captures) if offsets else None
+
+    def finditer(self, subject: str) -> Iterator[Match]:
+        """All matches, each after the one before; after an empty one a longer one in its place."""
+        raw = subject.encode("latin-1")
+        start, empty = 0, False
+        while start <= len(raw):
+            offsets = self._search(raw, start, empty)
+            if offsets is None:
+                if not empty:
+                    return
+                start, empty = start + 1, False
+                continue
+            yield Match(subject, offsets, self._code.captures)
+            start = offsets[1]
+            empty = offsets[0] == offsets[1]
+            if empty and start == len(raw):
+                return
 
 
 @lru_cache(maxsize=2000)
-def compile_regex(pattern: str, *, caseless: bool = False) -> re.Pattern[str]:
+def compile_regex(pattern: str, *, caseless: bool = False) -> Pattern:
     """Compile an expression.
 
     :raises ExpansionError: as Exim: "regular expression error in …".
     """
-    translation = _Translation()
-    text = _TOKEN.sub(translation, _leading_bracket(pattern))
-    flags = re.ASCII | (re.IGNORECASE if caseless else 0)
-    for letter in translation.flags:
-        flags |= {"i": re.I, "s": re.S, "m": re.M, "x": re.X}.get(letter, re.RegexFlag(0))
     try:
-        return re.compile(text, flags)
-    except (re.error, OverflowError, RecursionError) as error:
+        code = pcre2.Code(pattern.encode("latin-1"), pcre2.CASELESS if caseless else 0)
+    except (pcre2.PatternError, OSError) as error:
         raise ExpansionError(f'regular expression error in "{pattern}": {error}') from None
+    return Pattern(pattern, code)
 
 
-def groups(match: re.Match[str]) -> tuple[str, ...]:
+def groups(match: Match) -> tuple[str, ...]:
     """The values of ``$0``, ``$1`` … after a match."""
-    return (match[0], *(group or "" for group in match.groups()))
+    return (match[0], *match.groups())

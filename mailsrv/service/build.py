@@ -88,7 +88,7 @@ class Stages:
             name_servers(main.dns_servers.source) if main.dns_servers else None,
             retransmit=main.dns_retrans,
             retries=main.dns_retry,
-            names=compile_regex(main.dns_check_names_pattern)
+            names=compile_regex(main.dns_check_names_pattern).search
             if main.dns_check_names_pattern
             else None,
             ipv6=not main.disable_ipv6,

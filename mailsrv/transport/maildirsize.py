@@ -47,7 +47,7 @@ class Quota:
     def _size(self, path: str, name: str) -> int:
         if self.size_regex:
             found = compile_regex(self.size_regex).search(name)
-            if found is not None and found.re.groups and (found[1] or "").isdigit():
+            if found is not None and found[1].isdigit():
                 return int(found[1])
         with suppress(FileNotFoundError):
             return os.stat(path).st_size

@@ -65,7 +65,7 @@ class OptionTests(ResolverCase):
         return found
 
     def test_names_that_are_not_asked_for(self) -> None:
-        self.resolver = self.make(names=re.compile(r"\A[a-z.]+\Z"))
+        self.resolver = self.make(names=re.compile(r"\A[a-z.]+\Z").search)
         self.network.servers[ONE] = says("a.example. 300 IN A 192.0.2.1")
         self.assertFalse(self.query("a_b.example").exists)
         self.assertFalse(self.query("a_b.example", "MX").exists)
