@@ -129,7 +129,8 @@ def local_sockets(paths: str | None) -> list[Listener]:
 def local_test(extra: str | None) -> Callable[[str], bool]:
     """Return the test whether an IP address is this host's (13.8).
 
-    It is if it is an interface's, or one of ``extra`` (``extra_local_interfaces``).
+    It is if it is an interface's, or one of ``extra`` (``extra_local_interfaces``), or the
+    unspecified one (0.0.0.0, ::), which leads here too.
 
     :raises ConfigError: an item of ``extra`` is no address.
     """
@@ -141,9 +142,10 @@ def local_test(extra: str | None) -> Callable[[str], bool]:
         now = monotonic()
         asked, answer = known.get(address, (-inf, False))
         if now - asked > INTERFACES_CHECK:
-            answer = is_own_address(address) or (
-                _is_address(address) and ipaddress.ip_address(address) in further
-            )
+            answer = is_own_address(address)
+            if not answer and _is_address(address):
+                parsed = ipaddress.ip_address(address)
+                answer = parsed in further or parsed.is_unspecified
             if len(known) >= MOST_KNOWN:
                 known.clear()
             known[address] = (now, answer)

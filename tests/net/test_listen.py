@@ -46,6 +46,8 @@ class ListenTests(SynchronousTestCase):
         for address in ("192.0.2.8", "nonsense"):
             self.assertFalse(is_local(address), address)
         self.assertFalse(local_test(None)("192.0.2.7"))
+        for unspecified in ("0.0.0.0", "::"):  # connecting to it is connecting to this host
+            self.assertTrue(local_test(None)(unspecified))
         self.assertRaises(ConfigError, local_test, "192.0.2")
 
     def test_bind_shared(self) -> None:

@@ -13,7 +13,7 @@ from tests.real import machine, sandbox
 _LIBRARIES = ("libprotobuf-c1", "libfstrm0", "libevent-2.1-7")
 _CONFIGURATION = """\
 server:
-  ip-address: 127.0.0.1@{port}
+  ip-address: {address}@{port}
   username: ""
   chroot: ""
   zonesdir: "{folder}"
@@ -24,6 +24,7 @@ server:
   database: ""
   hide-version: yes
   server-count: 1
+  rrl-ratelimit: 0
 remote-control:
   control-enable: no
 """
@@ -42,9 +43,12 @@ ns IN A 127.0.0.1
 
 
 class NameServer:
-    """Serves ``zones``: by name, the lines of each below its SOA and NS records."""
+    """Serves ``zones``: by name, the lines of each below its SOA and NS records.
 
-    def __init__(self, zones: Mapping[str, str]) -> None:
+    ``address`` and ``port`` are where it is asked; port 0 is a free one.
+    """
+
+    def __init__(self, zones: Mapping[str, str], address: str = "127.0.0.1", port: int = 0) -> None:
         self._root = sandbox.unpacked("nsd")
         self._libraries = [
             str(path)
@@ -52,8 +56,8 @@ class NameServer:
             for path in (sandbox.unpacked(package) / "usr" / "lib").glob("*-linux-gnu*")
         ]
         self.folder = machine.folder("nsd")
-        self.port = machine.free_port()
-        text = _CONFIGURATION.format(port=self.port, folder=self.folder)
+        self.address, self.port = address, port or machine.free_port()
+        text = _CONFIGURATION.format(address=address, port=self.port, folder=self.folder)
         for name, records in zones.items():
             (self.folder / f"{name}.zone").write_text(_HEAD.format(name=name) + records)
             text += _ZONE.format(name=name)
@@ -64,7 +68,7 @@ class NameServer:
     @property
     def option(self) -> str:
         """The value of ``dns_servers`` that asks it."""
-        return f"[127.0.0.1]::{self.port}"
+        return f"[{self.address}]::{self.port}"
 
     def start(self) -> NameServer:
         """Start it and return when it answers."""
@@ -74,7 +78,7 @@ class NameServer:
                 env={**os.environ, "LD_LIBRARY_PATH": ":".join(self._libraries)},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
-        machine.wait_until(lambda: machine.listens(("127.0.0.1", self.port)), self._output())
+        machine.wait_until(lambda: machine.listens((self.address, self.port)), self._output())
         return self
 
     def _output(self) -> str:

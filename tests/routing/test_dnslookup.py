@@ -188,6 +188,15 @@ def test_widened_domains_are_routed_anew() -> None:
         lookup(widen_domains="a.example")
 
 
+def test_a_domain_that_exists_is_not_widened() -> None:
+    """MX records that lead nowhere decide, as in Exim."""
+    code, reason = refused("u@nowhere.example", widen_domains="x.example", rewrite_headers="false")
+    assert (code, reason) == (550, "all relevant MX records point to non-existent hosts")
+    zone: Records = {**ZONE, ("nowhere.example.x.example", "MX"): ("10 a.example",)}
+    made = routing(lookup(widen_domains="x.example", rewrite_headers="false"), zone=zone)
+    assert route(made, "u@nowhere.example").status is not None
+
+
 def test_srv_records() -> None:
     answer = route(routing(lookup(check_srv="smtp")), "u@srv.example")
     assert [(h.address, h.port) for h in answer.addresses[0].hosts] == [

@@ -85,6 +85,8 @@ class Dnslookup(Router):
                 return Declined(finding.NO_SERVICE)
             except NoSuchDomain as error:
                 message = str(error)
+                if message == finding.NO_HOSTS:  # it exists: no other is looked for
+                    break
                 continue
             except TemporaryFailure:
                 if self.pass_on_timeout:
