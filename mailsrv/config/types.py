@@ -117,6 +117,15 @@ def unexpandable(value: object) -> ConfigError | None:
     return ConfigError(value.error.reason.replace("\n", " "), value.where)
 
 
+class _Command(_Expanded):
+    """A command line whose words are expanded each; ``$pipe_addresses`` is no variable."""
+
+    def late(self, value: Template) -> ConfigError | None:
+        return unexpandable(
+            compile_string(value.source.replace("$pipe_addresses", ""), value.where)
+        )
+
+
 class _ExpandedTime(_Expanded):
     """A time, or a string with a ``$`` that expands to one."""
 
@@ -580,6 +589,7 @@ STRING: OptionType[str] = _String()
 ADDRESS: OptionType[str] = _Address()
 BARE_NEWLINE: OptionType[str] = _OneOf("reject", "mend")
 EXPANDED: OptionType[Template] = _Expanded("string†")
+COMMAND: OptionType[Template] = _Command("string†")
 EXPANDED_PATH: OptionType[Template] = _Checked(_absolute)
 EXPANDED_SIZE: OptionType[Template] = _Checked(parse_size)
 EXPANDED_TIME: OptionType[Template] = _ExpandedTime("string†")

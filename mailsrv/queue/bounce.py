@@ -270,17 +270,19 @@ def _listed(report: Report) -> list[str]:
         if item.reason:
             why = "Delay reason: " if kind is Kind.DELAYED else ""
             lines += [f"    {line}" for line in _broken(why + printable(item.reason, MOST_SAID))]
-    return lines + _outputs(report.items)
+    return lines + _outputs(report)
 
 
-def _outputs(items: Sequence[Item]) -> list[str]:
+def _outputs(report: Report) -> list[str]:
     """Return what commands have written."""
     lines: list[str] = []
-    for item in items:
+    usual = "The following text was generated during the delivery attempt:"
+    own = report.text(2).rstrip("\n") if report.items[0].kind is Kind.FAILED else ""
+    for item in report.items:
         if not item.output:
             continue
         if not lines:
-            lines = ["", "The following text was generated during the delivery attempt:"]
+            lines = ["", *(own or usual).split("\n")]
         name, *more = (line.strip(" ") for line in _named(item))
         lines += ["", "\n       ".join([f"------ {name}", *more]) + " ------", ""]
         for line in item.output.rstrip("\n").split("\n"):

@@ -26,6 +26,7 @@ from mailsrv.net.tlsclient import ClientTls
 from mailsrv.transport.connection import Connector, IConnector
 from mailsrv.transport.limits import Limits
 from mailsrv.transport.pool import Pool
+from mailsrv.transport.shadow import Shadows
 from mailsrv.transport.transport import Batch, Facilities, Transport, optional
 from mailsrv.transport.users import RunAs, is_other_user
 
@@ -68,6 +69,7 @@ class Delivering:
         self._per_message = per_message
         self._total = total
         self._log = log
+        self._shadows = Shadows(transports, log, self._prepare)
         self._running = 0  # calls of :meth:`deliver` under way
         self._idle: list[Deferred[None]] = []  # of those who wait for the last of them
         self._facilities = Facilities(
@@ -181,7 +183,7 @@ class Delivering:
         first = ledger.addresses[0]
         transport = self._transports.get(first.transport)
         by_domain = transport is not None and transport.local and not transport.retry_use_local_part
-        return Batch(
+        batch = Batch(
             message,
             ledger.addresses,
             self._facilities,
@@ -189,6 +191,14 @@ class Delivering:
             first.transport,
             _errors_to(message, first),
         )
+        if transport is not None and transport.local and transport.shadow_transport:
+            batch.settle = partial(self._with_shadow, transport, replace(batch))
+        return batch
+
+    async def _with_shadow(
+        self, transport: Transport, batch: Batch, outcomes: Sequence[Outcome]
+    ) -> None:
+        await batch.settle(await self._shadows.cast(transport, batch, outcomes))
 
     # --- runs ---
 
@@ -217,9 +227,7 @@ class Delivering:
         transport = self._transports.get(batch.transport)
         if transport is None:
             raise _unknown(batch.transport)
-        await transport.prepare(batch)
-        if not self._drop and (transport.needs_user or transport.user is not None):
-            batch.run_as = await self._other_user(transport, batch)
+        await self._prepare(transport, batch)
         wanted = {
             ("all",): self._total,
             ("message", batch.message.id): self._per_message,
@@ -228,6 +236,11 @@ class Delivering:
         async with self._facilities.limits.hold(wanted):
             batch.started = self._facilities.clock.seconds()
             await transport.deliver(batch)
+
+    async def _prepare(self, transport: Transport, batch: Batch) -> None:
+        await transport.prepare(batch)
+        if not self._drop and (transport.needs_user or transport.user is not None):
+            batch.run_as = await self._other_user(transport, batch)
 
     async def _other_user(self, transport: Transport, batch: Batch) -> RunAs | None:
         """Return the user of a delivery that is not the server's own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -67,6 +67,20 @@ async def content_of(transport: Transport, batch: Batch) -> Content:
         return Content(b"", body)
     headers = [*await _trace(transport, batch), *await _header(transport, batch)]
     return Content(render(headers) + b"\r\n", body)
+
+
+async def filtered(
+    transport: Transport, batch: Batch, content: Content, values: Mapping[str, str] = {}
+) -> Content:
+    """Return what ``transport_filter`` makes of a message; the message itself without one.
+
+    :raises TemporaryFailure: the filter fails, takes too long, or may not be run.
+    """
+    if transport.transport_filter is None or not transport.transport_filter.source:
+        return content
+    from mailsrv.transport.filter import run_filter
+
+    return await run_filter(transport, batch, content, values)
 
 
 async def _trace(transport: Transport, batch: Batch) -> list[Header]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mailsrv.mail.routed import NOT_REACHED, Host, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.transport.dialogue import attempt
-from mailsrv.transport.headers import Content
+from mailsrv.transport.headers import Content, filtered
 from mailsrv.transport.transport import Batch
 
 if TYPE_CHECKING:
@@ -64,7 +64,13 @@ class HostRun:
             if not anyway and not await retry.claim(message, host, seconds):
                 return
             try:
-                result = await attempt(plan, batch, self.open, self._content, last=False)
+                content = await filtered(
+                    self._transport,
+                    self._batch,
+                    self._content,
+                    {"host": host.name, "host_address": host.address},
+                )
+                result = await attempt(plan, batch, self.open, content, last=False)
                 if result.failure is not None:
                     await retry.failed(message, result.failure, self._batch.addresses[0].domain)
                 if result.failure is None or result.failure.message_only:

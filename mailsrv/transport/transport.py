@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, ClassVar
 from mailsrv.config.options import OptionSet, option
 from mailsrv.config.types import (
     BOOLEAN,
+    COMMAND,
     EXPANDED,
     EXPANDED_GROUP,
     EXPANDED_USER,
+    STRING,
     STRING_LIST,
+    TIME,
     User,
 )
 from mailsrv.errors import ConfigError, PermanentFailure, TemporaryFailure
@@ -143,6 +146,10 @@ class Transport(OptionSet):
     )
     return_path = option(EXPANDED, help="replaces the envelope sender")
     return_path_add = option(BOOLEAN, default=False, help="add a Return-path: header line")
+    shadow_condition = option(EXPANDED, help="whether the shadow transport gets a copy")
+    shadow_transport = option(STRING, help="local transport that gets a copy of each delivery")
+    transport_filter = option(COMMAND, help="command through which messages go")
+    transport_filter_timeout = option(TIME, default=300, help="how long it may take")
     user = option(EXPANDED_USER, help="system user that delivers")
 
     def check(self) -> None:

@@ -445,7 +445,7 @@ class BounceTests(QueueTestCase):
         self.assertEqual(mail["X-Failed-Recipients"], "a@b")
         self.assertIn("no such user", mail.get_payload()[0].get_payload())
 
-    def with_texts(self, *texts: str) -> None:
+    def with_texts(self, *texts: str, **outcome: Any) -> None:
         async def given(*arguments: Any) -> tuple[str, ...]:
             return texts
 
@@ -457,7 +457,7 @@ class BounceTests(QueueTestCase):
             return runner
 
         self.make = made  # type: ignore[method-assign]
-        self.fail(Recipient("a@b"))
+        self.fail(Recipient("a@b"), outcome=outcome)
 
     def test_texts_of_a_file(self) -> None:
         """Header and beginning are the file's; no item ends the header or forges a field."""
@@ -473,6 +473,12 @@ class BounceTests(QueueTestCase):
         self.assertEqual(text.get_content_charset(), "utf-8")
         said = text.get_payload(decode=True).decode()
         self.assertTrue(said.startswith("Hello\r\n\r\nWorld\u00e4\r\n\r\n  a@b\r\n"), said)
+
+    def test_text_before_the_output_of_a_command(self) -> None:
+        self.with_texts("", "", "It said:", output="no\n")
+        said = self.bounce().get_payload()[0].get_payload()
+        self.assertIn("\n\nIt said:\n", said.replace("\r", ""))
+        self.assertNotIn("was generated during", said)
 
     def test_empty_texts_are_the_usual_ones(self) -> None:
         self.with_texts("", "")

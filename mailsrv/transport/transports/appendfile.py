@@ -135,10 +135,10 @@ class Appendfile(LocalTransport):
 
     async def deliver(self, batch: Batch) -> None:
         """See :meth:`Transport.deliver`."""
-        from mailsrv.transport.headers import content_of
+        from mailsrv.transport.headers import content_of, filtered
         from mailsrv.transport.maildir import OverQuota
 
-        content = await content_of(self, batch)
+        content = await filtered(self, batch, await content_of(self, batch))
         opener, path = await self._opener(batch, content)
         if path == "/dev/null":  # specification 26.3: no action, and a success
             await batch.settle([Outcome(a, Result.DELIVERED) for a in batch.addresses])

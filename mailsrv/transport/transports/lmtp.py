@@ -32,13 +32,13 @@ class Lmtp(BatchingTransport):
         """See :meth:`Transport.deliver`."""
         from mailsrv.transport.connection import Target, Timeouts
         from mailsrv.transport.dialogue import Plan, attempt, helo_name
-        from mailsrv.transport.headers import content_of
+        from mailsrv.transport.headers import content_of, filtered
         from mailsrv.transport.pool import Hop
 
         path = await expand(self.socket, batch.scope())
         if is_tainted(path) or not path.startswith("/"):
             raise TemporaryFailure(reason=f"unsafe path for an LMTP socket: {path!r}")
-        content = await content_of(self, batch)
+        content = await filtered(self, batch, await content_of(self, batch))
         facilities = batch.facilities
         time = float(self.timeout)
         plan = Plan(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from mailsrv.config.options import option
-from mailsrv.config.types import BOOLEAN, EXPANDED, INTEGER, OCTAL, STRING, TIME
+from mailsrv.config.types import BOOLEAN, COMMAND, EXPANDED, INTEGER, OCTAL, STRING, TIME
 from mailsrv.errors import ConfigError, MailFailure, PermanentFailure, TemporaryFailure
 from mailsrv.expansion.lists import split_list
 from mailsrv.mail.routed import Outcome, Result, RoutedAddress
@@ -53,7 +53,7 @@ class Pipe(LocalTransport):
     """Delivers to commands of this machine."""
 
     allow_commands = option(EXPANDED, help="commands that may be run")
-    command = option(EXPANDED, help="the command, if no redirection names it")
+    command = option(COMMAND, help="the command, if no redirection names it")
     environment = option(EXPANDED, help="further environment variables: name=value : ...")
     force_command = option(BOOLEAN, default=False, help="run command for redirections, too")
     freeze_exec_fail = option(BOOLEAN, default=False, help="freeze if the command cannot be run")
@@ -97,11 +97,12 @@ class Pipe(LocalTransport):
 
     async def deliver(self, batch: Batch) -> None:
         """See :meth:`Transport.deliver`."""
-        from mailsrv.transport.headers import content_of
+        from mailsrv.transport.headers import content_of, filtered
         from mailsrv.transport.uncut import uncut
 
         command = await self._command(batch)
-        pieces = self.pieces(batch, await content_of(self, batch))
+        content = await filtered(self, batch, await content_of(self, batch))
+        pieces = self.pieces(batch, content)
         threads = batch.facilities.commands
         writer, _ = await uncut(threads.run(self._opener(batch, command)))
         try:
