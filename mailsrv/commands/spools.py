@@ -22,7 +22,6 @@ from mailsrv.service.requests import Answer, Requests, unpack_entry
 
 MakeLog = Callable[[Any], IMailLog]  # from a clock
 READS = ("list", "count", "headers", "body", "whole", "log", "remove")  # need the spool alone
-STEP = 1.0  # seconds that the loop waits at most for something to happen
 
 T = TypeVar("T")
 
@@ -164,7 +163,9 @@ class Loop:
         results: list[Any] = []
         Deferred.fromCoroutine(work).addBoth(results.append)
         while not results:
-            self.reactor.iterate(STEP)
+            self.reactor.runUntilCurrent()  # what it ends is seen before anything is waited for
+            if not results:
+                self.reactor.doIteration(self.reactor.timeout())
         if isinstance(results[0], Failure):
             results[0].raiseException()
         result: T = results[0]

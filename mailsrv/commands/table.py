@@ -125,6 +125,14 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             ),
             r"bp(?:c|r?[au]?)|M(?:|[cfgt]|ar|es|mad|md|rm|v[bchl])|qq?i?f{0,2}|q?[RS].*",
         ),
+        Command(
+            "manage.command",
+            (
+                ("queue [FILTER]...", "list it as a table; mailsrv queue --help tells of filters,"),
+                ("", "summary, show, retry, freeze, thaw, bounce, remove"),
+            ),
+            words=("queue",),
+        ),
     ),
 }
 

@@ -197,3 +197,25 @@ def test_what_is_only_queued(form: str) -> None:
         assert queue.command("-v", "-qi") == "1 message to be attempted\n"
         queue.until(0)
         assert dict(sink.delivered) == {"m0": 1}
+
+
+def test_for_people(queue: Queue) -> None:
+    """mailsrv queue: the table, a summary, one message, and changes by filters."""
+    first = queue.ids[0]
+    rows = queue.command("queue", "--recipient", "a0@local.example").splitlines()
+    assert len(rows) == 2
+    assert rows[1].split()[2:] == [
+        first, "59m", "s0@far.example", "a0@local.example", "(+1)", "Connection", "refused",
+    ]  # fmt: skip
+    summary = queue.command("queue", "summary").splitlines()
+    assert summary[-1].split()[0] == "3"
+    assert any(row.endswith("  Connection refused") for row in summary)
+    assert "  X-Mark: m0\n" in queue.command("queue", "show", first)
+    assert queue.command("queue", "freeze", "--domain", "local.example", "--yes") == "3 frozen\n"
+    assert queue.command("queue", "--frozen", "--json").count("\n") == 3
+    assert queue.command("queue", "thaw", first) == "1 thawed\n"
+    assert queue.command("queue", "remove", "--frozen", "--yes") == "2 removed\n"
+    sink = queue.hop()
+    assert queue.command("queue", "retry", "--all") == "1 to be attempted now\n"
+    queue.until(0)
+    assert dict(sink.delivered) == {"m0": 1}

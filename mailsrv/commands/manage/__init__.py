@@ -1,0 +1,1 @@
+"""``mailsrv queue``: the queue for people, beside Exim's options."""
