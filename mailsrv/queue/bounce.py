@@ -21,6 +21,7 @@ from mailsrv.mail.message import InlineBody, Message, Recipient, counted_size
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host
 from mailsrv.mail.status import Status
+from mailsrv.wire.command import decode_xtext
 
 MOST_SAID = 4000  # characters that are told of what went wrong with one address
 MOST_RETURNED = 10 << 20  # octets of a body, whatever bounce_return_size_limit says
@@ -321,12 +322,16 @@ def _status(report: Report, message: Message, settings: ReportSettings) -> bytes
     """Return the machine-readable part (RFC 3464 2)."""
     groups = [[f"Reporting-MTA: dns; {settings.primary_hostname}"]]
     if message.envid:
-        groups[0].append(f"Original-Envelope-Id: {printable(message.envid, 100)}")
+        envid = decode_xtext(message.envid)  # RFC 3461 6.3: what is reported is decoded
+        groups[0].append(f"Original-Envelope-Id: {printable(envid, 100)}")
     groups[0].append(f"Arrival-Date: {formatdate(message.received_at, localtime=True)}")
     for item in report.items:
         group = []
         if item.recipient.orcpt:
-            group.append(f"Original-Recipient: {printable(item.recipient.orcpt, 600)}")
+            kind, _, original = item.recipient.orcpt.partition(";")
+            if kind.lower() != "utf-8":  # RFC 6533 3: that one has an encoding of its own
+                original = decode_xtext(original)
+            group.append(f"Original-Recipient: {printable(kind)};{printable(original, 600)}")
         default = {Kind.FAILED: "5.0.0", Kind.DELAYED: "4.0.0"}.get(item.kind, "2.0.0")
         status = item.status.enhanced if item.status else default
         if status[0] != default[0]:

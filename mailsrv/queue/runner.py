@@ -92,7 +92,7 @@ class QueueRunner:
         self._fresh: list[Message] = []  # received in this turn of the reactor
         self._new: deque[str] = deque()  # received before, when there was no room
         self._asked: OrderedDict[str, None] = OrderedDict()  # run_now, each id once
-        self._thawing: set[str] = set()
+        self._thawing: dict[str, str] = {}  # ids, and what the log says of it
         self._held: dict[str, float] = {}
         self._soonest = 0.0  # nothing that waits in the spool is due before
         self._timer: Any = None
@@ -282,7 +282,7 @@ class QueueRunner:
             if id in self._active or (is_frozen and not frozen):
                 continue
             if is_frozen:
-                self._thawing.add(id)
+                self._thawing.setdefault(id, "Unfrozen by forced delivery")
             if force:
                 self.schedule.forced.add(id)
             self._held.pop(id, None)
@@ -518,6 +518,7 @@ class QueueRunner:
             if message is None:
                 return
             if message.frozen_at and id in self._thawing:
+                self._log.main(self._thawing[id], id)
                 message.frozen_at = 0.0
                 await self._spool.update(message, self._clock.seconds())
             if not message.frozen_at:
@@ -534,7 +535,7 @@ class QueueRunner:
             self._held[id] = self._clock.seconds() + HOLD
             self._log.panic(f"{id}: delivery attempt failed", error)
         finally:
-            self._thawing.discard(id)
+            self._thawing.pop(id, None)
             self.schedule.forced.discard(id)
             self._release(id, quiet=quiet)
 
@@ -579,6 +580,8 @@ class QueueRunner:
             else:
                 thaw = age >= settings.ignore_bounce_errors_after
             if thaw:
+                words = "auto-thaw" if message.sender else "errmsg timer"
+                self._thawing[entry.id] = f"Unfrozen by {words}"
                 thawed.append(entry.id)
         if thawed:
             await self.run_now(thawed, force=True, frozen=True)

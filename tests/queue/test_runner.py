@@ -499,6 +499,13 @@ class BounceTests(QueueTestCase):
             [item["Final-Recipient"] for item in items], [f"rfc822; {n}" for n in names]
         )
 
+    def test_dsn_fields_are_decoded(self) -> None:
+        """RFC 3461 6.3: ENVID and ORCPT come as xtext, and are reported as they were meant."""
+        self.fail(Recipient("a@b", orcpt="rfc822;x+2By@b"), envid="q+2B1+3D")
+        head, item = self.bounce().get_payload()[1].get_payload()
+        self.assertEqual(head["Original-Envelope-Id"], "q+1=")
+        self.assertEqual(item["Original-Recipient"], "rfc822;x+y@b")
+
     def test_next_hop_s_words(self) -> None:
         """Who refused and what was said: in Exim's form, and in fields of RFC 3464."""
         answer = "550-5.1.1 no such user here\\n550 5.1.1 really not"
@@ -697,6 +704,7 @@ class BounceTests(QueueTestCase):
         self.assertEqual(self.sent(), [])
         self.advance(1800)
         self.assertEqual(self.sent(), ["a@b"])
+        self.assertIn(("main", "Unfrozen by auto-thaw"), self.log.events)
         self.assertEqual(self.done(self.spool.count()), 1)
 
     def test_timeout_frozen_after(self) -> None:
