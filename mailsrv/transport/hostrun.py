@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,14 +35,19 @@ class HostRun:
         """Try ``hosts`` in order; settle what is left after them if ``last``."""
         retry, message = self._batch.facilities.host_retry, self._batch.message
         hosts = [await self._transport.known(self._batch, host) for host in hosts]
-        self._hosts += hosts
         due = [host for host in hosts if retry.may_try(message, host)]
         anyway = False
         if not (due or self._transport.delay_after_cutoff) and retry.given_up(message, hosts):
             due, anyway = [host for host in hosts if retry.untried(message, host)], True
+        hard = self._transport.hosts_max_try_hardlimit
         chosen = _within(
-            due, self._transport.hosts_max_try, self._transport.hosts_max_try_hardlimit
+            due,
+            self._transport.hosts_max_try,
+            hard,
+            lambda host: retry.given_up(message, (host,)),
         )
+        # What is never tried, because there are too many, keeps no message from being given up.
+        self._hosts += chosen if len(chosen) == hard else hosts
         for host in chosen:
             if not self.open:
                 return
@@ -126,11 +131,18 @@ class HostRun:
         return f"all hosts for '{domain}' have been failing for a long time {why}"
 
 
-def _within(hosts: Sequence[Host], most: int, hard: int) -> list[Host]:
-    """Choose the hosts to try: ``most``, and beyond that one of each further MX value."""
+def _within(
+    hosts: Sequence[Host], most: int, hard: int, expired: Callable[[Host], bool]
+) -> list[Host]:
+    """Choose the hosts to try: ``most``, and beyond that one of each further MX value.
+
+    Those that have been failing for too long do not count, up to ``hard`` in all.
+    """
     chosen: list[Host] = []
+    counted = 0
     for host in hosts:
         new_value = bool(chosen) and host.preference > chosen[-1].preference
-        if len(chosen) < most or new_value:
+        if counted < most or new_value:
             chosen.append(host)
+            counted += not expired(host)
     return chosen[:hard]

@@ -138,6 +138,52 @@ def test_hosts_max_try() -> None:
     assert len(w.retry.failures) == 2
 
 
+def test_expired_hosts_do_not_count() -> None:
+    """30.5: all are tried before an address is given up, but for the hard limit."""
+    hosts = tuple(Host(f"h{i}", f"192.0.2.{i}", 25) for i in range(1, 9))
+    for hard, tried in (("50", 8), ("3", 3)):
+        w = world(hosts_max_try="2", hosts_max_try_hardlimit=hard)
+        w.retry.expired = True
+        for host in hosts:
+            w.hop.refuse[host.address] = HopFailure("Connection refused", "refused")
+        (outcome,) = w.deliver(message(), routed("a@e", hosts=hosts))
+        assert len(w.retry.failures) == tried
+        assert outcome.hosts == hosts[:tried]
+
+
+def test_further_mx_values_are_tried_beyond_the_limit() -> None:
+    hosts = tuple(Host(f"h{i}", f"192.0.2.{i}", 25, preference=i // 4) for i in range(1, 9))
+    w = world(hosts_max_try="2")
+    for host in hosts:
+        w.hop.refuse[host.address] = HopFailure("Connection refused", "refused")
+    w.deliver(message(), routed("a@e", hosts=hosts))
+    assert [failure.host.name for failure in w.retry.failures] == ["h1", "h2", "h4", "h8"]
+
+
+def test_messages_on_one_connection() -> None:
+    """Mixed answers, one message refused whole, then another: one connection, RSET between."""
+
+    def rcpt(recipient: str) -> bytes:
+        codes = {"no": b"550 no\r\n", "later": b"450 later\r\n"}
+        return codes.get(recipient.partition("@")[0], b"250 ok\r\n")
+
+    w = world(NextHop(rcpt=rcpt))
+    many = [f"u{i}@e" for i in range(40)]
+    for names, taken in (
+        (["a@e", "no@e", "later@e", *many], 41),
+        (["no@e", "later@e"], 0),
+        (["b@e", "c@e"], 2),
+    ):
+        outcomes = w.deliver(message(), *(routed(name, hosts=(A,)) for name in names))
+        found = {str(o.address.address): o.result for o in outcomes}
+        assert [found[name] for name in names if name == "no@e"] in ([], [Result.FAILED])
+        assert [found[name] for name in names if name == "later@e"] in ([], [Result.DEFERRED])
+        assert list(found.values()).count(Result.DELIVERED) == taken
+    (connection,) = w.hop.connections
+    assert connection.commands.count("RSET") <= 1
+    assert [len(each.recipients) for each in w.hop.messages] == [41, 2]
+
+
 POINTS = ["greeting", "hello", "mail", "rcpt", "data", "final"]
 
 
