@@ -66,7 +66,7 @@ class SmtpProtocol(ESMTP):
         self._counted: str | None = None
         self._counts = (0, 0)
         self._timer: Any = None
-        self._deadline: float | None = None
+        self._further: float | None = None  # seconds from the timer's end to the deadline
         self._watched: Deferred[None] | None = None  # the work that the deadline is for
         self._progress = 0
         self._handshake: Any = None  # a context whose handshake is under way
@@ -271,7 +271,7 @@ class SmtpProtocol(ESMTP):
 
     def _went_on(self, _: None, deferred: Deferred[None]) -> None:
         if self._pending is deferred:
-            self._pending = self._watched = self._deadline = None
+            self._pending = self._watched = self._further = None
         self._pump()
 
     def _unexpected(self, failure: Failure) -> None:
@@ -346,34 +346,42 @@ class SmtpProtocol(ESMTP):
                 self._expect(WORK_LIMIT)
             return
         reception = dialogue.reception
-        if reception is not None and self.input.in_message and self._deadline is not None:
+        if reception is not None and self.input.in_message and self._further is not None:
             if reception.received - self._progress < PROGRESS and self._progress >= 0:
                 return
             self._progress = reception.received
         elif reception is not None and self.input.in_message:
             self._progress = reception.received
-        elif self._deadline is not None and self.input.waiting:
+        elif self._further is not None and self.input.waiting:
             return
         self._expect(dialogue.receive_timeout)
 
     def _expect(self, timeout: float) -> None:
-        """Set the deadline; one timer serves them all, and looks again when it is early."""
+        """Set the deadline; one timer serves them all, and goes on when it is early.
+
+        The deadline is counted from the timer, not by a time of day: clocks are set.
+        """
         if timeout <= 0:
-            self._deadline = None
+            self._further = None
             return
-        self._deadline = self.factory.clock.seconds() + timeout
+        self._further = 0.0
         if self._timer is None:
             self._timer = self.factory.clock.callLater(timeout, self._on_timer)
-        elif self._timer.getTime() > self._deadline:
+            return
+        further = self.factory.clock.seconds() + timeout - self._timer.getTime()
+        if further < 0:
             self._timer.reset(timeout)
+        else:
+            self._further = further
 
     def _on_timer(self) -> None:
-        self._timer = None
-        if self._lost or self.dialogue is None or self._deadline is None:
+        timer, self._timer = self._timer, None
+        if self._lost or self.dialogue is None or self._further is None:
             return
-        left = self._deadline - self.factory.clock.seconds()
+        clock = self.factory.clock
+        left, self._further = self._further - (clock.seconds() - timer.getTime()), 0.0
         if left > 0:
-            self._timer = self.factory.clock.callLater(left, self._on_timer)
+            self._timer = clock.callLater(left, self._on_timer)
             return
         if self._pending is not None:
             self._give_up_work(self._pending)

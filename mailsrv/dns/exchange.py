@@ -64,7 +64,7 @@ async def _over_tcp(reactor: Any, server: Server, query: Query, timeout: float) 
     except ConnectError as error:
         raise NoReply(f"no TCP connection: {type(error).__name__}") from None
     try:
-        left = max(deadline - reactor.seconds(), 0.1)
+        left = min(max(deadline - reactor.seconds(), 0.1), timeout)  # clocks are set
         return await stream.reply.addTimeout(left, reactor)
     except DeferredTimeout:
         raise NoReply("no answer in time over TCP") from None

@@ -24,6 +24,7 @@ from mailsrv.mail.msgid import MessageIds
 from mailsrv.net.listen import Listener
 from mailsrv.net.threads import Threads
 from mailsrv.service.build import Lasting, Stages
+from mailsrv.service.clockwatch import ClockWatch
 from mailsrv.service.doors import Doors
 from mailsrv.service.environment import log_settings, set_environment
 from mailsrv.service.local import LocalSubmission
@@ -92,6 +93,7 @@ class Core:
             reactor, self.factory, prepared.spool_directory, folder, self.log
         )
         self._observer = PanicObserver(self.log)
+        self._clock = ClockWatch(reactor, self._clock_was_set)
         self._retired: list[tuple[Any, Stages]] = []
 
     def start(self, listening: Mapping[Listener, Any]) -> None:
@@ -100,6 +102,7 @@ class Core:
         :raises OSError: the control socket cannot be made.
         """
         self._observer.start()
+        self._clock.start()
         self.spools.start(self.number)
         self.doors.open(self.number, listening)
         if self.number == 0:
@@ -107,6 +110,9 @@ class Core:
         self.log.main(started(listening))
         for warning in self.stages.prepared.warnings:
             self.log.panic(warning)
+
+    def _clock_was_set(self, by: float) -> None:
+        self.log.main(f"the clock was set by {by:+.0f} seconds: timers move with it")
 
     def adopt(self, number: int, left: Callable[[int, str], None]) -> None:
         """Take over a spool that nobody has; see :meth:`Spools.adopt`."""
@@ -161,6 +167,7 @@ class Core:
                 self.log.panic("a step of the end failed", error)
         self.log.main(f"mailsrv {__version__} ended: pid={os.getpid()}")
         self._observer.stop()
+        self._clock.stop()
         self.log.close()
 
     def _last_steps(self) -> Iterator[Callable[[], Awaitable[object]]]:

@@ -24,6 +24,7 @@ import mailsrv
 from mailsrv.config.model import Configuration
 from mailsrv.connection.counts import make_counts, reset
 from mailsrv.errors import ConfigError, ConfigErrors
+from mailsrv.service.clockwatch import ClockWatch
 from mailsrv.service.handover import TEXT, Channel, Message, Watch
 from mailsrv.service.prepare import (
     Prepared,
@@ -89,6 +90,7 @@ class Supervisor:
         self._generation = 0  # of what workers are handed
         self._ending = False
         self._ended: Deferred[None] | None = None
+        self._clock = ClockWatch(reactor, lambda by: None)  # workers tell of it
         self._helper = Watch(reactor, self._helper_ended)
         self._helper.see(prepared.privileged)
         found = folders(prepared.spool_directory)
@@ -100,6 +102,7 @@ class Supervisor:
         """Start all workers."""
         for warning in self._prepared.warnings:
             self._log("panic", warning)
+        self._clock.start()
         self._roster.begin()
 
     def end(self) -> Deferred[None]:
@@ -107,6 +110,7 @@ class Supervisor:
         self._roster.end()
         self._ending = True
         self._helper.end()
+        self._clock.stop()
         done: Deferred[None] = Deferred()
         self._ended = done
         for listener in self._prepared.listening[0]:

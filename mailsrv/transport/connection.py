@@ -157,7 +157,7 @@ class HopProtocol(TwistedProtocol):
         self._facts: TlsFacts | None = None
         self._tls = tls
         self._starting = False  # the handshake is under way
-        self._deadline: float | None = None  # of what is waited for now
+        self._further: float | None = None  # seconds from the timer's end to the wait's; None: none
         self._late = ""  # the words for a wait that was too long
         self._timer: Any = None
         self._last: Any = None  # the timer that ends a connection which does not close
@@ -325,25 +325,32 @@ class HopProtocol(TwistedProtocol):
                 self._waiting = Deferred(self._not_waiting)
                 await self._waiting
         finally:
-            self._deadline = None
+            self._further = None
 
     def _not_waiting(self, _: Deferred[None]) -> None:
         self._waiting = None
 
     def _expect(self, limit: float, late: str) -> None:
-        """Set the time to wait; one timer serves all waits, and looks again when it is early."""
-        self._deadline, self._late = self._clock.seconds() + limit, late
+        """Set the time to wait; one timer serves all waits, and goes on when it is early.
+
+        It is counted from the timer, not by a time of day: clocks are set.
+        """
+        self._further, self._late = 0.0, late
         timer = self._timer
         if timer is None:
             self._timer = self._clock.callLater(limit, self._on_timer)
-        elif timer.getTime() > self._deadline:
+            return
+        further = self._clock.seconds() + limit - timer.getTime()
+        if further < 0:
             timer.reset(limit)
+        else:
+            self._further = further
 
     def _on_timer(self) -> None:
-        self._timer = None
-        if self._deadline is None or self._failure is not None:
+        timer, self._timer = self._timer, None
+        if self._further is None or self._failure is not None:
             return
-        left = self._deadline - self._clock.seconds()
+        left, self._further = self._further - (self._clock.seconds() - timer.getTime()), 0.0
         if left > 0:
             self._timer = self._clock.callLater(left, self._on_timer)
         else:

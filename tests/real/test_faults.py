@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real import machine
+from tests.real import machine, sandbox
 from tests.real.chaos import greeting, workers_of
 from tests.real.server import Server
 from tests.real.sink import Sink
@@ -147,3 +147,32 @@ def test_the_spool_folder_is_removed(start_server: StartServer, sink: Sink) -> N
         assert client.data("X-Mark: none\r\n\r\nx\r\n")[0] == 451
         assert client.noop()[0] == 250
     assert not sink.delivered["none"]
+
+
+def test_the_clock_is_set_back(start_server: StartServer, sink: Sink) -> None:
+    """By an hour: what times out does so in its time, and mail goes on."""
+    library = next(sandbox.unpacked("libfaketime").rglob("libfaketime.so.1"))
+    now = sink.folder / "now"
+    now.write_text("+0")
+    faked = ("env", f"LD_PRELOAD={library}", f"FAKETIME_TIMESTAMP_FILE={now}",
+             "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1")  # fmt: skip
+    server = Server("workers.conf", {"T_LMTP": sink.socket, "T_WORKERS": "1"})
+    try:
+        text = server.configuration.read_text()
+        server.configuration.write_text(
+            "smtp_receive_timeout = 4s\nkeep_environment = ^FAKETIME\n" + text
+        )
+        server.prefix = faked
+        server.start()
+        server.wait_for_log("daemon started")
+        with socket.create_connection(("127.0.0.1", server.smtp_port), 20) as silent:
+            silent.recv(100)
+            now.write_text("-3600")
+            assert silent.recv(100).startswith(b"421 ")
+        server.wait_for_log("the clock was set by -3600 seconds")
+        with server.client(tls=False) as client:
+            client.sendmail("sender@x.example", ["good@x.example"], "X-Mark: on\r\n\r\nx\r\n")
+        machine.wait_until(lambda: sink.delivered["on"], "the message")
+    finally:
+        print(server.logged())
+        server.close()
