@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,6 +40,8 @@ class Content:
 
     async def longest_line(self, limit: int) -> bool:
         """Tell whether a line has more than ``limit`` octets, without its end."""
+        if self.size <= limit:
+            return False
         held = 0  # octets since the last line end, in earlier pieces
         async for piece in self.chunks():
             first = piece.find(b"\n")
@@ -52,9 +53,10 @@ class Content:
 
 def _longer(piece: bytes, limit: int) -> bool:
     """Tell whether a piece has a line with more than ``limit`` octets; the CR does not count."""
-    if piece.find(b"\n", 0, limit) >= 0 and len(piece) <= limit:
+    lines = piece.split(b"\n")
+    if max(map(len, lines)) <= limit:
         return False
-    return re.search(rb"[^\r\n]{%d}" % (limit + 1), piece) is not None
+    return any(len(line.removesuffix(b"\r")) > limit for line in lines)
 
 
 async def content_of(transport: Transport, batch: Batch) -> Content:
