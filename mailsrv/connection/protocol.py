@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 CLOSE_GRACE = 10.0  # seconds that a closing peer may take before the connection is aborted
 WORK_LIMIT = 900.0  # seconds that a command of ours may wait: a policy that hangs is given up
+BULK, LITTLE = 1 << 18, 1 << 16  # octets that are read at a time, of a message and otherwise
 PROGRESS = 65536  # octets of a message that must come in each smtp_receive_timeout
 
 
@@ -61,6 +62,7 @@ class SmtpProtocol(ESMTP):
         self._running = False
         self._blocked = False  # the peer does not read what we send
         self._reading = True
+        self._in_bulk = False  # a message comes: much is read at a time
         self._closing = False
         self._lost = False
         self._counted: str | None = None
@@ -293,6 +295,9 @@ class SmtpProtocol(ESMTP):
             return
         self._watch_reading()
         self._watch_time()
+        if self.input.in_message != self._in_bulk:
+            self._in_bulk = not self._in_bulk
+            self.transport.bufferSize = BULK if self._in_bulk else LITTLE
         if self.factory.draining and self._idle():
             self.drain()
 

@@ -24,7 +24,8 @@ from mailsrv.spool.files import SpoolError, make_folder, sync_folder
 NO_SPACE = Status(452, 3, 1, "space shortage, please try later")
 IO_ERROR = Status(451, 3, 0, "Temporary local problem - please try later")
 INLINE_LIMIT = 256 * 1024  # octets: larger bodies become files
-PIECE = 128 * 1024  # octets handed to a thread, or read, at a time
+PIECE = 256 * 1024  # octets handed to a thread, or read, at a time
+AHEAD = 4 * PIECE  # octets that may wait while a piece is being written
 
 
 class FileBody:
@@ -150,6 +151,8 @@ class BodyWriter:
         self._size = 0
         self._lines = 0
         self._file: _File | None = None
+        self._writing: Any = None  # a Deferred: a piece is being written
+        self._failure: BaseException | None = None  # of a piece that was written beside others
         self._body: FileBody | None = None
         self._ended = False
 
@@ -163,7 +166,9 @@ class BodyWriter:
         self._lines += piece.count(b"\n")
         if self._waiting <= (PIECE if self._file else self._bodies.inline_limit):
             return None
-        return self._flush()
+        if self._writing is not None and self._waiting <= AHEAD:
+            return None
+        return self._begin_writing()
 
     async def finish(self) -> Body:
         """See :meth:`IBodyWriter.finish`."""
@@ -172,6 +177,7 @@ class BodyWriter:
         if self._file is None:
             self._ended = True
             return InlineBody(b"".join(self._pieces))
+        await self._written()
         await self._flush()
         await self._bodies.threads.run(self._file.finish)
         if self._ended:  # aborted meanwhile
@@ -187,6 +193,28 @@ class BodyWriter:
         self._ended = True
         if file is not None and not (self._body is not None and self._body.owned):
             self._bodies.spawn(self._give_up(file))
+
+    async def _begin_writing(self) -> None:
+        """Write what waits, beside the next pieces; wait for what is being written before it.
+
+        :raises TemporaryFailure: an earlier piece could not be written.
+        """
+        from twisted.internet.defer import Deferred
+
+        await self._written()
+        if not self._ended:
+            self._writing = Deferred.fromCoroutine(self._flush())
+            self._writing.addErrback(self._note)
+
+    async def _written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+        if self._failure is not None:
+            raise self._failure
+
+    def _note(self, failure: Any) -> None:
+        self._failure = failure.value
 
     async def _flush(self) -> None:
         pieces, self._pieces, self._waiting = self._pieces, [], 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 _END = b"\r\n.\r\n"
+_OTHERS = bytes(set(range(256)) - set(b"\r\n\0"))  # all but CR, LF and NUL
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
@@ -26,17 +27,19 @@ class DotReader:
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Return the next octets of the message, and what follows its end (None: not there yet)."""
         buffer = self._held + data if self._held else data
-        end = buffer.find(_END)
+        dot = buffer.find(b"\r\n.")
+        end = buffer.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
-            return self._content(buffer[: end + 2]), buffer[end + 5 :]
+            return self._content(buffer[: end + 2], dot), buffer[end + 5 :]
         keep = _overlap(buffer)
         self._held = buffer[len(buffer) - keep :]
-        return self._content(buffer[: len(buffer) - keep]), None
+        return self._content(buffer[: len(buffer) - keep], dot), None
 
-    def _content(self, raw: bytes) -> bytes:
+    def _content(self, raw: bytes, dot: int) -> bytes:
+        """Return content without its stuffed dots; there is none if ``dot`` is -1."""
         if not raw:
             return raw
-        content = raw.replace(b"\r\n.", b"\r\n")
+        content = raw.replace(b"\r\n.", b"\r\n") if dot >= 0 else raw
         if self._imagined:
             self._imagined = False
             return content[2:]
@@ -79,8 +82,7 @@ class LineEnds:
         return self._checked(piece)
 
     def _checked(self, piece: bytes) -> bytes:
-        pairs = piece.count(b"\r\n")
-        if piece.count(b"\n") == pairs == piece.count(b"\r") and b"\0" not in piece:
+        if len(piece.translate(None, _OTHERS)) == 2 * piece.count(b"\r\n"):
             return piece
         self.bad = True
         if not self._mend:
