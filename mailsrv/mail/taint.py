@@ -28,7 +28,10 @@ def tainted(raw: bytes) -> Tainted:
 
 def is_tainted(*values: str) -> bool:
     """Tell whether any of ``values`` came from the network."""
-    return Tainted in map(type, values)
+    for value in values:  # noqa: SIM110 - a generator would take twice as long
+        if type(value) is not str and isinstance(value, Tainted):
+            return True
+    return False
 
 
 def like(result: str, *sources: str) -> str:

@@ -18,7 +18,7 @@ from mailsrv.expansion.tree import drive
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import Transaction
 from mailsrv.mail.origin import Origin
-from mailsrv.mail.taint import Tainted
+from mailsrv.mail.taint import Tainted, is_tainted
 from tests.expansion.setting import expand, failure, make_scope
 
 HOSTILE = "${run{/bin/sh}} $primary_hostname \\N ${expand:x} }{ ${lc:A}"
@@ -166,3 +166,17 @@ class TaintTests(SynchronousTestCase):
             scope = hostile_scope(text)
             with self.assertRaises(ExpansionError):
                 drive(lists.match_domain(compile_string("$sender_address"), "root", scope))
+
+
+class MarkTests(SynchronousTestCase):
+    def test_a_composed_text_keeps_its_mark(self) -> None:
+        """What is made of a text with a value of a peer in it is marked, like the value itself."""
+        scope = make_scope(origin=Origin(helo_name=Tainted("|rm")))
+        value = "x$sender_helo_name"
+        for text in (
+            value,
+            f"${{lc:{value}}}",
+            f"${{length_3:{value}}}",
+            f"${{sg{{{value}}}{{x}}{{y}}}}",
+        ):
+            self.assertTrue(is_tainted(drive(compile_string(text).expand(scope))), text)

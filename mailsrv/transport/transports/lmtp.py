@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mailsrv.config.options import option
 from mailsrv.config.types import BOOLEAN, EXPANDED, TIME
 from mailsrv.errors import ConfigError, TemporaryFailure
-from mailsrv.mail.taint import is_tainted
+from mailsrv.expansion.paths import as_path
 from mailsrv.transport.batching import BatchingTransport
 from mailsrv.transport.limits import Key
 from mailsrv.transport.transport import Batch, expand
@@ -35,8 +35,8 @@ class Lmtp(BatchingTransport):
         from mailsrv.transport.headers import content_of, filtered
         from mailsrv.transport.pool import Hop
 
-        path = await expand(self.socket, batch.scope())
-        if is_tainted(path) or not path.startswith("/"):
+        path = as_path(await expand(self.socket, batch.scope()), "LMTP socket")
+        if not path.startswith("/"):
             raise TemporaryFailure(reason=f"unsafe path for an LMTP socket: {path!r}")
         content = await filtered(self, batch, await content_of(self, batch))
         facilities = batch.facilities
