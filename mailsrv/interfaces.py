@@ -314,6 +314,9 @@ class IVerifier(Protocol):
     ) -> Routed:
         """Route an address for verification; status None means that it verifies."""
 
+    async def expand(self, address: str, connection: Connection) -> Routed:
+        """Route an address as for a delivery, for EXPN: all that it becomes."""
+
 
 Record = Callable[[Sequence[Outcome]], Awaitable[None]]
 

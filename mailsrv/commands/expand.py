@@ -103,6 +103,10 @@ class _NoVerifier:
         """
         raise TemporaryFailure(reason="addresses cannot be verified here")
 
+    async def expand(self, address: str, connection: Connection) -> Routed:
+        """Refuse, as :meth:`verify`."""
+        return await self.verify(address, connection)
+
 
 def _caller(configuration: Configuration) -> Callable[..., Awaitable[object]]:
     """Return what runs ACLs for ``${acl{…}}``, as at the start of a connection from nowhere."""

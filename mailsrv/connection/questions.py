@@ -55,9 +55,10 @@ async def expn(session: Dialogue, command: Command) -> None:
     except SyntaxProblem:
         session.say(553, f"{command.argument[:256]} is undeliverable")
         return
-    routed = await verifier.verify(address, session.connection)
+    routed = await verifier.expand(address, session.connection)
     if routed.status is None:
-        found = dict.fromkeys(each.address for each in routed.addresses) or (address,)
+        every = [*routed.addresses, *(each.address for each in routed.unrouted)]
+        found = dict.fromkeys(each.address for each in every) or (address,)
         session.say(250, "\n".join(f"<{each}>" for each in found))
     elif routed.status.permanent:
         session.say(553, f"{address} is undeliverable")

@@ -26,7 +26,7 @@ async def met(router: Router, address: RoutedAddress, context: Context) -> Route
     if router.has_made(address):
         return None
     seen = without_affixes(router, address)
-    if seen is None or not router.used_for(context.verify):
+    if seen is None or not router.used_for(context.verify, context.asked):
         return None
     for check in (_domains, _local_parts, _local_user, _home, _senders, _files, _condition):
         if not await check(router, seen, context):

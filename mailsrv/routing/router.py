@@ -39,6 +39,7 @@ from mailsrv.routing.decision import Decision
 from mailsrv.routing.users import Accounts
 
 RECIPIENT, SENDER = "R", "S"  # $verify_mode
+EXPN, ADDRESS_TEST = "expn", "address_test"  # what is asked for, and the option that denies it
 _BY_LOCAL_PART = (  # what is set makes routing depend on local parts (retry_use_local_part)
     "check_local_user", "local_parts", "condition", "local_part_prefix", "local_part_suffix",
     "senders", "require_files",
@@ -66,7 +67,10 @@ class Facilities:
 
 @dataclass(slots=True)
 class Context:
-    """The circumstances of one address' routing; ``verify`` is "" for a delivery."""
+    """The circumstances of one address' routing; ``verify`` is "" for a delivery.
+
+    ``asked`` is EXPN or ADDRESS_TEST where a delivery is only asked about.
+    """
 
     facilities: Facilities
     sender: str
@@ -74,6 +78,7 @@ class Context:
     connection: Connection | None = None
     origin: Origin | None = None
     verify: str = ""
+    asked: str = ""
     values: dict[str, str] = field(
         default_factory=dict
     )  # further variables, such as $self_hostname
@@ -109,6 +114,7 @@ class Router(OptionSet):
     kind: ClassVar[str] = "router"
 
     address_data = option(EXPANDED, help="sets $address_data, when the preconditions are met")
+    address_test = option(BOOLEAN, default=True, help="use for -bt")
     cannot_route_message = option(EXPANDED, help='said instead of "Unrouteable address"')
     caseful_local_part = option(BOOLEAN, default=False, help="the case of local parts matters")
     check_local_user = option(BOOLEAN, default=False, help="the local part must be an account")
@@ -131,7 +137,7 @@ class Router(OptionSet):
     domains = option(DOMAIN_LIST, help="the domain must match")
     dsn_lasthop = option(BOOLEAN, default=False, help="do not pass DSN requests on")
     errors_to = option(EXPANDED, help="where bounces go")
-    expn = option(BOOLEAN, default=True, help="use for EXPN", no_effect="EXPN expands no address")
+    expn = option(BOOLEAN, default=True, help="use for EXPN")
     fail_verify_recipient = option(BOOLEAN, default=False, help="accepted recipients do not verify")
     fail_verify_sender = option(BOOLEAN, default=False, help="accepted senders do not verify")
     group = option(EXPANDED_GROUP, help="system group that delivers, if not the user's own")
@@ -202,8 +208,10 @@ class Router(OptionSet):
         """
         raise NotImplementedError
 
-    def used_for(self, verify: str) -> bool:
-        """Tell whether the verify options let the router run (specification 3.12)."""
+    def used_for(self, verify: str, asked: str = "") -> bool:
+        """Tell whether the verify options and their like let the router run (3.12)."""
+        if asked and not getattr(self, asked):
+            return False
         if verify == SENDER:
             return self.verify_sender
         if verify == RECIPIENT:

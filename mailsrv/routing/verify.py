@@ -6,7 +6,7 @@ from mailsrv.interfaces import Routed
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Recipient
 from mailsrv.routing.route import Routing
-from mailsrv.routing.router import RECIPIENT, SENDER, Context
+from mailsrv.routing.router import EXPN, RECIPIENT, SENDER, Context
 
 
 class Verifier:
@@ -31,5 +31,16 @@ class Verifier:
             connection=connection,
             origin=connection.origin,
             verify=SENDER if as_sender else RECIPIENT,
+        )
+        return await self._routing.decide(Recipient(address), context)
+
+    async def expand(self, address: str, connection: Connection) -> Routed:
+        """See :meth:`IVerifier.expand`."""
+        context = Context(
+            self._routing.facilities,
+            sender="",
+            connection=connection,
+            origin=connection.origin,
+            asked=EXPN,
         )
         return await self._routing.decide(Recipient(address), context)

@@ -29,6 +29,9 @@ class FakeVerifier:
         unknown = Routed(status=Status(550, 1, 1, "Unrouteable address"))
         return self.answers.get(address, unknown)
 
+    async def expand(self, address: str, connection: Connection) -> Routed:
+        return await self.verify(address, connection)
+
 
 def usual() -> FakeVerifier:
     """alice is there, bad is gone, tmp is deferred; all at local.example."""

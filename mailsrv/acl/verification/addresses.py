@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from mailsrv.acl.model import Undecided
 from mailsrv.acl.verification.mailboxes import mailboxes
 from mailsrv.interfaces import Routed
+from mailsrv.mail.status import Status
 
 if TYPE_CHECKING:
     from mailsrv.acl.evaluation import Evaluation
+
+_USUAL = ((550, 1, 1), (451, 3, 0), (550, 0, 0), (451, 0, 0))
 
 
 async def recipient(run: Evaluation, value: str, options: frozenset[str]) -> bool:
@@ -24,10 +27,17 @@ async def recipient(run: Evaluation, value: str, options: frozenset[str]) -> boo
     if routed.status.temporary:
         if "defer_ok" in options:
             return True
-        raise Undecided(routed.status.text, routed.reason or routed.status.text)
+        raise Undecided(_spoken(routed.status), routed.reason or routed.status.text)
     run.give(recipient_verify_failure="route")
-    run.explain(routed.status.text, routed.reason)
+    run.explain(_spoken(routed.status), routed.reason)
     return False
+
+
+def _spoken(status: Status) -> str:
+    """Return the text of a status, behind its codes if a redirection chose them (22.6)."""
+    if (status.code, status.subject, status.detail) in _USUAL:
+        return status.text
+    return f"{status.code} {status.enhanced} {status.text}"
 
 
 async def sender(run: Evaluation, value: str, options: frozenset[str]) -> bool:
