@@ -79,7 +79,7 @@ class Figures:
     lost: set[str] = field(default_factory=set)
     twice: int = 0
     most_twice: int = 0  # messages of one connection that came twice
-    slowest: float = 0.0  # greeting while a worker was dead, in seconds
+    slowest: float = 0.0  # greeting after a worker's death, in seconds; the other may be dead, too
 
 
 def workers_of(server: Server) -> list[int]:

@@ -23,7 +23,7 @@ def sink() -> Iterator[ChaoticSink]:
 def test_nothing_is_lost(
     start_server: Callable[..., Server], sink: ChaoticSink, victims: str
 ) -> None:
-    """Of what a connection carried, one message at most comes twice; there are greetings always."""
+    """Of what a connection carried, one message at most comes twice; connections are greeted."""
     server = start_server("workers.conf", T_LMTP=sink.socket, T_WORKERS="2")
     server.wait_for_log("daemon started", count=2)
     kills = KILLS[victims]
@@ -31,6 +31,6 @@ def test_nothing_is_lost(
     assert figures.answered > 5 * kills, "too little load for a meaning"
     assert not figures.lost, server.logged()[-5000:]
     assert figures.most_twice <= 1
-    assert figures.slowest < 2
+    assert figures.slowest < 10  # both may be dead: then it takes as long as a start
     if victims == "worker":
         assert "killed by signal 9 (SIGKILL)" in server.log("panic")
