@@ -77,6 +77,8 @@ class Control:
             piece = self._piece()
             if "error" in piece:
                 raise ControlError(str(piece["error"]))
+            if isinstance(piece.get("id"), int) and piece["id"] < self._count:
+                continue  # of an answer that nobody wanted to hear to its end
             if piece.get("id") != self._count:
                 raise ControlError(f"{self._path}: an answer to another question")
             if piece.get("done"):

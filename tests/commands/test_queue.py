@@ -321,6 +321,15 @@ class ClientTests(SynchronousTestCase):
         self.assertEqual(self.ask(), [{"id": 1, "count": 2}])
         self.assertEqual(json.loads(self.request), {"id": 1, "do": "count"})
 
+    def test_answer_that_is_not_heard_to_its_end(self) -> None:
+        """The next question gets its own answer."""
+        page = b'{"id":1,"count":2}\n'
+        self.serve(page, page, b'{"id":1,"done":true}\n{"id":2,"count":3}\n{"id":2,"done":true}\n')
+        control = Control(self.path)
+        self.addCleanup(control.close)
+        self.assertEqual(next(control.ask("count")), {"id": 1, "count": 2})
+        self.assertEqual(list(control.ask("count")), [{"id": 2, "count": 3}])
+
     def test_refusals(self) -> None:
         """A refusal, a server that goes away and one that talks nonsense are errors."""
         for answer, words in [

@@ -27,7 +27,7 @@ import ctypes, encodings.ascii, encodings.latin_1, os, sys, threading  # while i
 from mailsrv.commands.sendmail import main
 uid, gid = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 os.setgroups([]); os.setgid(gid); os.setuid(uid)
-sys.exit(main())
+sys.exit(main(sys.argv[1:]))
 """
 
 CONFIGURATION = """\
@@ -38,6 +38,7 @@ local_interfaces = 127.0.0.1
 daemon_smtp_ports = {port}
 exim_user = nobody
 exim_group = nogroup
+workers = 2
 trusted_users = games
 queue_only
 acl_smtp_rcpt = rcpt
@@ -87,7 +88,7 @@ class SendmailTests(TestCase):
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
                 cwd=self.folder, start_new_session=True,
             )  # fmt: skip
-        until(lambda: self.count("daemon started") > 0 or self.process.poll() is not None)
+        until(lambda: self.count("daemon started") == 2 or self.process.poll() is not None)
         self.assertIsNone(self.process.poll(), (self.folder / "output").read_text())
 
     def stop(self, number: int = signal.SIGTERM) -> None:
@@ -107,11 +108,15 @@ class SendmailTests(TestCase):
         return self.log().count(text)
 
     def call(
-        self, *words: str, text: bytes = b"Subject: x\n\nbody\n", user: str = "daemon"
+        self,
+        *words: str,
+        text: bytes = b"Subject: x\n\nbody\n",
+        user: str = "daemon",
+        name: str = "sendmail",
     ) -> subprocess.CompletedProcess[bytes]:
         entry = pwd.getpwnam(user)
         return subprocess.run(
-            [sys.executable, "-c", _SENDMAIL, str(entry.pw_uid), str(entry.pw_gid),
+            [sys.executable, "-c", _SENDMAIL, str(entry.pw_uid), str(entry.pw_gid), name,
              f"-C{self.config}", *words],
             input=text, capture_output=True, timeout=60, check=False, cwd="/",
             env={"PYTHONPATH": str(machine.CHECKOUT), "PATH": os.environ["PATH"]},
@@ -159,6 +164,11 @@ class SendmailTests(TestCase):
         done = self.call("-bS", text=batch + b"RUBBISH\n")
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"line 8: RUBBISH", done.stderr)
+        before = self.count("<= ")
+        done = self.call("-bS", text=batch[:-2])
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"line 6: DATA\nunexpected end of file", done.stderr)
+        self.assertEqual(self.count("<= "), before)
 
     def test_dropped_while_the_server_is_down_and_taken_once(self) -> None:
         self.stop()
@@ -223,6 +233,82 @@ class SendmailTests(TestCase):
         ).stdout  # fmt: skip
         for number in range(20):
             self.assertEqual(listed.count(f" u{number}@example.com"), 1, listed)
+
+    def test_names(self) -> None:
+        """The program does what the names that it is linked to say."""
+        self.accepted("x@example.com")
+        for name, words, shown in (
+            ("mailq", [], b"          x@example.com\n"),
+            ("newaliases", [], b""),
+            ("runq", ["-v"], b"1 message to be attempted\n"),
+        ):
+            done = self.call(*words, user="root", name=name)
+            self.assertEqual((done.returncode, done.stderr), (0, b""), name)
+            self.assertIn(shown, done.stdout)
+        batch = b"MAIL FROM:<>\nRCPT TO:<a@example.com>\nDATA\nSubject: x\n\nx\n.\n"
+        self.assertEqual(self.call(text=batch, name="rsmtp").returncode, 0)
+        self.stop()
+        self.assertIn(b"x@example.com", self.call(user="root", name="mailq").stdout)
+        for form in ("-bs", "-bS"):
+            done = self.call(form, text=batch)
+            self.assertEqual(done.returncode, 75)
+            self.assertIn(b"no server", done.stdout + done.stderr)
+
+    def test_hostile_input(self) -> None:
+        """Each costs its own call alone, and says why; what was taken is whole."""
+        huge = b"X: " + b"x" * 100 + b"\n"
+        for text, words in (
+            (huge * 20_000 + b"\nbody\n", ["x@example.com"]),  # a header of 2 MB
+            (b"To: " + b"a@b.example,\n " * 100_000 + b"c@d.example\n\n\n", ["-t"]),
+        ):
+            done = self.call(*words, text=text)
+            self.assertEqual(done.returncode, 1)
+            self.assertNotEqual(done.stderr, b"")
+        done = self.call("x@example.com", text=b"Subject: \0\n\nbody\0\n")
+        self.assertIn(done.returncode, (0, 1))
+        self.assertNotIn(b"Traceback", done.stderr)
+        self.assertIn("<= ", self.accepted("x@example.com"))
+        panic = self.folder / "log" / "paniclog"
+        self.assertFalse(panic.exists() and panic.read_text())
+
+    def test_slow_and_killed(self) -> None:
+        """A slow writer keeps nobody from submitting; one that is killed sends nothing."""
+        entry = pwd.getpwnam("daemon")
+        slow = subprocess.Popen(
+            [sys.executable, "-c", _SENDMAIL, str(entry.pw_uid), str(entry.pw_gid),
+             "sendmail", f"-C{self.config}", "slow@example.com"],
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+            env={"PYTHONPATH": str(machine.CHECKOUT), "PATH": os.environ["PATH"]},
+        )  # fmt: skip
+        assert slow.stdin is not None
+        slow.stdin.write(b"Subject: half\n")
+        slow.stdin.flush()
+        self.accepted("x@example.com")
+        slow.kill()
+        slow.communicate()
+        self.assertEqual(self.count("<= "), 1)
+        self.assertEqual(list((self.spool / "drop").iterdir()), [])
+
+    def test_no_drop_folder(self) -> None:
+        """Down, and no way to leave it: a temporary failure that says so."""
+        self.stop()
+        drop = self.spool / "drop"
+        os.chmod(drop, 0o700)
+        done = self.call("x@example.com")
+        self.assertEqual(done.returncode, 75)
+        self.assertIn(b"Permission denied", done.stderr)
+        drop.rmdir()
+        self.assertEqual(self.call("x@example.com").returncode, 75)
+        self.assertEqual(self.call("x@example.com", user="games").returncode, 75)
+
+    def test_unfinished_files_are_removed(self) -> None:
+        """What a killed program left goes after a day; what is being written stays."""
+        old, new = self.spool / "drop" / "a.tmp", self.spool / "drop" / "b.tmp"
+        for path in (old, new):
+            path.touch()
+        os.utime(old, (1, 1))
+        until(lambda: not old.exists())
+        self.assertTrue(new.exists())
 
     def test_usage(self) -> None:
         self.assertEqual(self.call("-zz").returncode, 1)

@@ -17,8 +17,9 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from mailsrv.connection.local.frames import (
     DROP_SUFFIX,
     FRAME_LIMIT,
     REQUEST_LIMIT,
+    UNFINISHED,
     FrameError,
     request_of,
 )
@@ -39,6 +41,7 @@ from mailsrv.errors import MailFailure
 EVERY = 2.0  # seconds between two looks into the folder
 HOLD = 60.0  # seconds that a stored message's plan waits for the end of its file
 BAD = ".bad"
+LEFT_AFTER = 86400.0  # seconds after which nobody writes an unfinished file any more
 MODE = 0o3733
 AT_ONCE = 1000  # files that one look takes
 # Faults that are not the file's: it is tried again.
@@ -201,8 +204,13 @@ class DropReader:
 
     def _names(self, path: str) -> list[str]:
         os.makedirs(self._taken, 0o700, exist_ok=True)
+        names = []
         with os.scandir(path) as entries:
-            names = [e.name for e in entries if e.name.endswith(DROP_SUFFIX)]
+            for entry in entries:
+                if entry.name.endswith(DROP_SUFFIX):
+                    names.append(entry.name)
+                elif entry.name.endswith(UNFINISHED):
+                    _remove_if_left(entry)
         return sorted(set(names) - self._ignored)[:AT_ONCE]
 
     async def _file(self, path: str, name: str) -> None:
@@ -293,6 +301,13 @@ def _opened(folder: str) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _remove_if_left(entry: os.DirEntry[str]) -> None:
+    """Remove what a program that was killed half way has left: nobody was told that it is sent."""
+    with suppress(OSError):
+        if time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFT_AFTER:
+            os.unlink(entry.path)
 
 
 def _remove(folder: int, name: str) -> None:

@@ -17,6 +17,7 @@ REQUEST_LIMIT = 4 << 20  # octets of a request: the arguments of a command may b
 SOCKET = "submit"  # in the spool directory
 DROP = "drop"  # the folder in the spool directory
 DROP_SUFFIX = ".msg"
+UNFINISHED = ".tmp"  # of a dropped file that is being written
 END = b"\0\0\0\0"
 
 
