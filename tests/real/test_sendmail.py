@@ -248,7 +248,7 @@ class SendmailTests(TestCase):
         batch = b"MAIL FROM:<>\nRCPT TO:<a@example.com>\nDATA\nSubject: x\n\nx\n.\n"
         self.assertEqual(self.call(text=batch, name="rsmtp").returncode, 0)
         self.stop()
-        self.assertIn(b"x@example.com", self.call(user="root", name="mailq").stdout)
+        self.assertIn(b"a@example.com", self.call(user="root", name="mailq").stdout)
         for form in ("-bs", "-bS"):
             done = self.call(form, text=batch)
             self.assertEqual(done.returncode, 75)
