@@ -126,6 +126,8 @@ class MailLog:
 
     def delivered(self, message: Message, outcome: Outcome, *, additional: bool = False) -> None:
         """Log a delivered address (``=>``, ``->``)."""
+        if outcome.address.quiet:  # disable_logging
+            return
         now = self._clock.seconds()
         over_network = outcome.host is not None and not outcome.host.address.startswith("/")
         local = outcome.address.router in self._settings.log_as_local
@@ -141,12 +143,16 @@ class MailLog:
 
     def deferred(self, message: Message, outcome: Outcome) -> None:
         """Log a delivery to be tried again (``==``)."""
+        if outcome.address.quiet:  # disable_logging
+            return
         self._event(message.id, lines.deferred(message, outcome, self._selectors))
         if self._settings.log_json:
             self._json("deferred", json.outcome(message, outcome, self._clock.seconds()))
 
     def failed(self, message: Message, outcome: Outcome) -> None:
         """Log a delivery that failed for good (``**``)."""
+        if outcome.address.quiet:  # disable_logging
+            return
         self._event(message.id, lines.failed(message, outcome, self._selectors))
         if self._settings.log_json:
             self._json("failed", json.outcome(message, outcome, self._clock.seconds()))

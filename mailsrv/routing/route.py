@@ -11,6 +11,7 @@ from mailsrv.expansion.scope import Services
 from mailsrv.interfaces import IMailLog, IResolver, Routed, Unrouted
 from mailsrv.mail.message import Message, Recipient
 from mailsrv.mail.routed import RoutedAddress
+from mailsrv.net.listfile import ListFile
 from mailsrv.net.threads import IThreads
 from mailsrv.routing.address import begin
 from mailsrv.routing.decision import Child
@@ -49,6 +50,7 @@ class Routing:
         is_local: Callable[[str], bool] = lambda address: False,
         is_local_name: Callable[[str], Awaitable[bool]] = no_name,
         timeout: float = TIMEOUT,
+        read_as: Callable[[str, str, ListFile], Awaitable[str | None]] | None = None,
     ) -> None:
         self._routers = tuple(routers)
         self._log = log
@@ -64,6 +66,7 @@ class Routing:
             local_transports,
             is_local,
             is_local_name,
+            read_as,
         )
 
     async def route(self, message: Message, recipient: Recipient) -> Routed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from mailsrv.config.options import OptionSet, option
@@ -33,7 +34,9 @@ from mailsrv.interfaces import IMailLog, IResolver, Routed
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Message, Recipient, Transaction
 from mailsrv.mail.origin import Origin
-from mailsrv.mail.routed import RoutedAddress
+from mailsrv.mail.routed import Host, RoutedAddress
+from mailsrv.net.hosts import split_hosts
+from mailsrv.net.listfile import ListFile
 from mailsrv.net.threads import IThreads
 from mailsrv.routing.decision import Decision
 from mailsrv.routing.users import Accounts
@@ -63,6 +66,8 @@ class Facilities:
     local_transports: Mapping[str, bool]
     is_local: Callable[[str], bool]
     is_local_name: Callable[[str], Awaitable[bool]]
+    # Reads a redirection list for a router as a user; None: as the server's own user alone.
+    read_as: Callable[[str, str, ListFile], Awaitable[str | None]] | None = None
 
 
 @dataclass(slots=True)
@@ -122,12 +127,7 @@ class Router(OptionSet):
     debug_print = option(
         EXPANDED, help="text for debugging output", no_effect="there is no debugging output"
     )
-    disable_logging = option(
-        BOOLEAN,
-        default=False,
-        help="write no log lines of deliveries",
-        no_effect="deliveries are always logged",
-    )
+    disable_logging = option(BOOLEAN, default=False, help="log no deliveries, and no failures")
     dnssec_request_domains = option(
         DOMAIN_LIST,
         default="*",
@@ -140,6 +140,7 @@ class Router(OptionSet):
     expn = option(BOOLEAN, default=True, help="use for EXPN")
     fail_verify_recipient = option(BOOLEAN, default=False, help="accepted recipients do not verify")
     fail_verify_sender = option(BOOLEAN, default=False, help="accepted senders do not verify")
+    fallback_hosts = option(STRING, help="hosts to try when no other could be used")
     group = option(EXPANDED_GROUP, help="system group that delivers, if not the user's own")
     headers_add = option(STRING_LIST, help="header lines to add, each expanded")
     headers_remove = option(STRING_LIST, help="names of header lines to leave out, each expanded")
@@ -193,6 +194,15 @@ class Router(OptionSet):
         """See :meth:`OptionSet.late`."""
         if self.self_.partition(":")[1] and not self.self_.partition(":")[2].strip(" \t"):
             yield ConfigError("self = reroute: needs a domain", self.places.get("self"))
+
+    @cached_property
+    def last_hosts(self) -> tuple[Host, ...]:
+        """The hosts of ``fallback_hosts``, still to be looked up.
+
+        :raises TemporaryFailure: an item is malformed.
+        """
+        items = split_hosts(self.fallback_hosts or "")
+        return tuple(Host(item.name, "", item.port) for item in items)
 
     def has_made(self, address: RoutedAddress) -> bool:
         """Tell whether the router is skipped, as it made the address from an equal one (22.5)."""

@@ -135,6 +135,7 @@ class Run:
             return True
         unseen = await boolean(router.unseen, scope, False, "unseen")
         seen.router = router.name
+        seen.quiet = router.disable_logging
         await self._take(router, decision, seen, step)
         return step.status is not None or not unseen
 
@@ -216,7 +217,7 @@ class Run:
 
         :raises TemporaryFailure: it has none.
         """
-        seen.hosts = decision.hosts
+        seen.hosts, seen.fallback_hosts = decision.hosts, router.last_hosts
         seen.dsn_lasthop = router.dsn_lasthop
         if self._context.verify:
             return

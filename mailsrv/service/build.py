@@ -7,6 +7,7 @@ outlives it is in :class:`Lasting`.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from mailsrv.expansion.template import Template, compile_string
 from mailsrv.interfaces import AclPhase, IHints, IMailLog, IRates, ISpool
 from mailsrv.lookup import registry
 from mailsrv.net.listen import local_test
+from mailsrv.net.listfile import ListFile
 from mailsrv.net.threads import Threads
 from mailsrv.net.tls import KeyStore, ServerTls, TlsOptions
 from mailsrv.net.tlsclient import ClientTls
@@ -43,7 +45,9 @@ from mailsrv.service.functions import functions_of
 from mailsrv.service.prepare import Prepared, never_users
 from mailsrv.service.reports import report_options
 from mailsrv.transport.deliver import Delivering
+from mailsrv.transport.privileged.client import read_list
 from mailsrv.transport.transport import Transport
+from mailsrv.transport.users import uid_of
 
 KINDS = ("router", "transport", "authenticator")
 FILES_KEPT = 4  # a part of the open files that sessions leave to spool, next hops and lookups
@@ -98,7 +102,7 @@ class Stages:
             else None,
         )
         self.services = self._services()
-        self.policy = self._policy()
+        self.policy = self._policy(prepared.privileged)
         rules = configuration.retry.matching(self._retry_pattern)
         self.schedule = Schedule(
             self.reactor, lasting.hints, rules, interval_max=main.retry_interval_max
@@ -135,7 +139,7 @@ class Stages:
         """The ACLs as ``${acl{…}}`` calls them; they need the services, and the services them."""
         return await self.policy.call(*arguments)
 
-    def _policy(self) -> Acls:
+    def _policy(self, privileged: list[socket.socket]) -> Acls:
         main = self.configuration.main
         self.routing = Routing(
             routers_of(self.configuration),
@@ -147,6 +151,7 @@ class Stages:
             local_transports={name: each.local for name, each in self.transports.items()},
             is_local=local_test(main.extra_local_interfaces),
             is_local_name=self._domains(main.hosts_treat_as_local),
+            read_as=self._reader(privileged[0]) if privileged else None,
         )
         return Acls(
             self.configuration.acls,
@@ -158,6 +163,21 @@ class Stages:
             log=self.log,
             rates=self.lasting.rates,
         )
+
+    def _reader(self, channel: socket.socket) -> Callable[..., Awaitable[str | None]]:
+        """Return what reads a redirection list as another system user."""
+        never = never_users(self.configuration.main)
+
+        def read(router: str, user: str, file: ListFile) -> str | None:
+            uid = uid_of(user)
+            if uid == os.geteuid() or uid in never:
+                return file.read()
+            return read_list(channel, router, user, file)
+
+        async def read_as(router: str, user: str, file: ListFile) -> str | None:
+            return await self.lasting.pools["users"].run(read, router, user, file)
+
+        return read_as
 
     def _delivering(self, privileged: list[socket.socket], keys: KeyStore) -> Delivering:
         main = self.configuration.main

@@ -172,6 +172,46 @@ def test_a_list_that_is_expanded_once(server: Server) -> None:
     machine.wait_until(lambda: mails(server, "owner"), server.logged())
 
 
+def test_forward_files_and_commands_of_users(server: Server) -> None:
+    """A private .forward is read as the user it belongs to, and its command runs as that user."""
+    machine.need_root("it delivers as other users")
+    home = server.folder / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    owner = home / "games"
+    owner.mkdir()
+    (owner / "more").write_text("bob\n")
+    command = "id -un > HOME/ran; cat > HOME/piped".replace("HOME", str(owner))
+    text = f"joe, :include:{owner}/more, {owner}/box, \"|/bin/sh -c '{command}'\"\n"
+    (owner / ".forward").write_text(text)
+    for path in (owner, owner / ".forward", owner / "more"):
+        shutil.chown(path, "games")
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    server.folder.chmod(0o755)
+    server.macros["T_EXTRA"] = "never_users = root"
+    text = server.configuration.read_text()
+    router = f"""forward:
+  driver = redirect
+  check_local_user
+  file = {home}/$local_part_data/.forward
+  pipe_transport = address_pipe
+  file_transport = address_file
+"""
+    server.configuration.write_text(text.replace("T_FORWARD\n", router))
+    server.start()
+    completed(server, send(server, "games"))
+    assert (owner / "ran").read_text() == "games\n"
+    assert b"hello" in (owner / "piped").read_bytes()
+    assert b"hello" in (owner / "box").read_bytes()
+    assert (owner / "box").stat().st_uid == owner.stat().st_uid
+    assert [len(mails(server, user)) for user in ("joe", "bob")] == [1, 1]
+    (owner / ".forward").chmod(0o622)
+    with server.client(tls=False) as client:
+        client.mail("sender@here.example")
+        assert client.rcpt("games@here.example")[0] == 451
+    assert "bad mode" in server.log()
+
+
 def test_expn(server: Server) -> None:
     server.start()
     with server.client(tls=False) as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mailsrv.mail.taint import Tainted
 from mailsrv.net.threads import InlineThreads
 from mailsrv.routing.rewrite import parse_section
 from mailsrv.routing.route import Routing, check
-from mailsrv.routing.router import Router
+from mailsrv.routing.router import ADDRESS_TEST, EXPN, Context, Router
 from mailsrv.routing.routers.accept import Accept
 from mailsrv.routing.routers.manualroute import Manualroute
 from mailsrv.routing.verify import Verifier
@@ -390,3 +391,24 @@ def test_rewrite_rules_are_refused_with_their_line() -> None:
     assert [rule.replacement for rule in rules.rules] == ["$1 x@b"]
     assert len(errors) == 3 and all(error.where == WHERE for error in errors)
     assert "known to Exim, not to mailsrv" in str(errors[0])
+
+
+def test_hosts_for_the_last_resort_and_silence() -> None:
+    """fallback_hosts and disable_logging stay with the address."""
+    w = World(accept("a", fallback_hosts="h1 : [192.0.2.1]::2525", disable_logging="true"))
+    (found,) = w.route("u@e").addresses
+    assert found.fallback_hosts == (Host("h1"), Host("192.0.2.1", "", 2525))
+    assert found.quiet
+    (found,) = World(accept("a", group="daemon", initgroups="true")).route("u@e").addresses
+    assert (found.group, found.initgroups, found.quiet) == ("daemon", True, False)
+
+
+def test_routers_that_are_not_asked_about() -> None:
+    """address_test and expn take a router out of what only asks (3.12)."""
+    w = World(accept("a", address_test="false"), accept("b", expn="false"), accept("c"))
+    context = Context(w.routing.facilities, sender="")
+    for asked, router in ((ADDRESS_TEST, "b"), (EXPN, "a"), ("", "a")):
+        work = w.routing.decide(Recipient("u@e"), replace(context, asked=asked))
+        done: list[Routed] = []
+        Deferred.fromCoroutine(work).addCallback(done.append)
+        assert routers_of(done[0]) == [router]

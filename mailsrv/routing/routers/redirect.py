@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 from mailsrv.config.options import option
-from mailsrv.config.types import BOOLEAN, EXPANDED, GROUP_LIST, OCTAL, STRING, USER_LIST
+from mailsrv.config.types import BOOLEAN, EXPANDED, GROUP_LIST, OCTAL, STRING, USER_LIST, User
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.paths import as_path
 from mailsrv.mail.routed import RoutedAddress
 from mailsrv.mail.taint import Tainted, is_tainted
+from mailsrv.net.listfile import Demands, ListFile
 from mailsrv.routing.address import begin
 from mailsrv.routing.decision import (
     Child,
@@ -22,7 +23,6 @@ from mailsrv.routing.decision import (
     Failed,
     Redirected,
 )
-from mailsrv.routing.listfile import Demands, read_file, read_included
 from mailsrv.routing.redirection import (
     FILTER,
     Include,
@@ -150,7 +150,7 @@ class Redirect(Router):
             return Deferred("error in filter data: filters are known to Exim, not to mailsrv")
         made = _Made()
         try:
-            async for item in self._items(text, context):
+            async for item in self._items(text, address, context):
                 await self._take(item, made, address, context)
         except _Malformed as malformed:
             source = "data" if self.data is not None else "file"
@@ -185,7 +185,21 @@ class Redirect(Router):
         path = as_path(await self.file.expand(scope), "file read")
         if not path.startswith("/"):
             raise TemporaryFailure(reason=f'"{path}" is not an absolute path')
-        return await context.facilities.threads.run(read_file, path, self._demands(context))
+        return await self._read(ListFile(path, self._demands(context)), address, context)
+
+    async def _read(self, file: ListFile, address: RoutedAddress, context: Context) -> str | None:
+        """Read a file as the user whose it is (chapter 23).
+
+        :raises TemporaryFailure: it cannot be read.
+        """
+        user = address.user
+        if isinstance(self.user, User):
+            user = self.user.name
+        elif self.user is not None:
+            user = await self.user.expand(context.scope(address, self.name))
+        if self.file is None or not user or context.facilities.read_as is None:
+            return await context.facilities.threads.run(file.read)
+        return await context.facilities.read_as(self.name, user, file)
 
     def _demands(self, context: Context) -> Demands:
         """Return what the file must be like (check_owner, check_group and what they default to)."""
@@ -210,7 +224,7 @@ class Redirect(Router):
         )
 
     async def _items(
-        self, text: str, context: Context, depth: int = 0
+        self, text: str, address: RoutedAddress, context: Context, depth: int = 0
     ) -> AsyncIterator[Name | Place | Special | Malformed]:
         """Give the items of a list, those of included files in their place."""
         for item in parse(text):
@@ -223,12 +237,12 @@ class Redirect(Router):
                 raise _Malformed(f"tainted name '{item.path}' of an included file is not permitted")
             if depth >= DEEPEST:
                 raise _Malformed(f"included file {item.path}: too many files include each other")
-            threads = context.facilities.threads
+            file = ListFile(item.path, included=True, directory=self.include_directory)
             try:
-                more = await threads.run(read_included, item.path, self.include_directory)
+                more = await self._read(file, address, context) or ""
             except TemporaryFailure as failure:
                 raise _Malformed(failure.reason) from failure
-            async for each in self._items(more, context, depth + 1):
+            async for each in self._items(more, address, context, depth + 1):
                 yield each
 
     # --- what becomes of its items ---

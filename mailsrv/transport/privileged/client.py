@@ -7,8 +7,11 @@ import threading
 from typing import Any
 
 from mailsrv.errors import TemporaryFailure
+from mailsrv.net.listfile import ListFile
 from mailsrv.transport.command import Ended
 from mailsrv.transport.privileged import wire
+from mailsrv.transport.privileged.policy import list_rule
+from mailsrv.transport.privileged.wire import Request
 
 PATIENCE = 300.0  # seconds for one step of the privileged process
 
@@ -22,7 +25,7 @@ class RemoteWriter:
     :raises TemporaryFailure: with the reason.
     """
 
-    def __init__(self, channel: socket.socket, request: wire.Request) -> None:
+    def __init__(self, channel: socket.socket, request: Request) -> None:
         self._stream, theirs = socket.socketpair()
         self._lock = threading.Lock()
         self._over = False
@@ -99,6 +102,29 @@ class RemoteCommand(RemoteWriter):
         """Wait for the command's end, which is not ours to limit."""
         self._stream.settimeout(None)
         return Ended(**self._end())
+
+
+def read_list(channel: socket.socket, router: str, user: str, file: ListFile) -> str | None:
+    """Return the contents of a redirection list, read as a user; None if it is not there.  Blocks.
+
+    :raises TemporaryFailure: with the reason.
+    """
+    ours, theirs = socket.socketpair()
+    request = Request(list_rule(router), user, "", True, file)
+    with ours:
+        try:
+            ours.settimeout(PATIENCE)
+            with theirs:
+                socket.send_fds(channel, [request.packed()], [theirs.fileno()])
+            line = wire.read_line(ours)
+        except OSError as error:
+            raise _unavailable(error) from error
+    if line is None:
+        raise TemporaryFailure(reason="the privileged delivery process gave no answer")
+    if "error" in line:
+        raise wire.error_of(line)
+    text: str | None = line.get("text")
+    return text
 
 
 def _unavailable(error: OSError) -> TemporaryFailure:

@@ -31,13 +31,14 @@ class Rule:
     ``users`` are the uids that the configuration names; None: it chooses an
     account for each delivery.  ``below`` is the part of its path that is
     fixed, "" if there is none; ``in_home``: the path begins with the home
-    directory of the user; ``command``: it runs commands, and writes no files.
+    directory of the user; ``kind`` is what it does: ``file`` (write),
+    ``command`` (run) or ``list`` (read redirections, a router).
     """
 
     users: tuple[int, ...] | None
     below: str = ""
     in_home: bool = False
-    command: bool = False
+    kind: str = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Policy:
     never: tuple[int, ...] = (ROOT,)
 
     def account(
-        self, transport: str, user: str, path: str, *, command: bool = False
+        self, transport: str, user: str, path: str, *, kind: str = "file"
     ) -> pwd.struct_passwd:
         """Return the account of a delivery.  May block.
 
@@ -57,8 +58,8 @@ class Policy:
         rule = self.rules.get(transport)
         if rule is None:
             raise Refused(f"{transport} transport delivers as no other user")
-        if rule.command != command:
-            raise Refused(f"{transport} transport {'runs' if rule.command else 'is no'} command")
+        if rule.kind != kind:
+            raise Refused(f"{transport}: a {kind} was asked for, and it is a {rule.kind}")
         try:
             found = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
         except (KeyError, ValueError, OverflowError):
@@ -87,7 +88,7 @@ class Policy:
                 None if rule["users"] is None else tuple(rule["users"]),
                 rule["below"],
                 rule["in_home"],
-                rule["command"],
+                rule["kind"],
             )
             for name, rule in values["rules"].items()
         }
@@ -117,13 +118,17 @@ def policy_for(
         users = _users(name, transport, choosing)
         if users is not None and not set(users) - {own}:
             continue
-        is_command = transport.driver == "pipe"
+        kind = "command" if transport.driver == "pipe" else "file"
         if name in free:
-            rules[name] = Rule(users, command=is_command)
-        elif is_command:
-            rules[name] = Rule(users, _program(transport), command=True)
+            rules[name] = Rule(users, kind=kind)
+        elif kind == "command":
+            rules[name] = Rule(users, _program(transport), kind=kind)
         else:
             rules[name] = Rule(users, *_place(transport))
+    for router in choosing:
+        users = _reads_as(router)
+        if users is None or set(users) - {own}:
+            rules[list_rule(router.name)] = Rule(users, kind="list")
     return Policy(rules, tuple(sorted({ROOT, *never}))) if rules else None
 
 
@@ -143,6 +148,21 @@ def _users(name: str, transport: OptionSet, routers: list[OptionSet]) -> tuple[i
         elif user is not None or router.values.get("check_local_user"):
             return None
     return tuple(sorted(uids))
+
+
+def list_rule(router: str) -> str:
+    """Return the name of the rule for the lists of a router: no transport's has a blank in it."""
+    return f"router {router}"
+
+
+def _reads_as(router: OptionSet) -> tuple[int, ...] | None:
+    """Return the uids as which a router reads redirections; None: any; (): it reads none."""
+    if router.driver != "redirect" or router.values.get("file") is None:
+        return ()
+    user: Any = router.values.get("user")
+    if isinstance(user, User) and user.uid is not None:
+        return (user.uid,)
+    return None if user is not None or router.values.get("check_local_user") else ()
 
 
 def _program(transport: OptionSet) -> str:

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from grp import getgrnam
 
+from mailsrv.errors import TemporaryFailure
+from mailsrv.net.listfile import LARGEST_OF_A_USER, ListFile
 from mailsrv.transport.command import Command, CommandWriter
 from mailsrv.transport.maildir import MaildirWriter
 from mailsrv.transport.mbox import Mailbox, MailboxWriter
@@ -114,6 +116,9 @@ def _deliver(datagram: bytes, stream: socket.socket, policy: Policy) -> int:
         except (ValueError, TypeError, KeyError, AttributeError):
             raise Refused("malformed request") from None
         become(request, policy)
+        if isinstance(request.place, ListFile):
+            wire.write_line(stream, {"text": _text_of(request.place)})
+            return 0
         writer = _open(request)
         wire.write_line(stream, {"ok": True})
         if not _copy(stream, writer.write):
@@ -136,9 +141,9 @@ def become(request: wire.Request, policy: Policy) -> None:
 
     :raises Refused: the policy does not allow it.
     """
-    account = policy.account(
-        request.transport, request.user, request.path, command=isinstance(request.place, Command)
-    )
+    kinds = {Command: "command", ListFile: "list"}
+    kind = kinds.get(type(request.place), "file")
+    account = policy.account(request.transport, request.user, request.path, kind=kind)
     gid = account.pw_gid
     if request.group:
         try:
@@ -160,9 +165,21 @@ def become(request: wire.Request, policy: Policy) -> None:
     os.umask(UMASK)
 
 
+def _text_of(file: ListFile) -> str | None:
+    """Read a redirection list.
+
+    :raises TemporaryFailure: it cannot be read, or is too large to be told.
+    """
+    text = file.read()
+    if text is not None and len(text) > LARGEST_OF_A_USER:
+        raise TemporaryFailure(reason=f"{file.path} is too large")
+    return text
+
+
 def _open(request: wire.Request) -> Writer:
     if isinstance(request.place, Command):
         return CommandWriter(request.place)
+    assert not isinstance(request.place, ListFile)
     if request.place.mode & ~FILE_MODE:
         raise Refused(f"no file is made with mode 0{request.place.mode:o}")
     if isinstance(request.place, Mailbox):

@@ -16,6 +16,7 @@ from typing import Any
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.mail.status import Status
+from mailsrv.net.listfile import Demands, ListFile
 from mailsrv.transport.command import Command
 from mailsrv.transport.maildir import Maildir, OverQuota
 from mailsrv.transport.maildirsize import Quota
@@ -38,7 +39,7 @@ class Request:
     user: str
     group: str
     supplementary: bool  # initgroups: the user's further groups, too
-    place: Mailbox | Maildir | Command
+    place: Mailbox | Maildir | Command | ListFile
     size: int = 0
     now: float = 0.0
 
@@ -47,11 +48,12 @@ class Request:
         """The file or directory, or the program."""
         if isinstance(self.place, Command):
             return self.place.program
-        return self.place.path if isinstance(self.place, Mailbox) else self.place.directory
+        return self.place.directory if isinstance(self.place, Maildir) else self.place.path
 
     def packed(self) -> bytes:
         """Return it as a datagram."""
-        return json.dumps({**asdict(self), "kind": type(self.place).__name__}).encode("ascii")
+        values = {**asdict(self), "kind": type(self.place).__name__}
+        return json.dumps(values, default=sorted).encode("ascii")
 
     @classmethod
     def unpacked(cls, datagram: bytes) -> Request:
@@ -60,10 +62,13 @@ class Request:
         :raises ValueError, TypeError, KeyError, AttributeError: it is none.
         """
         values = json.loads(datagram)
-        kinds: dict[str, Any] = {"Mailbox": Mailbox, "Maildir": Maildir, "Command": Command}
+        kinds: dict[str, Any] = {"Mailbox": Mailbox, "Maildir": Maildir, "Command": Command,
+                                 "ListFile": ListFile}  # fmt: skip
         kind, place = values.pop("kind"), values["place"]
         if kind == "Command":
             place["arguments"] = tuple(map(_text, place["arguments"]))
+        if kind == "ListFile":
+            place["demands"] = _demands(place["demands"])
         if kind == "Maildir":
             place["quota"] = Quota(**place["quota"])
         values["place"] = kinds[kind](**place)
@@ -75,6 +80,13 @@ class Request:
         if not isinstance(request.path, str) or "\0" in request.path:
             raise ValueError("path")
         return request
+
+
+def _demands(values: dict[str, Any]) -> Demands:
+    for name in ("owners", "groups"):
+        if values[name] is not None:
+            values[name] = frozenset(map(int, values[name]))
+    return Demands(**values)
 
 
 def _text(value: object) -> str:

@@ -95,9 +95,19 @@ class Smtp(SmtpOptions):
         routed = list(first.fallback_hosts)
         await run.over(hosts, last=not routed and self.fallback_hosts is None)
         if run.open and routed:
-            await run.over(self._shuffled(routed), last=True)
+            await run.over(self._shuffled(await self._found(batch, routed)), last=True)
         elif run.open and self.fallback_hosts is not None:
             await run.over(await self._listed(batch, self.fallback_hosts.source), last=True)
+
+    async def _found(self, batch: Batch, hosts: Sequence[Host]) -> list[Host]:
+        """Look up those hosts of a router's fallback_hosts that have no address yet."""
+        found: list[Host] = []
+        for host in hosts:
+            if host.address:
+                found.append(host)
+            else:
+                found += await self._addresses(batch, HostItem(host.name, host.port))
+        return found
 
     def _shuffled(self, hosts: list[Host]) -> list[Host]:
         """Put the hosts into the order of this run; MX preferences are kept apart."""

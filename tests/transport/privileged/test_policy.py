@@ -7,8 +7,10 @@ import pwd
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.routing.routers.accept import Accept
+from mailsrv.routing.routers.redirect import Redirect
 from mailsrv.transport.privileged.policy import Policy, Refused, Rule, policy_for
 from mailsrv.transport.transports.appendfile import Appendfile
+from mailsrv.transport.transports.pipe import Pipe
 from tests.transport.helpers import WHERE, make
 
 ANYBODY = next(each for each in pwd.getpwall() if each.pw_uid and each.pw_dir.startswith("/"))
@@ -39,6 +41,17 @@ class PolicyTest(SynchronousTestCase):
 
     def test_a_user_that_the_configuration_does_not_name(self) -> None:
         self.refused(Policy({"t": Rule((ANYBODY.pw_uid,))}), "t", OTHER.pw_name, "/x")
+
+    def test_a_rule_is_for_one_kind_of_work(self) -> None:
+        """Who may write files may not run commands, and the other way round."""
+        for kind in ("file", "command", "list"):
+            policy = Policy({"t": Rule(None, kind=kind)})
+            for other in ("file", "command", "list"):
+                if kind == other:
+                    policy.account("t", ANYBODY.pw_name, "/x", kind=other)
+                else:
+                    with self.assertRaises(Refused):
+                        policy.account("t", ANYBODY.pw_name, "/x", kind=other)
 
     def test_root_in_any_form(self) -> None:
         policy = Policy({"t": Rule(None)}, never=())
@@ -98,3 +111,48 @@ class PolicyForTest(SynchronousTestCase):
         policy = policy_for(routers, {"t": plain}, (), OWN)
         assert policy is not None
         self.assertEqual(policy.rules["t"].users, (ANYBODY.pw_uid,))
+
+
+class RedirectionsTest(SynchronousTestCase):
+    """policy_for, with redirect routers and pipes."""
+
+    def router(self, **settings: str) -> Redirect:
+        made = Redirect("fwd", WHERE)
+        made.driver = "redirect"
+        for key, text in settings.items():
+            made.values[key] = Redirect.options()[key].type.parse(text, WHERE)
+        return made
+
+    def test_lists_and_places_of_users(self) -> None:
+        forward = self.router(
+            file="$home/.forward", check_local_user="true", pipe_transport="p", file_transport="f"
+        )
+        pipe, file = make(Pipe, "p"), make(Appendfile, "f")
+        pipe.driver, file.driver = "pipe", "appendfile"
+        policy = policy_for([forward], {"p": pipe, "f": file}, [], OWN)
+        assert policy is not None
+        self.assertEqual(
+            policy.rules,
+            {
+                "p": Rule(None, kind="command"),
+                "f": Rule(None),
+                "router fwd": Rule(None, kind="list"),
+            },
+        )
+        self.assertEqual(Policy.unpacked(policy.packed()), policy)
+
+    def test_a_command_that_is_fixed(self) -> None:
+        for command, below in (
+            ("/bin/x $local_part", "/bin/x/"), ("x y", ""), ("/bin/$local_part", ""),
+            ('"/bin/x y"', ""),
+        ):  # fmt: skip
+            pipe = make(Pipe, "p", command=command, user=ANYBODY.pw_name)
+            pipe.driver = "pipe"
+            policy = policy_for([], {"p": pipe}, [], OWN)
+            assert policy is not None
+            self.assertEqual(policy.rules, {"p": Rule((ANYBODY.pw_uid,), below, kind="command")})
+        policy.account("p", ANYBODY.pw_name, "/any", kind="command")
+
+    def test_a_list_that_is_the_servers_own(self) -> None:
+        self.assertIsNone(policy_for([self.router(file="/etc/x")], {}, [], OWN))
+        self.assertIsNone(policy_for([self.router(data="x", check_local_user="true")], {}, [], OWN))

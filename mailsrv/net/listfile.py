@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mailsrv.errors import TemporaryFailure
 
 LARGEST = 16 << 20  # octets of a list
+LARGEST_OF_A_USER = 256 << 10  # of one that is read as another user
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,25 @@ class Demands:
     modemask: int = 0o022
     ignore_eacces: bool = False
     ignore_enotdir: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListFile:
+    """A file to read: one that ``file`` names, or one that is ``included``."""
+
+    path: str
+    demands: Demands = Demands()
+    included: bool = False
+    directory: str | None = None  # include_directory
+
+    def read(self) -> str | None:
+        """Return its contents; None if it is not there, and need not be.
+
+        :raises TemporaryFailure: it cannot be had.
+        """
+        if self.included:
+            return read_included(self.path, self.directory)
+        return read_file(self.path, self.demands)
 
 
 def read_file(path: str, demands: Demands) -> str | None:
