@@ -14,7 +14,7 @@ from mailsrv.mail.routed import Host, Outcome, Result
 from mailsrv.transport.connection import HopFailure, HopProtocol, Target
 from mailsrv.transport.transports.smtp import Smtp
 from tests.doubles.nexthop import CLOSE, HANG, Answer, NextHop
-from tests.transport.helpers import World, make, message, routed
+from tests.transport.helpers import Resolver, World, make, message, routed
 
 A, B = Host("a.example", "192.0.2.1", 25), Host("b.example", "192.0.2.2", 25)
 EXTENSIONS = ("PIPELINING", "8BITMIME", "SIZE 10000000", "STARTTLS", "AUTH PLAIN LOGIN")
@@ -246,6 +246,11 @@ def test_fallback_hosts_of_the_router_come_last() -> None:
     hop = TwoHops(greeting=b"421 no\r\n")
     w = World(make(Smtp, fallback_hosts="192.0.2.77"), hop=hop)
     (outcome,) = w.deliver(message(), routed("a@e", hosts=(A,), fallback_hosts=(B,)))
+    assert outcome.result is Result.DELIVERED and outcome.host == B
+    hop = TwoHops(greeting=b"421 no\r\n")
+    w = World(make(Smtp), hop=hop, resolver=Resolver(**{B.name: (B.address,)}))
+    unknown = (Host(B.name, "", B.port),)  # as a router has them: still to be looked up
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=(A,), fallback_hosts=unknown))
     assert outcome.result is Result.DELIVERED and outcome.host == B
 
 
