@@ -147,27 +147,29 @@ async def _files(router: Router, address: RoutedAddress, context: Context) -> bo
     if router.require_files is None:
         return True
     scope = context.scope(address, router.name)
+    as_user = ""
     for item in split_list(router.require_files.source):
         try:
             text = (await compile_string(item).expand(scope)).strip(" \t\n")
         except ForcedFailure:
             continue
-        if text and not await context.facilities.threads.run(_file_is_so, text):
+        if text and "/" not in text:
+            as_user = text
+        elif text and not await context.facilities.threads.run(_file_is_so, text, as_user, router):
             return False
     return True
 
 
-def _file_is_so(item: str) -> bool:
+def _file_is_so(item: str, as_user: str, router: Router) -> bool:
     """Tell whether ``[+][!]path`` holds.  Blocks.
+
+    With a user before it, who may see what we may not, a router that reads a
+    file as that user is let find out itself.
 
     :raises TemporaryFailure: it cannot be known.
     """
     path = item.lstrip("+! \t")
     marks = item[: len(item) - len(path)]
-    if "/" not in path:
-        raise TemporaryFailure(
-            reason=f"require_files: checking for a user ({path}) is not available"
-        )
     if not path.startswith("/"):
         raise TemporaryFailure(reason=f"require_files: {path!r} is not an absolute path")
     try:
@@ -175,7 +177,14 @@ def _file_is_so(item: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         exists = False
     except (OSError, ValueError) as error:
-        if not ("+" in marks and isinstance(error, PermissionError)):
+        denied = isinstance(error, PermissionError)
+        if denied and as_user and "!" not in marks and router.values.get("file") is not None:
+            return True
+        if denied and as_user:
+            raise TemporaryFailure(
+                reason=f"require_files: checking {path} for a user ({as_user}) is not available"
+            ) from error
+        if not ("+" in marks and denied):
             raise TemporaryFailure(reason=f"require_files: {path}: {error}") from error
         exists = False
     return exists != ("!" in marks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +265,37 @@ def test_redirect_router_must_exist(world: Any) -> None:
     w = world("data = x\nredirect_router = nosuch")
     (error,) = check(w.routing.routers)
     assert isinstance(error, ConfigError) and "nosuch" in error.problem
+
+
+def test_debians_router_for_forward_files(world: Any, tmp_path: Path) -> None:
+    """What Debian's configuration says of .forward files is taken, and no file is no obstacle."""
+    w = world("data =", after=f"""
+userforward:
+  driver = redirect
+  domains = q.example
+  check_local_user
+  file = {tmp_path}/.forward
+  require_files = $local_part_data:{tmp_path}
+  no_verify
+  no_expn
+  check_ancestor
+  allow_filter
+  forbid_smtp_code = true
+  directory_transport = folders
+  file_transport = files
+  pipe_transport = pipes
+  reply_transport = replies
+  skip_syntax_errors
+  syntax_errors_to = real-$local_part@$domain
+  syntax_errors_text = An error has been found in your .forward file.
+  forbid_filter_run
+""")  # fmt: skip
+    name = pwd.getpwuid(os.getuid()).pw_name
+    assert w.route(f"{name}@q.example").status is not None
+    (tmp_path / ".forward").write_text("joe, jane@")
+    (tmp_path / ".forward").chmod(0o600)
+    assert keys(w.route(f"{name}@q.example")) == ["joe@q.example"]
+    assert "skipped error" in str(w.log.events)
+    (tmp_path / ".forward").write_text("# Exim filter\nfinish\n")
+    answer = w.route(f"{name}@q.example")
+    assert answer.status is not None and "known to Exim, not to mailsrv" in answer.reason

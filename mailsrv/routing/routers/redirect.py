@@ -23,6 +23,7 @@ from mailsrv.routing.decision import (
     Failed,
     Redirected,
 )
+from mailsrv.routing.filters import FilterOptions
 from mailsrv.routing.redirection import (
     FILTER,
     Include,
@@ -33,10 +34,9 @@ from mailsrv.routing.redirection import (
     parse,
     read_said,
 )
-from mailsrv.routing.router import Context, Router
+from mailsrv.routing.router import Context
 
 DEEPEST = 20  # files that include each other
-_IN_FILTERS = "filters are not interpreted"
 
 
 class _Ended(Exception):
@@ -60,15 +60,12 @@ class _Made:
     qualify_domain: str | None = None  # expanded when it is first needed
 
 
-class Redirect(Router):
+class Redirect(FilterOptions):
     """Replaces an address by others."""
 
     allow_defer = option(BOOLEAN, default=False, help="allow :defer: in a list")
     allow_fail = option(BOOLEAN, default=False, help="allow :fail: in a list")
     allow_filter = option(BOOLEAN, default=False, help="the list may be a filter")
-    allow_freeze = option(
-        BOOLEAN, default=False, help="filters may freeze a message", no_effect=_IN_FILTERS
-    )
     check_ancestor = option(BOOLEAN, default=False, help="an ancestor's address becomes ours again")
     check_group = option(BOOLEAN, help="the file must belong to a permitted group")
     check_owner = option(BOOLEAN, help="the file must belong to a permitted user")
@@ -97,11 +94,16 @@ class Redirect(Router):
         BOOLEAN, default=False, help="addresses without a domain get the parent's"
     )
     repeat_use = option(BOOLEAN, default=True, help="use for addresses that it has made, too")
-    reply_transport = option(
-        EXPANDED, help="the transport of automatic replies", no_effect=_IN_FILTERS
-    )
     rewrite = option(BOOLEAN, default=True, help="rewrite the addresses that are made")
     skip_syntax_errors = option(BOOLEAN, default=False, help="leave malformed addresses out")
+    syntax_errors_text = option(
+        EXPANDED, help="the text of that message", no_effect="no message is sent"
+    )
+    syntax_errors_to = option(
+        EXPANDED,
+        help="who gets a message about what was left out",
+        no_effect="what was left out is told in the main log alone",
+    )
 
     def check(self) -> None:
         """See :meth:`OptionSet.check`."""
