@@ -85,6 +85,7 @@ def large(peer: Peer, port: int, sink: int, scale: Scale) -> float:
 
 
 def _latency(port: int, share: float) -> float:
+    Load(port, 1, 5, 4096, kept=False).run()  # a server that has just started is not measured
     load = Load(port, 1, 100, 4096, kept=False)
     load.run()
     return statistics.quantiles(load.latencies, n=100)[round(share * 100) - 1] * 1000

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from email.utils import formatdate
+from functools import lru_cache
 
 from mailsrv.mail.header import Header
 
@@ -63,7 +64,13 @@ def stamp(received: str, when: float) -> str:
 
     The time is in the form of RFC 5322, in the local zone.
     """
-    return f"{received.rstrip()};\n\t{formatdate(when, localtime=True)}" if received else ""
+    return f"{received.rstrip()};\n\t{_date(int(when))}" if received else ""
+
+
+@lru_cache(maxsize=4)
+def _date(second: int) -> str:
+    """Return a time in the form of RFC 5322; many messages come in the same second."""
+    return formatdate(second, localtime=True)
 
 
 # --- added and removed by ACLs -----------------------------------------------
