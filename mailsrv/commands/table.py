@@ -87,6 +87,11 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             (("-brt ADDRESS [DOMAIN] [ERROR]", "print the retry rule that would be used"),),
             "brt",
         ),
+        Command(
+            "rewrite",
+            (("-brw ADDRESS", "print what the rewriting rules make of an address"),),
+            "brw",
+        ),
     ),
     "The server": (
         Command(

@@ -39,7 +39,7 @@ _DRIVERS: Final = {
 _PARSERS: Final = {
     "acls": "mailsrv.acl.parse",
     "retrys": "mailsrv.queue.rules",
-    "rewrites": "mailsrv.routing.rewrite",
+    "rewrites": "mailsrv.expansion.rewrite",
 }
 
 

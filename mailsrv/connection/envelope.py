@@ -48,7 +48,7 @@ async def mail(session: Dialogue, command: Command) -> None:
     connection.submission, connection.queue_only = None, False
     connection.origin.authenticated_sender = ""
     try:
-        path = read_path(session, command)
+        path = read_path(session, await _rewritten(session, command, "sender"))
         transaction.sender = await _sender(session, path)
         if connection.caller is not None:
             transaction.sender = await permitted(parts, connection, transaction.sender)
@@ -90,9 +90,16 @@ async def mail(session: Dialogue, command: Command) -> None:
         session.say(250, "OK")
 
 
-def read_path(session: Dialogue, command: Command) -> Path:
-    """Read the argument of MAIL or RCPT as the options about addresses say."""
-    argument: str = command.argument
+async def _rewritten(session: Dialogue, command: Command, what: str) -> str:
+    """Return the argument of MAIL (``sender``) or RCPT (``recipient``), rewritten (31.9)."""
+    rewriter = session.parts.rewriter
+    if not rewriter.active:
+        return command.argument
+    return await rewriter.smtp(command.argument, what, session.parts.scope(session.connection))
+
+
+def read_path(session: Dialogue, argument: str) -> Path:
+    """Read the argument of MAIL, RCPT or VRFY as the options about addresses say."""
     if session.parts.settings.strip_excess_angle_brackets:
         argument = wire.without_excess_brackets(argument)
     if session.parts.settings.strip_trailing_dot:
@@ -265,7 +272,7 @@ def _remember(session: Dialogue, transaction: Transaction, octets: bytes) -> Non
 
 
 async def _recipient(session: Dialogue, command: Command, transaction: Transaction) -> Recipient:
-    path = read_path(session, command)
+    path = read_path(session, await _rewritten(session, command, "recipient"))
     address = await recipient_address(session, path, utf8=transaction.smtputf8)
     notify: frozenset[str] = frozenset()
     orcpt = ""

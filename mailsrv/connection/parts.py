@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from mailsrv.config.main import MainOptions
 from mailsrv.connection.limits import ConnectionCounts, IConnectionCounts
 from mailsrv.expansion.lists import match_domain, match_host
+from mailsrv.expansion.rewrite import Rewriter
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import (
@@ -73,6 +74,7 @@ class Parts:
     spool_directory: str = ""  # whose disk check_spool_space watches; "" = none
     resolver: IResolver | None = None
     verifier: IVerifier | None = None  # VRFY asks it
+    rewriter: Rewriter = field(default_factory=Rewriter)
     tls: IServerTls | None = None
     counts: IConnectionCounts = field(default_factory=ConnectionCounts)
     file_limit: int = 0  # connections that the process' open files allow; 0 = not known

@@ -81,7 +81,7 @@ async def _address(session: Dialogue, command: Command, *, qualify: bool = False
 
     :raises SyntaxProblem: it is none.
     """
-    path = envelope.read_path(session, command)
+    path = envelope.read_path(session, command.argument)
     if path.parameters:
         raise SyntaxProblem(f"{command.argument[:256]}: malformed address")
     if qualify and path.address and not path.qualified:

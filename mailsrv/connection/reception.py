@@ -7,12 +7,14 @@ its end.  Until the spool has stored a message, giving up leaves nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from mailsrv.connection.local.fixups import mended
 from mailsrv.connection.submission import Submitter, message_id, qualified, submitted
 from mailsrv.errors import MailFailure
 from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.rewrite import RECIPIENT, SENDER
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import AclPhase, Action, IBodyWriter, Verdict
 from mailsrv.mail import fixups
@@ -236,7 +238,7 @@ class Reception:
             envelope_to=settings.envelope_to_remove,
             delivery_date=settings.delivery_date_remove,
         )
-        headers = await self._mended(headers)
+        headers = await self._rewritten(await self._mended(headers))
         transaction.headers = fixups.with_received(headers, await self._received())
         transaction.body = await self._writer.finish()
         transaction.size = counted_size(self._headers, transaction.body)
@@ -326,6 +328,21 @@ class Reception:
             settings.qualify_domain or "" if senders else "",
             settings.qualify_recipient or "" if recipients else "",
         )
+
+    async def _rewritten(self, headers: list[Header]) -> list[Header]:
+        """Rewrite the envelope, then the header (31.2); what ACLs add comes later."""
+        session, transaction = self.session, self.transaction
+        rewriter = session.parts.rewriter
+        if not rewriter.active:
+            return headers
+        scope = session.parts.scope(session.connection)
+        if not transaction.sender_rewritten:  # as it is once it was verified
+            transaction.sender = await rewriter.address(transaction.sender, SENDER, scope)
+        transaction.recipients[:] = [
+            replace(each, address=await rewriter.address(each.address, RECIPIENT, scope))
+            for each in transaction.recipients
+        ]
+        return await rewriter.headers(headers, scope)
 
     async def _message_id(self) -> str:
         settings, text = self._settings, self._unless_forced

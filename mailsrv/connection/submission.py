@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 
-from mailsrv.expansion.mailboxes import addresses_of
+from mailsrv.expansion.mailboxes import addresses_of, places_of, replaced
 from mailsrv.mail import address as addresses
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import Submission
@@ -19,11 +19,6 @@ from mailsrv.mail.message import Submission
 _PLAIN_PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ \t-]*", re.ASCII)
 _NOT_IN_DOMAIN = re.compile(r"[^A-Za-z0-9.-]", re.ASCII)
 _NOT_IN_LOCAL_PART = re.compile(r"[^A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]", re.ASCII)
-_TOKEN = re.compile(
-    r'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<comment>\((?:[^()\\]|\\.)*\))|(?P<angle><[^<>]*>)'
-    r'|(?P<end>[,;:])|(?P<space>[ \t\r\n]+)|(?P<word>[^",;:<>() \t\r\n]+)',
-    re.DOTALL,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,38 +149,5 @@ def qualified(headers: Iterable[Header], sender_domain: str, recipient_domain: s
 
 def _qualify(value: str, domain: str) -> str:
     """Qualify the addresses of a field; one that cannot be understood is left as it is."""
-    done: list[str] = []
-    address: list[tuple[str, str]] = []  # kind and text of tokens since the last separator
-    position = 0
-    while position < len(value):
-        token = _TOKEN.match(value, position)
-        if token is None:
-            return value
-        position = token.end()
-        if token.lastgroup != "end":
-            address.append((token.lastgroup or "", token[0]))
-            continue
-        # What stands before a colon is the name of a group.
-        done.append(_joined(address) if token[0] == ":" else _completed(address, domain))
-        done.append(token[0])
-        address = []
-    return "".join(done) + _completed(address, domain)
-
-
-def _joined(tokens: Iterable[tuple[str, str]]) -> str:
-    return "".join(text for _, text in tokens)
-
-
-def _completed(tokens: list[tuple[str, str]], domain: str) -> str:
-    """One address, with the domain behind its local part if it had none."""
-    places = [place for place, (kind, _) in enumerate(tokens) if kind not in ("space", "comment")]
-    angles = [place for place in places if tokens[place][0] == "angle"]
-    if angles:
-        inner = tokens[angles[-1]][1][1:-1]
-        if inner.strip(" \t\r\n") and "@" not in inner:
-            tokens[angles[-1]] = ("angle", f"<{inner.strip()}@{domain}>")
-    elif len(places) == 1:
-        kind, text = tokens[places[0]]
-        if kind == "quoted" or "@" not in text:
-            tokens[places[0]] = (kind, f"{text}@{domain}")
-    return _joined(tokens)
+    bare = (place for place in places_of(value) if not place.qualified)
+    return replaced(value, ((p.first, p.last, f"{p.address}@{domain}") for p in bare))

@@ -67,6 +67,7 @@ class Walk:
     depth: int = 0
     unknown: str = ""  # "include" or "ignore", after +include_unknown, +ignore_unknown
     defer: str = ""
+    wild: bool = False  # an address' pattern gives $0, $1 …, as rewriting wants them (31.5)
 
     @property
     def text(self) -> str:
@@ -183,6 +184,17 @@ def _set(walk: Walk, setting: str) -> None:
 async def match_list(text: str, walk: Walk) -> Match | None:
     """Go through the list that ``text`` is."""
     return await walk_items(_compiled(walk.kind, text, marked=is_tainted(text)), walk)
+
+
+async def match_one(pattern: str, address: str, scope: Scope) -> Match | None:
+    """Match an address with one item, whatever colons it has: a rewriting rule's (31.5)."""
+    walk = Walk("address", address, scope, caseful=True, wild=True)
+    return await walk_items(_one_item(pattern, marked=is_tainted(pattern)), walk)
+
+
+@lru_cache(maxsize=500)
+def _one_item(text: str, *, marked: bool) -> tuple[Item, ...]:
+    return (read_item("address", Tainted(text) if marked else text),)
 
 
 # --- named lists -----------------------------------------------------------------------

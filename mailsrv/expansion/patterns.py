@@ -70,10 +70,14 @@ class Regex:
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
         caseless = walk.kind == "domain" or not walk.caseful
-        found = compile_regex(self.text, caseless=caseless).search(walk.text)
+        subject = walk.text
+        if walk.kind == "address" and walk.caseful:
+            local_part, at, domain = subject.rpartition("@")
+            subject = f"{local_part}{at}{domain.lower()}"
+        found = compile_regex(self.text, caseless=caseless).search(subject)
         if found is None:
             return None
-        if walk.kind == "address":
+        if walk.kind == "address" and not walk.wild:
             return Match(self.text)
         # $0 is the whole subject here, whatever part of it the expression matched (as Exim does)
         numbers = (walk.text, *groups(found)[1:])
@@ -229,7 +233,7 @@ class Mailbox:
     """``local@domain``: both halves are patterns; the domain's may be a list's item."""
 
     text: str
-    local: Pattern
+    local: Pattern | None  # None: any
     domain: Pattern
 
     async def match(self, walk: Walk) -> Match | None:
@@ -240,10 +244,20 @@ class Mailbox:
         host = await self.domain.match(walk.inside("domain", domain))
         if host is None:
             return None
-        if await self.local.match(walk.inside("local_part", local_part)) is None:
+        if self.local is None:
+            return Match(host.data, self._numbers(walk, (), host.numbers))
+        here = await self.local.match(walk.inside("local_part", local_part))
+        if here is None:
             return None
-        local, at, _ = self.text.partition("@")
-        return Match(like(f"{local}@{host.data}", self.text) if at else host.data)
+        local, _, _ = self.text.partition("@")
+        numbers = self._numbers(walk, here.numbers, host.numbers)
+        return Match(like(f"{local}@{host.data}", self.text), numbers)
+
+    def _numbers(self, walk: Walk, *halves: tuple[str, ...]) -> tuple[str, ...]:
+        """What asterisks stood for, those of the local part first (31.5)."""
+        if not walk.wild:
+            return ()
+        return (walk.subject, *(number for half in halves for number in half[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +282,7 @@ class LocalPartsOf:
             here = ":".join(i.replace(":", "::") or " " for i in (items[:-1] if chain else items))
             match = await match_list(here, walk.inside("local_part", local_part))
             if match is not None or not chain:
-                return match
+                return None if match is None else replace(match, numbers=())
             key = chain.strip(" \t")
         raise ExpansionError(f"loop detected in lookup of local part of address ({self.file})")
 
@@ -276,7 +290,7 @@ class LocalPartsOf:
 def _mailbox(text: str) -> Pattern:
     local, at, domain = text.rpartition("@")
     if not at:
-        return Mailbox(text, Suffix("*", ""), _domain(text))
+        return Mailbox(text, None, _domain(text))
     if ";" in text:  # *@dbm;/file@x is no sensible thing: the first @ divides before a lookup
         local, _, domain = text.partition("@")
     return Mailbox(text, _simple(like(local, text)), _domain(like(domain, text)))

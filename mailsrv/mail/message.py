@@ -138,6 +138,7 @@ class Transaction:
     queue_only: bool = False
     discarded: bool = False  # accepted, then thrown away
     feigned: Status | None = None  # what the client reads though the message is kept
+    sender_rewritten: bool = False  # by the rewriting rules, when it was verified
     no_fixups: bool = False  # control = suppress_local_fixups
     noted: dict[str, object] = field(default_factory=dict)  # what ACLs remember for its length
 

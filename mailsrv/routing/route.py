@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mailsrv.errors import ConfigError
+from mailsrv.expansion.rewrite import Rewriter
 from mailsrv.expansion.scope import Services
 from mailsrv.interfaces import IMailLog, IResolver, Routed, Unrouted
 from mailsrv.mail.message import Message, Recipient
@@ -49,6 +50,7 @@ class Routing:
         local_transports: Mapping[str, bool],
         is_local: Callable[[str], bool] = lambda address: False,
         is_local_name: Callable[[str], Awaitable[bool]] = no_name,
+        rewriter: Rewriter | None = None,
         timeout: float = TIMEOUT,
         read_as: Callable[[str, str, ListFile], Awaitable[str | None]] | None = None,
     ) -> None:
@@ -66,6 +68,7 @@ class Routing:
             local_transports,
             is_local,
             is_local_name,
+            rewriter or Rewriter(),
             read_as,
         )
 

@@ -28,6 +28,7 @@ from mailsrv.config.types import (
 )
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.rewrite import Rewriter
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import IMailLog, IResolver, Routed
@@ -55,6 +56,7 @@ class Facilities:
 
     ``is_local`` tells whether an IP address is one of this host (13.8),
     ``is_local_name`` whether a host's name is to count so (hosts_treat_as_local);
+    ``rewriter`` is for addresses that routers make;
     ``local_transports`` maps each transport's name to whether it is local.
     """
 
@@ -66,6 +68,7 @@ class Facilities:
     local_transports: Mapping[str, bool]
     is_local: Callable[[str], bool]
     is_local_name: Callable[[str], Awaitable[bool]]
+    rewriter: Rewriter
     # Reads a redirection list for a router as a user; None: as the server's own user alone.
     read_as: Callable[[str, str, ListFile], Awaitable[str | None]] | None = None
 

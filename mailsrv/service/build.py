@@ -24,6 +24,7 @@ from mailsrv.dns.resolver import Resolver
 from mailsrv.dns.system import name_servers
 from mailsrv.expansion.lists import match_address, match_domain
 from mailsrv.expansion.regex import compile_regex
+from mailsrv.expansion.rewrite import Rewriter
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import Template, compile_string
@@ -152,6 +153,7 @@ class Stages:
             is_local=local_test(main.extra_local_interfaces),
             is_local_name=self._domains(main.hosts_treat_as_local),
             read_as=self._reader(privileged[0]) if privileged else None,
+            rewriter=Rewriter(self.configuration.rewrite),
         )
         return Acls(
             self.configuration.acls,
@@ -247,6 +249,7 @@ class Stages:
             next_id=self.lasting.next_id,
             resolver=self.resolver,
             verifier=Verifier(self.routing),
+            rewriter=self.routing.facilities.rewriter,
             tls=self.tls,
             counts=self.lasting.counts,
             file_limit=self.prepared.file_limit - self.prepared.file_limit // FILES_KEPT,

@@ -106,6 +106,8 @@ async def _header(transport: Transport, batch: Batch) -> list[Header]:
     )
     added = [*first.headers_add, *await expand_items(transport.headers_add, scope, "\n")]
     kept = [header for header in batch.message.headers if not drop(header.name)]
+    if transport.rewriter is not None:
+        kept = await transport.rewriter.headers(kept, scope)
     return kept + [Header(line) for text in added for line in lines_of(text)]
 
 

@@ -26,6 +26,7 @@ from mailsrv.config.types import (
 )
 from mailsrv.errors import ConfigError, PermanentFailure, TemporaryFailure
 from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.rewrite import Rewriter, parse_list
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import IClock, IHostRetry, IMailLog, IResolver
@@ -117,6 +118,8 @@ class Transport(OptionSet):
     local: ClassVar[bool] = True  # hosts are not looked up for it (specification 20.7)
     needs_user: ClassVar[bool] = False  # what it writes belongs to the user that delivers
 
+    rewriter: Rewriter | None = None  # of headers_rewrite
+
     body_only = option(BOOLEAN, default=False, help="send the body without the header")
     current_directory = option(EXPANDED, help="current directory of commands")
     debug_print = option(
@@ -134,6 +137,7 @@ class Transport(OptionSet):
     headers_add = option(STRING_LIST, help="header lines to add, each expanded")
     headers_only = option(BOOLEAN, default=False, help="send the header without the body")
     headers_remove = option(STRING_LIST, help="names of header lines to leave out, each expanded")
+    headers_rewrite = option(STRING_LIST, help="rewriting rules for the message's header lines")
     home_directory = option(EXPANDED, help="$home while the transport's options are expanded")
     initgroups = option(BOOLEAN, default=False, help="deliver with the user's further groups, too")
     max_parallel = option(EXPANDED, help="runs of the transport at the same time")
@@ -154,6 +158,9 @@ class Transport(OptionSet):
 
     def check(self) -> None:
         """See :meth:`OptionSet.check`."""
+        if self.headers_rewrite is not None:
+            where = self.places.get("headers_rewrite", self.where)
+            self.rewriter = Rewriter(parse_list(self.headers_rewrite.source, where))
         if self.body_only and self.headers_only:
             raise ConfigError("only one of body_only and headers_only may be set", self.where)
         if isinstance(self.user, User) and self.user.gid is None and self.group is None:

@@ -21,7 +21,6 @@ from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host
 from mailsrv.mail.taint import Tainted
 from mailsrv.net.threads import InlineThreads
-from mailsrv.routing.rewrite import parse_section
 from mailsrv.routing.route import Routing, check
 from mailsrv.routing.router import ADDRESS_TEST, EXPN, Context, Router
 from mailsrv.routing.routers.accept import Accept
@@ -376,21 +375,6 @@ def test_references_are_checked() -> None:
     routers = [accept("a"), manual("m", route_list="* a", pass_router="a"), accept("b")]
     assert len(check(routers)) == 1
     assert not check([manual("m", route_list="* a", pass_router="b"), accept("b")])
-
-
-# --- rewrite ---------------------------------------------------------------------
-
-
-class Line:
-    def __init__(self, text: str) -> None:
-        self.text, self.where = text, WHERE
-
-
-def test_rewrite_rules_are_refused_with_their_line() -> None:
-    rules, errors = parse_section([Line('*@a "$1 x@b" Ffr'), Line("only"), Line("a b Z")])
-    assert [rule.replacement for rule in rules.rules] == ["$1 x@b"]
-    assert len(errors) == 3 and all(error.where == WHERE for error in errors)
-    assert "known to Exim, not to mailsrv" in str(errors[0])
 
 
 def test_hosts_for_the_last_resort_and_silence() -> None:

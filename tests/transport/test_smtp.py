@@ -296,6 +296,17 @@ def test_headers_are_added_and_left_out() -> None:
     )
 
 
+def test_headers_are_rewritten() -> None:
+    """headers_rewrite concerns the message's own lines, not those that delivery adds."""
+    w = world(headers_rewrite="*@in $1@out fr : a@out b@out f", headers_add="Reply-To: x@in")
+    mail = message(b"x\r\n", "From: A B <a@in> (c)", "To: t@in", "Resent-From: q@in, r@q")
+    w.deliver(mail, routed("a@e", hosts=(A,), headers_add=["From: y@in"]))
+    assert w.hop.messages[0].data == (
+        b"From: A B <b@out> (c)\r\nTo: t@in\r\nResent-From: q@out, r@q\r\n"
+        b"From: y@in\r\nReply-To: x@in\r\n\r\nx\r\n"
+    )
+
+
 @pytest.mark.parametrize("pieces", [1, 7, 1000, 1 << 20])
 @pytest.mark.parametrize(("length", "fits"), [(998, True), (999, False), (5000, False)])
 def test_longest_line(length: int, fits: bool, pieces: int) -> None:
