@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 
 from mailsrv.config.read import read
 from mailsrv.errors import ConfigError
+from mailsrv.expansion.rewrite import Rewriter
 from mailsrv.interfaces import Routed
 from mailsrv.lookup import registry
 from mailsrv.mail.connection import Connection
@@ -47,6 +48,7 @@ class World:
             InlineThreads(),
             self.clock,
             local_transports=dict.fromkeys(configuration.transports, True),
+            rewriter=Rewriter(configuration.rewrite),
         )
 
     def result(self, work: Any) -> Routed:
@@ -299,3 +301,51 @@ userforward:
     (tmp_path / ".forward").write_text("# Exim filter\nfinish\n")
     answer = w.route(f"{name}@q.example")
     assert answer.status is not None and "known to Exim, not to mailsrv" in answer.reason
+
+
+def test_children_are_rewritten(tmp_path: Path) -> None:
+    """Rules for recipients concern what lists make, unless no_rewrite is set (31.2)."""
+    for option, expected in (("", "a@new.example"), ("no_rewrite", "a@old.example")):
+        text = f"""
+            begin routers
+            list:
+              driver = redirect
+              domains = list.example
+              data = a@old.example
+              {option}
+            all:
+              driver = accept
+              transport = t
+            begin transports
+            t:
+              driver = appendfile
+              file = /nonexistent
+            begin rewrite
+            *@old.example $1@new.example T
+            *@new.example $1@never.example F
+        """
+        world = World(tmp_path, "\n".join(line.strip() for line in text.split("\n")))
+        (child,) = world.route("x@list.example").addresses
+        assert child.address == expected
+        # A recipient as given is rewritten at reception, and again only for verification.
+        assert world.route("b@old.example").addresses[0].address == "b@old.example"
+        assert world.verify("b@old.example").addresses[0].address == "b@new.example"
+
+
+def test_a_verified_sender_stays_rewritten(tmp_path: Path) -> None:
+    """Verification of the sender rewrites it for good, and once (31.2)."""
+    text = """begin routers
+all:
+  driver = accept
+  verify_only
+begin rewrite
+*@c c$1@c F
+"""
+    world = World(tmp_path, text)
+    connection = Connection(Origin(), transaction=Transaction(sender=Tainted("a@c")))
+    verifier = Verifier(world.routing)
+    for _ in range(2):
+        sender = connection.transaction.sender if connection.transaction else ""
+        routed = world.result(verifier.verify(sender, connection, as_sender=True))
+        assert routed.addresses[0].address == "ca@c"
+        assert connection.transaction is not None and connection.transaction.sender == "ca@c"

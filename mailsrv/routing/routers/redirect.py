@@ -10,6 +10,7 @@ from mailsrv.config.types import BOOLEAN, EXPANDED, GROUP_LIST, OCTAL, STRING, U
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.paths import as_path
+from mailsrv.expansion.rewrite import RECIPIENT
 from mailsrv.mail.routed import RoutedAddress
 from mailsrv.mail.taint import Tainted, is_tainted
 from mailsrv.net.listfile import Demands, ListFile
@@ -330,6 +331,9 @@ class Redirect(FilterOptions):
             domain = await self._qualify_domain(made, address, context)
         # Whoever writes lists may not choose paths: an address is nobody's own word.
         text: str = Tainted(f"{item.local_part}@{domain}")
+        if self.rewrite:
+            scope = context.scope(address, self.name)
+            text = await context.facilities.rewriter.address(text, RECIPIENT, scope)
         if self.check_ancestor and any(each.address == text for each in address.ancestors()):
             text = address.address
         return Child(
