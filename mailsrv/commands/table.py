@@ -88,6 +88,15 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "brt",
         ),
         Command(
+            "route",
+            (
+                ("-bt [ADDRESS]...", "print where addresses are routed to; without any: lines of"),
+                ("", "the standard input; with -f SENDER"),
+                ("-bv, -bvs [ADDRESS]...", "verify recipients, or senders"),
+            ),
+            "bt|bvs?",
+        ),
+        Command(
             "rewrite",
             (("-brw ADDRESS", "print what the rewriting rules make of an address"),),
             "brw",

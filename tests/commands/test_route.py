@@ -1,0 +1,63 @@
+"""``mailsrv -bt``, ``-bv``, ``-bvs``: as the real program printed (``routed.json``)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailsrv.commands.main import main
+
+_RECORDED = os.path.join(os.path.dirname(__file__), "routed.json")
+
+
+class RouteTests(SynchronousTestCase):
+    """Routers that need no DNS, as exim 4.96 took them."""
+
+    def setUp(self) -> None:
+        """Write the configuration and its aliases."""
+        with open(_RECORDED, encoding="utf-8") as file:
+            self.recorded = json.load(file)
+        self.folder = os.path.abspath(self.mktemp())
+        os.mkdir(self.folder)
+        lines = {
+            "aliases": self.recorded["aliases"],
+            "exim.conf": self.recorded["configuration"],
+        }
+        for name, content in lines.items():
+            with open(os.path.join(self.folder, name), "w", encoding="latin-1") as file:
+                file.write("\n".join(content).replace("FOLDER", self.folder))
+
+    def command(self, arguments: list[str], given: str | None) -> tuple[list[str], int]:
+        """Return the printed lines and the exit status."""
+        path = os.path.join(self.folder, "exim.conf")
+        printed, stdin = io.StringIO(), io.TextIOWrapper(io.BytesIO((given or "").encode()))
+        with (
+            mock.patch.dict(os.environ),
+            mock.patch("sys.stdin", stdin),
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            status = main(["-C", path, *arguments])
+        return printed.getvalue().replace(self.folder, "FOLDER").split("\n"), status
+
+    def test_recorded(self) -> None:
+        """Each command prints what was printed there."""
+        wrong = []
+        for arguments, given, lines, status in self.recorded["cases"]:
+            found = self.command(arguments, given)
+            if found != (lines, status):
+                wrong.append((arguments, lines, status, found))
+        self.assertEqual(wrong, [])
+        self.assertGreater(len(self.recorded["cases"]), 100)
+
+    def test_malformed(self) -> None:
+        """What is no address is a syntax error, and fails."""
+        self.assertEqual(
+            self.command(["-bt", "a b@x.example"], None),
+            (["syntax error: malformed address", ""], 2),
+        )
