@@ -57,7 +57,7 @@ class ParsingTests(SynchronousTestCase):
         for words, problem in (
             ([], "no command given"),
             (["-C"], "-C needs an argument"),
-            (["-bt", "a@b"], "option -bt is known to Exim, not to mailsrv"),
+            (["-bs", "a@b"], "option -bs is known to Exim, not to mailsrv"),
             (["-bs"], "option -bs is known to Exim, not to mailsrv"),
             (["-y"], "unknown option -y"),
             (["-bV", "-bP"], "-bV and -bP cannot be used together"),
@@ -120,8 +120,8 @@ class RunningTests(FileTestCase):
 
     def test_wrong_usage(self) -> None:
         self.assertEqual(
-            self.run_main("-bt", "a@b"),
-            (1, "", "mailsrv: option -bt is known to Exim, not to mailsrv\n"),
+            self.run_main("-bs", "a@b"),
+            (1, "", "mailsrv: option -bs is known to Exim, not to mailsrv\n"),
         )
 
     def test_lists_for_programs(self) -> None:
