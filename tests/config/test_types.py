@@ -112,7 +112,7 @@ class ValueTests(SynchronousTestCase):
                 "A <x@y>": "o = A <x@y>",
                 "x": '! "x" does not contain a domain',
                 "x@y, z@q": '! "x@y, z@q" is not one address',
-                "a b": '! "a b" does not contain a domain',
+                "a b": '! "a b" is not one address',
                 "": '! "" is not one address',
             },
         )
