@@ -318,6 +318,50 @@ class IVerifier(Protocol):
         """Route an address as for a delivery, for EXPN: all that it becomes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Callout:
+    """What a callout is to do (44.46, 44.47); times are seconds.
+
+    ``sender`` is for MAIL.  ``postmaster`` is the sender of the check that
+    follows for postmaster; None: none follows.
+    """
+
+    sender: str = ""
+    timeout: float = 30.0
+    connect: float = 30.0
+    maxwait: float = 120.0
+    random: bool = False
+    postmaster: str | None = None
+    full_postmaster: bool = False  # postmaster without a domain does, too
+    cached: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What a callout found.
+
+    ``status`` is None if the address is taken, or nobody was to be asked.
+    ``what`` was refused: ``mail``, ``recipient`` or ``postmaster``, as in
+    $recipient_verify_failure.
+    """
+
+    status: Status | None = None
+    reason: str = ""  # for the log
+    what: str = ""
+    sent: str = ""  # the command that was refused
+    host: str = ""  # IP address or path of a socket; "" = it was known from before
+
+
+class ICallout(Protocol):
+    """Asks the next hop of an address whether it would take mail for it (44.46)."""
+
+    async def call(self, address: RoutedAddress, wanted: Callout, connection: Connection) -> Called:
+        """Ask over the address' transport; one that is no SMTP or LMTP asks nobody.
+
+        A failure to ask is a 4yz status.
+        """
+
+
 Record = Callable[[Sequence[Outcome]], Awaitable[None]]
 
 

@@ -18,7 +18,7 @@ from mailsrv.expansion.errors import ExpansionError, ForcedFailure, LookupDeferr
 from mailsrv.expansion.lists import Match
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import Template
-from mailsrv.interfaces import AclPhase, Action, IClock, IMailLog, IResolver, IVerifier
+from mailsrv.interfaces import AclPhase, Action, ICallout, IClock, IMailLog, IResolver, IVerifier
 from mailsrv.logs.lines import host_and_ident
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Transaction
@@ -85,6 +85,11 @@ class Evaluation:
     def verifier(self) -> IVerifier:
         """Routing for verification."""
         return self.acls.verifier
+
+    @property
+    def callout(self) -> ICallout | None:
+        """Callouts to next hops; None where there can be none."""
+        return self.acls.callout
 
     @property
     def message_id(self) -> str:

@@ -19,6 +19,7 @@ from mailsrv.expansion.template import Template
 from mailsrv.interfaces import (
     AclPhase,
     Action,
+    ICallout,
     IClock,
     IMailLog,
     IRates,
@@ -75,6 +76,7 @@ class Acls:
         services: Services,
         *,
         verifier: IVerifier,
+        callout: ICallout | None = None,
         resolver: IResolver | None,
         clock: IClock,
         log: IMailLog,
@@ -85,6 +87,7 @@ class Acls:
         self.options = {phase: option for phase, option in options.items() if option is not None}
         self.services = services
         self.verifier = verifier
+        self.callout = callout
         self.resolver = resolver
         self.clock = clock
         self.log = log

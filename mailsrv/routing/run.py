@@ -219,10 +219,11 @@ class Run:
         """
         seen.hosts, seen.fallback_hosts = decision.hosts, router.last_hosts
         seen.dsn_lasthop = router.dsn_lasthop
+        seen.transport = decision.transport
         if self._context.verify:
+            await self._named(router, seen)
             return
         await self._dress(router, seen)
-        seen.transport = decision.transport
         if not seen.transport and router.transport is not None:
             seen.transport = await router.transport.expand(self._context.scope(seen, router.name))
         await self._environment(router, seen)
@@ -233,6 +234,15 @@ class Run:
                 else "transport was not set"
             )
             raise TemporaryFailure(reason=f"{router.name} router: {what}")
+
+    async def _named(self, router: Router, seen: RoutedAddress) -> None:
+        """Set the transport for a callout, if it can be told; a verification needs none."""
+        if not seen.transport and router.transport is not None:
+            try:
+                scope = self._context.scope(seen, router.name)
+                seen.transport = await router.transport.expand(scope)
+            except TemporaryFailure:
+                seen.transport = ""
 
     async def _dress(self, router: Router, seen: RoutedAddress) -> None:
         """Expand what deliveries and children get, in this order: errors_to, headers."""

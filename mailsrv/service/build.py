@@ -17,6 +17,7 @@ from mailsrv.acl.run import Acls
 from mailsrv.auth.authenticator import Authenticator
 from mailsrv.auth.client import ClientAuthentication
 from mailsrv.auth.sasl import Authentication
+from mailsrv.config.main import MainOptions
 from mailsrv.config.model import Configuration
 from mailsrv.connection.limits import IConnectionCounts
 from mailsrv.connection.parts import Parts
@@ -45,6 +46,7 @@ from mailsrv.service.environment import make_services
 from mailsrv.service.functions import functions_of
 from mailsrv.service.prepare import Prepared, never_users
 from mailsrv.service.reports import report_options
+from mailsrv.transport.callout import CalloutOptions, Callouts
 from mailsrv.transport.deliver import Delivering
 from mailsrv.transport.privileged.client import read_list
 from mailsrv.transport.transport import Transport
@@ -103,12 +105,12 @@ class Stages:
             else None,
         )
         self.services = self._services()
-        self.policy = self._policy(prepared.privileged)
         rules = configuration.retry.matching(self._retry_pattern)
         self.schedule = Schedule(
             self.reactor, lasting.hints, rules, interval_max=main.retry_interval_max
         )
         self.delivering = self._delivering(prepared.privileged, prepared.keys)
+        self.policy = self._policy(prepared.privileged)
         self.bouncer = Bouncer(
             self.reactor,
             lasting.next_id,
@@ -160,6 +162,7 @@ class Stages:
             {phase: getattr(main, phase.option, None) for phase in AclPhase},
             self.services,
             verifier=Verifier(self.routing),
+            callout=Callouts(self.transports, self.delivering.facilities, callout_options(main)),
             resolver=self.resolver,
             clock=self.reactor,
             log=self.log,
@@ -270,6 +273,17 @@ class Stages:
         return (
             await match_address(compile_string(pattern), address, Scope(self.services)) is not None
         )
+
+
+def callout_options(main: MainOptions) -> CalloutOptions:
+    """Return what callouts remember, and for how long."""
+    return CalloutOptions(
+        main.callout_random_local_part,
+        main.callout_positive_expire,
+        main.callout_negative_expire,
+        main.callout_domain_positive_expire,
+        main.callout_domain_negative_expire,
+    )
 
 
 def authenticators_of(configuration: Configuration) -> list[Authenticator]:

@@ -90,6 +90,11 @@ class Delivering:
             privileged=privileged,
         )
 
+    @property
+    def facilities(self) -> Facilities:
+        """What transports use."""
+        return self._facilities
+
     async def deliver(
         self, message: Message, addresses: Sequence[RoutedAddress], record: Record
     ) -> None:

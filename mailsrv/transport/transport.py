@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from mailsrv.interfaces import IClientAuthentication
     from mailsrv.net.tlsclient import ClientTls
+    from mailsrv.transport.dialogue import Plan
     from mailsrv.transport.limits import Limits
     from mailsrv.transport.pool import Pool
     from mailsrv.transport.users import RunAs
@@ -166,6 +167,13 @@ class Transport(OptionSet):
         if isinstance(self.user, User) and self.user.gid is None and self.group is None:
             problem = f"user set without group for the {self.name} transport"
             raise ConfigError(problem, self.places.get("user", self.where))
+
+    async def callout_plans(self, batch: Batch) -> Sequence[Plan]:
+        """Return how to reach the servers that a callout may ask, in order; none: nobody is asked.
+
+        :raises TemporaryFailure: that cannot be told now.
+        """
+        return ()
 
     async def deliver(self, batch: Batch) -> None:
         """Deliver a batch; see :class:`Batch`.

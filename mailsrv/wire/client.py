@@ -303,6 +303,20 @@ class Session:
         reply = yield Receive(Phase.DATA)
         yield from self._content(answers, accepted, reply)
 
+    def probe(self, sender: str, recipient: str, found: list[tuple[Phase, Reply]]) -> Steps[None]:
+        """Ask whether a recipient would be taken; ``found`` is given the reply that decides.
+
+        :raises UnsafeValue: an address cannot be sent; nothing was.
+        """
+        mail, rcpt = self._mail(Envelope(sender, ())), self._rcpt(EnvelopeRecipient(recipient))
+        for phase, command in ((Phase.MAIL, mail), (Phase.RCPT, rcpt)):
+            yield command
+            reply = yield Receive(phase)
+            found[:] = [(phase, reply)]
+            if not self._done(reply):
+                break
+        yield from self._leave()
+
     def _envelope(
         self, answers: Answers, sent: list[int], commands: list[bytes]
     ) -> Steps[list[int]]:

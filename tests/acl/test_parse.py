@@ -23,7 +23,7 @@ FAULTS = [
     ("accept verify = foo", "at start of ACL condition"),
     ("accept verify = helo/foo", "(this verify item has no options)"),
     ("accept verify = sender/foo", 'unknown option "foo"'),
-    ("accept verify = recipient/callout=10s", "known to Exim, not to mailsrv"),
+    ("accept verify = recipient/callout=hold", "known to Exim, not to mailsrv"),
     ("deny spam = nobody", "known to Exim, not to mailsrv"),
     ("accept control = nosuch", 'syntax error in "control=nosuch"'),
     ("accept control = freeze/no_tell/foo", 'syntax error in "control=freeze/no_tell/foo"'),

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from mailsrv.acl.item import Item, not_in_mailsrv
 from mailsrv.acl.model import ALL_PHASES, MESSAGE_PHASES, PHASE_NAMES, WHOLE_PHASES, Undecided
 from mailsrv.acl.verification import addresses, client, fields
+from mailsrv.acl.verification.callout import CalloutOptions, parse_callout
 from mailsrv.errors import ConfigError, Position
 from mailsrv.interfaces import AclPhase
 
 if TYPE_CHECKING:
     from mailsrv.acl.evaluation import Evaluation
 
-Check = Callable[["Evaluation", str, frozenset[str]], Awaitable[bool]]
+Check = Callable[..., Awaitable[bool]]  # takes the run, value, options, and a callout
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +28,34 @@ class _Kind:
     phases: frozenset[AclPhase] = ALL_PHASES
     options: frozenset[str] = frozenset()
     takes_value: bool = False
+    calls: bool = False  # it takes a callout
 
 
 _DATA = WHOLE_PHASES
 _KINDS = {
     "certificate": _Kind(client.certificate),
     "header_names_ascii": _Kind(fields.names_ascii, _DATA),
-    "header_sender": _Kind(addresses.header_sender, _DATA, frozenset({"defer_ok"})),
+    "header_sender": _Kind(addresses.header_sender, _DATA, frozenset({"defer_ok"}), calls=True),
     "header_syntax": _Kind(fields.syntax, _DATA),
     "helo": _Kind(client.helo),
     "not_blind": _Kind(fields.not_blind, _DATA, frozenset({"case_insensitive"})),
     "recipient": _Kind(
-        addresses.recipient, frozenset({AclPhase.RCPT}), frozenset({"defer_ok", "no_details"})
+        addresses.recipient,
+        frozenset({AclPhase.RCPT}),
+        frozenset({"defer_ok", "no_details"}),
+        calls=True,
     ),
     "reverse_host_lookup": _Kind(client.reverse_host_lookup, options=frozenset({"defer_ok"})),
     "sender": _Kind(
-        addresses.sender, MESSAGE_PHASES, frozenset({"defer_ok", "no_details"}), takes_value=True
+        addresses.sender,
+        MESSAGE_PHASES,
+        frozenset({"defer_ok", "no_details"}),
+        takes_value=True,
+        calls=True,
     ),
 }
 _KNOWN_TO_EXIM = frozenset(
-    {"csa", "callout", "quota", "success_on_redirect", "callout_defer_ok", "check_postmaster"}
+    {"csa", "quota", "success_on_redirect", "callout_defer_ok", "check_postmaster"}
 )
 _SLASH = re.compile(r"(?:[^/]|//)+|(?<=/)(?=/|$)")
 
@@ -58,6 +67,7 @@ class Request:
     name: str
     value: str
     options: frozenset[str]
+    callout: CalloutOptions | None = None
 
 
 def parse_request(text: str) -> Request:
@@ -80,13 +90,18 @@ def parse_request(text: str) -> Request:
             '"header_names_ascii" or "reverse_host_lookup" at start of ACL condition '
             f'"verify {text}"'
         )
+    callouts = [part for part in parts[1:] if re.match(r"callout[ \t\n]*(=|\Z)", part)]
+    parts = [part for part in parts if part not in callouts]
     options = frozenset(parts[1:])
+    if callouts and not kind.calls:
+        raise ValueError(f'callout is not possible in ACL condition "verify {text}"')
     if options and not kind.options:
         raise ValueError(f"unexpected '/' found in \"{text}\" (this verify item has no options)")
     for option in parts[1:]:
         if option not in kind.options:
             raise ValueError(f'unknown option "{option}" in ACL condition "verify {text}"')
-    return Request(name, value, options)
+    callout = parse_callout(callouts[-1]) if callouts else None
+    return Request(name, value, options, callout)
 
 
 class Verify(Item):
@@ -116,6 +131,8 @@ class Verify(Item):
         if run.phase not in kind.phases:
             phase = PHASE_NAMES[run.phase]
             raise Undecided(log=f"cannot verify {request.name} in ACL for {phase}", error=True)
+        if kind.calls:
+            return await kind.check(run, request.value, request.options, request.callout)
         return await kind.check(run, request.value, request.options)
 
     async def _expanded(self, run: Evaluation) -> Request:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailsrv.acl.model import Undecided
+from mailsrv.acl.verification.callout import CalloutOptions, passes, told
 from mailsrv.acl.verification.mailboxes import mailboxes
 from mailsrv.interfaces import Routed
 from mailsrv.mail.status import Status
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 _USUAL = ((550, 1, 1), (451, 3, 0), (550, 0, 0), (451, 0, 0))
 
 
-async def recipient(run: Evaluation, value: str, options: frozenset[str]) -> bool:
+async def recipient(
+    run: Evaluation, value: str, options: frozenset[str], callout: CalloutOptions | None
+) -> bool:
     """The recipient in hand can be routed; its ``$address_data`` is routing's last."""
     subject = run.scope.address
     assert subject is not None, "the RCPT ACL has a recipient"
@@ -23,7 +26,12 @@ async def recipient(run: Evaluation, value: str, options: frozenset[str]) -> boo
     if routed.addresses:
         subject.address_data = routed.addresses[0].address_data
     if routed.status is None:
-        return True
+        refused = await passes(run, routed, callout, sender=False)
+        if refused is None:
+            return True
+        run.give(recipient_verify_failure=refused.what)
+        run.explain(told(refused, sender=False), refused.reason)
+        return False
     if routed.status.temporary:
         if "defer_ok" in options:
             return True
@@ -40,7 +48,9 @@ def _spoken(status: Status) -> str:
     return f"{status.code} {status.enhanced} {status.text}"
 
 
-async def sender(run: Evaluation, value: str, options: frozenset[str]) -> bool:
+async def sender(
+    run: Evaluation, value: str, options: frozenset[str], callout: CalloutOptions | None
+) -> bool:
     """The reverse-path, or the address given, can be routed; true for the null sender."""
     address = value or run.transaction.sender
     if not address:
@@ -49,7 +59,13 @@ async def sender(run: Evaluation, value: str, options: frozenset[str]) -> bool:
     if routed.addresses:
         run.give(sender_address_data=routed.addresses[0].address_data)
     if routed.status is None:
-        return True
+        refused = await passes(run, routed, callout, sender=True)
+        if refused is None:
+            return True
+        _keep_details(run, address, told(refused, sender=True), options)
+        run.give(sender_verify_failure=refused.what)
+        run.explain("Sender verify failed")
+        return False
     why = routed.reason or routed.status.text
     if routed.status.temporary:
         if "defer_ok" in options:
@@ -83,7 +99,9 @@ def _keep_details(run: Evaluation, address: str, why: str, options: frozenset[st
         run.memory["sender verify details"] = (address, why)
 
 
-async def header_sender(run: Evaluation, value: str, options: frozenset[str]) -> bool:
+async def header_sender(
+    run: Evaluation, value: str, options: frozenset[str], callout: CalloutOptions | None
+) -> bool:
     """Sender:, Reply-To: or From: has an address that verifies as a sender."""
     deferred = ""
     for name in ("Sender", "Reply-To", "From"):
@@ -93,7 +111,9 @@ async def header_sender(run: Evaluation, value: str, options: frozenset[str]) ->
             for address in mailboxes(header.value).addresses:
                 routed = await _verified_sender(run, address)
                 if routed.status is None:
-                    return True
+                    if await passes(run, routed, callout, sender=True) is None:
+                        return True
+                    continue
                 if routed.status.temporary:
                     deferred = routed.reason or routed.status.text
     if deferred:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailsrv.config.main.reasons import NO_CALLOUT, NO_DKIM, NO_FROM_LINE, OWN_SPOOL, UNUSED
+from mailsrv.config.main.reasons import NO_DKIM, NO_FROM_LINE, OWN_SPOOL, UNUSED
 from mailsrv.config.options import OptionSet, option
 from mailsrv.config.types import (
     ADDRESS,
@@ -68,31 +68,26 @@ class MessageOptions(OptionSet):
         TIME,
         10800,
         help="how long a refusal of all of a domain is remembered",
-        no_effect=NO_CALLOUT,
     )
     callout_domain_positive_expire = option(
         TIME,
         604800,
         help="how long the acceptance of a domain is remembered",
-        no_effect=NO_CALLOUT,
     )
     callout_negative_expire = option(
         TIME,
         7200,
         help="how long the refusal of an address is remembered",
-        no_effect=NO_CALLOUT,
     )
     callout_positive_expire = option(
         TIME,
         86400,
         help="how long the acceptance of an address is remembered",
-        no_effect=NO_CALLOUT,
     )
     callout_random_local_part = option(
         EXPANDED,
         "$primary_hostname-$tod_epoch-testing",
         help="local part for a random callout",
-        no_effect=NO_CALLOUT,
     )
     check_rfc2047_length = option(
         BOOLEAN, True, help="refuse to decode encoded words that are too long"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mailsrv.config.options import option
 from mailsrv.config.types import BOOLEAN, EXPANDED, TIME
@@ -11,6 +12,9 @@ from mailsrv.expansion.paths import as_path
 from mailsrv.transport.batching import BatchingTransport
 from mailsrv.transport.limits import Key
 from mailsrv.transport.transport import Batch, expand
+
+if TYPE_CHECKING:
+    from mailsrv.transport.dialogue import Plan
 
 PER_USER = 10  # deliveries to one recipient at a time: Dovecot's lmtp_user_concurrency_limit
 
@@ -30,25 +34,37 @@ class Lmtp(BatchingTransport):
 
     async def deliver(self, batch: Batch) -> None:
         """See :meth:`Transport.deliver`."""
-        from mailsrv.transport.connection import Target, Timeouts
-        from mailsrv.transport.dialogue import Plan, attempt, helo_name
+        from mailsrv.transport.dialogue import attempt
         from mailsrv.transport.headers import content_of, filtered
+
+        plan = await self.plan(batch)
+        content = await filtered(self, batch, await content_of(self, batch))
+        async with batch.facilities.limits.hold(self._limits(batch, plan.hop.target.address)):
+            await attempt(plan, batch, batch.addresses, content, last=True)
+
+    async def plan(self, batch: Batch) -> Plan:
+        """Return how to talk to the server.
+
+        :raises TemporaryFailure: the path cannot be expanded, or is none.
+        """
+        from mailsrv.transport.connection import Target, Timeouts
+        from mailsrv.transport.dialogue import Plan, helo_name
         from mailsrv.transport.pool import Hop
 
         path = as_path(await expand(self.socket, batch.scope()), "LMTP socket")
         if not path.startswith("/"):
             raise TemporaryFailure(reason=f"unsafe path for an LMTP socket: {path!r}")
-        content = await filtered(self, batch, await content_of(self, batch))
-        facilities = batch.facilities
         time = float(self.timeout)
-        plan = Plan(
-            Hop(self.name, Target(path), helo_name(facilities.hostname), lmtp=True),
+        return Plan(
+            Hop(self.name, Target(path), helo_name(batch.facilities.hostname), lmtp=True),
             Timeouts(connect=time, command=time, data=time, final=time),
             ignore_quota=self.ignore_quota,
             include_affixes=self.rcpt_include_affixes,
         )
-        async with facilities.limits.hold(self._limits(batch, path)):
-            await attempt(plan, batch, batch.addresses, content, last=True)
+
+    async def callout_plans(self, batch: Batch) -> Sequence[Plan]:
+        """See :meth:`Transport.callout_plans`."""
+        return (await self.plan(batch),)
 
     def _limits(self, batch: Batch, path: str) -> Mapping[Key, int]:
         users: dict[Key, int] = {

@@ -155,6 +155,18 @@ class Smtp(SmtpOptions):
             found += answer.records if answer.authenticated else ()
         return found
 
+    async def callout_plans(self, batch: Batch) -> Sequence[Plan]:
+        """See :meth:`Transport.callout_plans`."""
+        first = batch.addresses[0]
+        if first.hosts and not self.hosts_override:
+            hosts = self._shuffled(list(first.hosts))
+        elif self.hosts is not None:
+            hosts = await self._listed(batch, await expand(self.hosts, batch.scope()))
+        else:
+            return ()
+        chosen = hosts[: self.hosts_max_try]
+        return [await self.plan(batch, await self.known(batch, each)) for each in chosen]
+
     # --- one host ---
 
     async def plan_for(self, batch: Batch, host: Host) -> Plan:
