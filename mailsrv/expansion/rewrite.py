@@ -263,6 +263,19 @@ class Rewriter:
         return result
 
 
+def with_domain(header: Header, old: str, new: str) -> Header:
+    """Return a header line whose addresses have another domain in the place of ``old`` (17.5)."""
+    if header.name.lower().removeprefix("resent-") not in FIELDS:
+        return header
+    before, colon, value = header.text.partition(":")
+    changes = []
+    for here in places_of(value):
+        local_part, domain = split(here.address)
+        if here.qualified and domain.lower() == old:
+            changes.append((here.first, here.last, f"{local_part}@{new}"))
+    return Header(f"{before}{colon}{replaced(value, changes)}") if changes else header
+
+
 async def _replaced(
     rule: RewriteRule, old: str, numbers: tuple[str, ...], place: str, scope: Scope
 ) -> _Result:

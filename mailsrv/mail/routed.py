@@ -52,6 +52,7 @@ class RoutedAddress:
     dsn_lasthop: bool = False
     quiet: bool = False  # disable_logging
     vars: Mapping[str, str] = field(default_factory=dict)  # $r_…
+    renamed: tuple[tuple[str, str], ...] = ()  # domains in the header, and what becomes of each
     # Of an address that a redirection gave (chapter 22):
     place: bool = False  # a pipe, file or directory: ``address`` is its text, the rest its parent's
     hidden: bool = False  # hide_child_in_errmsg

@@ -24,5 +24,6 @@ def begin(recipient: Recipient, address: str, parent: RoutedAddress | None = Non
         headers_add=list(parent.headers_add) if parent is not None else [],
         headers_remove=list(parent.headers_remove) if parent is not None else [],
         hidden=parent is not None and parent.hidden,
+        renamed=parent.renamed if parent is not None else (),
         one_time=parent is not None and parent.one_time,
     )

@@ -62,9 +62,13 @@ class Discarded:
 
 @dataclass(frozen=True, slots=True)
 class Rerouted:
-    """The address is routed anew, from the first router, under another domain."""
+    """The address is routed anew, from the first router, under another domain.
+
+    ``rewrite``: addresses in the header that have the old domain get it, too.
+    """
 
     domain: str
+    rewrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)

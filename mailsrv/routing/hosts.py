@@ -210,8 +210,15 @@ def decide_self(name: str, router: Router, context: Context) -> None:
         "defer": Deferred(reason),
         "fail": Failed("remote host address is the local host", reason),
         "pass": Passed(),
-        "reroute": Rerouted(domain.strip(" \t")),
+        "reroute": rerouted(domain),
     }
     decision = decisions.get(word.strip(" \t"))
     if decision is not None:
         raise Found(decision)
+
+
+def rerouted(text: str) -> Rerouted:
+    """Read ``[rewrite:] domain`` of ``self = reroute:`` (chapter 15)."""
+    word, colon, domain = text.partition(":")
+    rewrite = bool(colon) and word.strip(" \t") == "rewrite"
+    return Rerouted((domain if rewrite else text).strip(" \t"), rewrite)

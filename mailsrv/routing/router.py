@@ -188,10 +188,6 @@ class Router(OptionSet):
         known = ("freeze", "defer", "fail", "pass", "send")
         if self.self_ not in known and not self.self_.startswith("reroute:"):
             raise ConfigError(f"{self.self_} is not valid for self", self.places.get("self"))
-        if self.self_.replace(" ", "").startswith("reroute:rewrite:"):
-            raise ConfigError(
-                "self = reroute: rewrite: is known to Exim, not to mailsrv", self.places.get("self")
-            )
 
     def late(self) -> Iterator[ConfigError]:
         """See :meth:`OptionSet.late`."""

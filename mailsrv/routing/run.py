@@ -156,6 +156,8 @@ class Run:
         if isinstance(decision, Rerouted):
             text = f"{names.split(seen.address)[0]}@{decision.domain}"
             child = begin(seen.recipient, like(text, seen.address), seen)
+            if decision.rewrite:
+                child.renamed = (*seen.renamed, (seen.domain, decision.domain))
             step.children.append(Child(child, router.redirect_router or ""))
         elif isinstance(decision, Discarded):
             thrown = replace(seen, address=":blackhole:", parent=seen, place=True)

@@ -177,6 +177,7 @@ class Delivering:
             address.hosts,
             tuple(address.headers_add),
             tuple(address.headers_remove),
+            address.renamed,
             _errors_to(message, address),
             address.user,
             address.group,

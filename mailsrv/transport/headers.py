@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.lists import split_list
+from mailsrv.expansion.rewrite import with_domain
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import Template, compile_string
 from mailsrv.mail.header import Header, render
@@ -106,6 +107,8 @@ async def _header(transport: Transport, batch: Batch) -> list[Header]:
     )
     added = [*first.headers_add, *await expand_items(transport.headers_add, scope, "\n")]
     kept = [header for header in batch.message.headers if not drop(header.name)]
+    for old, new in first.renamed:
+        kept = [with_domain(header, old, new) for header in kept]
     if transport.rewriter is not None:
         kept = await transport.rewriter.headers(kept, scope)
     return kept + [Header(line) for text in added for line in lines_of(text)]

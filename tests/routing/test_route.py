@@ -343,6 +343,11 @@ def test_hosts_while_verifying() -> None:
 def test_self_reroute() -> None:
     w = World(manual(route_list="e 127.0.0.1", self_="reroute: f"), accept("b", domains="f"))
     assert w.route("u@e").addresses[0].address == "u@f"
+    assert not w.route("u@e").addresses[0].renamed
+    w = World(
+        manual(route_list="e 127.0.0.1", self_="reroute: rewrite: f"), accept("b", domains="f")
+    )
+    assert w.route("u@E").addresses[0].renamed == (("e", "f"),)
 
 
 def test_this_host_ends_the_list_when_it_is_not_the_first() -> None:

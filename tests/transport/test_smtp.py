@@ -307,6 +307,18 @@ def test_headers_are_rewritten() -> None:
     )
 
 
+def test_domains_are_renamed_in_the_header() -> None:
+    """What a router made of a domain stands in the header of that copy alone (17.5)."""
+    w = world(max_rcpt="5")
+    mail = message(b"x\r\n", "To: A <a@WIDE>, b@other", "Subject: a@wide")
+    widened = routed("a@wide.example", hosts=(A,), renamed=(("wide", "wide.example"),))
+    w.deliver(mail, widened, routed("b@other", hosts=(A,)))
+    assert sorted(each.data for each in w.hop.messages) == [
+        b"To: A <a@WIDE>, b@other\r\nSubject: a@wide\r\n\r\nx\r\n",
+        b"To: A <a@wide.example>, b@other\r\nSubject: a@wide\r\n\r\nx\r\n",
+    ]
+
+
 @pytest.mark.parametrize("pieces", [1, 7, 1000, 1 << 20])
 @pytest.mark.parametrize(("length", "fits"), [(998, True), (999, False), (5000, False)])
 def test_longest_line(length: int, fits: bool, pieces: int) -> None:

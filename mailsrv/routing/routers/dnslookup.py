@@ -57,13 +57,6 @@ class Dnslookup(Router):
         super().check()
         if self.transport is None and not self.verify_only:
             raise ConfigError(f"{self.name} router: transport must be set", self.where)
-        if self.widen_domains is not None and self.rewrite_headers:
-            raise ConfigError(
-                f"{self.name} router: rewriting header lines after widen_domains "
-                "is known to Exim, not to mailsrv",
-                self.places.get("widen_domains", self.where),
-                "set rewrite_headers = false",
-            )
 
     async def route(self, address: RoutedAddress, context: Context) -> Decision:
         """See :meth:`Router.route`."""
@@ -93,7 +86,7 @@ class Dnslookup(Router):
                     return Passed()
                 return Deferred("host lookup did not complete")
             if name != domain:
-                return Rerouted(name)
+                return Rerouted(name, self.rewrite_headers)
             if self.check_secondary_mx and not secondary:
                 return Declined()
             return Accepted(hosts=tuple(hosts))
