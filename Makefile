@@ -57,7 +57,9 @@ check-debian:
 	else echo "The unit tests were not run on Debian's own packages."; fi
 
 bench: $(VENV)/tools
+	$(BIN)/pip install -q -r bench/requirements
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
+	$(if $(QUICK),,$(BIN)/python -m bench.curves)
 
 clean:
 	rm -rf $(VENV) build dist mailsrv.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

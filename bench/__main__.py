@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,8 @@ PEERS: dict[str, Callable[..., Peer]] = {
 }
 WHOLE = Scale(messages=2000, clients=20, size=4096, large=40, sessions=500)
 QUICK = Scale(messages=400, clients=20, size=4096, large=8, sessions=100)
+
+RESULTS = Path(__file__).parent / "results"
 
 Figures = dict[str, dict[str, list[float]]]  # of a work's title and a peer's name
 
@@ -82,17 +85,21 @@ def main() -> None:
     finally:
         sink.kill()
         sink.wait()
-    show(works, figures)
+    table = "\n".join(table_of(works, figures))
+    print(f"\n{table}")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "table.txt").write_text(table + "\n")
 
 
-def show(works: list[Work], figures: Figures) -> None:
-    """Print the medians, and how many times better mailsrv is than each peer."""
+def table_of(works: list[Work], figures: Figures) -> list[str]:
+    """Return the medians, and how many times better mailsrv is than each peer, in lines."""
     names = [name for name in PEERS if any(name in found for found in figures.values())]
-    print(f"\n{'medians':38}{'':6}" + "".join(f"{name:>10}" for name in names) + "   mailsrv is")
+    lines = [f"{'medians':38}{'':6}" + "".join(f"{n:>10}" for n in names) + "   mailsrv is"]
     for work in works:
         medians = {n: statistics.median(f) for n, f in figures[work.title].items() if f}
         row = "".join(f"{medians[n]:10.4g}" if n in medians else f"{'-':>10}" for n in names)
-        print(f"{work.title:38}{work.unit:6}{row}   {_ratios(work, medians)}")
+        lines.append(f"{work.title:38}{work.unit:6}{row}   {_ratios(work, medians)}")
+    return lines
 
 
 def _ratios(work: Work, medians: dict[str, float]) -> str:

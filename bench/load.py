@@ -6,7 +6,6 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-ENVELOPE = (b"MAIL FROM:<s@x.example>\r\n", b"RCPT TO:<r@x.example>\r\n", b"DATA\r\n")
 PATIENCE = 90.0
 LINE = b"x" * 70 + b"\r\n"
 
@@ -24,6 +23,7 @@ class Load:
     each: int = 100
     size: int = 4096
     kept: bool = True
+    recipients: int = 1
     latencies: list[float] = field(default_factory=list)
 
     def run(self) -> float:
@@ -54,7 +54,7 @@ class Load:
             for _ in range(messages):
                 if self.kept:
                     begun = time.monotonic()
-                await _envelope(reader, writer, pipelining=pipelining)
+                await _envelope(reader, writer, self.recipients, pipelining=pipelining)
                 writer.write(text)
                 await writer.drain()
                 await expect(reader, b"250")
@@ -79,15 +79,21 @@ async def greet(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, 
 
 
 async def _envelope(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pipelining: bool
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    recipients: int,
+    *,
+    pipelining: bool,
 ) -> None:
-    codes = (b"250", b"250", b"354")
+    more = [b"RCPT TO:<r%d@x.example>\r\n" % n for n in range(1, recipients)]
+    commands = [b"MAIL FROM:<s@x.example>\r\n", b"RCPT TO:<r@x.example>\r\n", *more, b"DATA\r\n"]
+    codes = [b"250"] * (recipients + 1) + [b"354"]
     if pipelining:
-        writer.write(b"".join(ENVELOPE))
+        writer.write(b"".join(commands))
         for code in codes:
             await expect(reader, code)
     else:
-        for command, code in zip(ENVELOPE, codes, strict=True):
+        for command, code in zip(commands, codes, strict=True):
             writer.write(command)
             await expect(reader, code)
 

@@ -52,29 +52,29 @@ def accepted_kept(peer: Peer, port: int, sink: int, scale: Scale) -> float:
     return _load(port, scale, kept=True).run()
 
 
-def _delivered(port: int, sink: int, load: Load) -> float:
+def delivered_all(sink: int, load: Load) -> float:
     """Messages a second from the first command to the last one's arrival in the sink."""
     before, begun = taken(sink), time.monotonic()
     load.run()
-    wanted = before + load.clients * load.each
+    wanted = before + load.clients * load.each * load.recipients
     machine.wait_until(lambda: taken(sink) >= wanted, "the last delivery", PATIENCE, step=0.05)
     return load.clients * load.each / (time.monotonic() - begun)
 
 
 def delivered(peer: Peer, port: int, sink: int, scale: Scale) -> float:
     """End to end, a session each."""
-    return _delivered(port, sink, _load(port, scale, kept=False))
+    return delivered_all(sink, _load(port, scale, kept=False))
 
 
 def delivered_kept(peer: Peer, port: int, sink: int, scale: Scale) -> float:
     """End to end on kept connections."""
-    return _delivered(port, sink, _load(port, scale, kept=True))
+    return delivered_all(sink, _load(port, scale, kept=True))
 
 
 def cpu_each(peer: Peer, port: int, sink: int, scale: Scale) -> float:
     """Milliseconds of CPU of all its processes for a message, end to end."""
     before = cpu(peer.processes())
-    _delivered(port, sink, _load(port, scale, kept=False))
+    delivered_all(sink, _load(port, scale, kept=False))
     return (cpu(peer.processes()) - before) / scale.messages * 1000
 
 

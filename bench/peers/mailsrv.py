@@ -13,8 +13,10 @@ class Mailsrv:
 
     name = "mailsrv"
 
-    def __init__(self, sink_port: int, *, deliver: bool) -> None:
+    def __init__(self, sink_port: int, *, deliver: bool, aliases: Path | None = None) -> None:
         macros = {"T_SINK": str(sink_port), **({} if deliver else {"T_QUEUE_ONLY": "yes"})}
+        if aliases is not None:
+            macros["T_ALIASES"] = str(aliases)
         self._server = Server(Path(__file__).parent / "exim.conf", macros)
 
     def start(self) -> int:

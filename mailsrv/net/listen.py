@@ -18,6 +18,7 @@ from mailsrv.errors import ConfigError
 from mailsrv.expansion.lists import split_list
 from mailsrv.net.hosts import is_own_address
 
+BACKLOG = 4096  # new connections that wait to be accepted; the kernel's own limit may be lower
 INTERFACES_CHECK = 5.0  # seconds that the kernel's answer about an address holds
 MOST_KNOWN = 1000  # addresses whose answer is remembered
 
@@ -179,7 +180,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def bind(listener: Listener, *, backlog: int = 20, reuse_port: bool = False) -> socket.socket:
+def bind(listener: Listener, *, backlog: int = BACKLOG, reuse_port: bool = False) -> socket.socket:
     """Return a non-blocking TCP socket that listens; ``reuse_port`` lets several processes do so.
 
     :raises OSError: the address is in use, not ours, or not permitted.

@@ -17,7 +17,7 @@ from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, ConfigErrors
 from mailsrv.expansion.scope import Services
 from mailsrv.lookup import registry
-from mailsrv.net.listen import Listener, bind, listen_on, local_sockets
+from mailsrv.net.listen import BACKLOG, Listener, bind, listen_on, local_sockets
 from mailsrv.net.tls import KeyStore
 from mailsrv.net.unixsocket import bind_unix
 from mailsrv.service.environment import WallClock, at_start, faults, faults_at_start, make_services
@@ -310,7 +310,9 @@ def _bound(listener: Listener, main: MainOptions, serving: int) -> list[socket.s
 
     Several of our own may share it, but nobody else's.
     """
-    backlog = main.smtp_connect_backlog
+    # Exim's default of 20 is for a process that forks at once: beyond it the kernel forgets
+    # clients that think they are connected, and they wait for a greeting in vain.
+    backlog = main.values.get("smtp_connect_backlog", BACKLOG)
     if listener.local:
         return [_local(listener.address, main)] * serving
     if serving == 1:

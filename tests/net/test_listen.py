@@ -1,5 +1,7 @@
 """Tests of mailsrv.net.listen."""
 
+import socket
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.errors import ConfigError
@@ -78,3 +80,19 @@ class ListenTests(SynchronousTestCase):
         )
         self.assertEqual([str(each) for each in found], ["/run/a", "/run/b"])
         self.assertRaises(ConfigError, local_sockets, "relative")
+
+
+class BacklogTests(SynchronousTestCase):
+    def test_a_crowd_waits(self) -> None:
+        """Three hundred clients that come at once are all there when they are accepted."""
+        listening = bind(Listener("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+        where = listening.getsockname()
+        clients = [socket.create_connection(where, 5) for _ in range(300)]
+        for client in clients:
+            self.addCleanup(client.close)
+        accepted = []
+        for _ in clients:
+            accepted.append(listening.accept()[0])
+            self.addCleanup(accepted[-1].close)
+        self.assertEqual(len(accepted), len(clients))
