@@ -97,6 +97,15 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "bt|bvs?",
         ),
         Command(
+            "session",
+            (
+                ("-bh HOST", "an SMTP session as if from an IP address, on the terminal; nothing"),
+                ("", "is stored or delivered; -bhc: with callouts"),
+            ),
+            "bhc?",
+            with_value=("bh", "bhc"),
+        ),
+        Command(
             "rewrite",
             (("-brw ADDRESS", "print what the rewriting rules make of an address"),),
             "brw",

@@ -247,6 +247,11 @@ class SmtpProtocol(ESMTP):
         self._flush()
         self._after()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a command is being worked on, so that its answer is still to come."""
+        return self._pending is not None
+
     def _ready(self) -> bool:
         return not (
             self._pending is not None
