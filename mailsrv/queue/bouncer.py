@@ -29,6 +29,11 @@ async def no_texts(message: Message, kind: Kind, to: str, delay: float) -> Seque
     return ()
 
 
+async def as_written(report: Message) -> Message:
+    """Return a report as it is."""
+    return report
+
+
 async def default_condition(message: Message, domain: str) -> bool:
     """The default of delay_warning_condition."""
     return warnable(message)
@@ -43,7 +48,8 @@ class Bouncer:
     errors_copy; ``may_warn`` is delay_warning_condition for a message and the only
     domain that is delayed ("" if there are several); ``received`` is
     received_header_text for a report; ``texts`` are the items of bounce_message_file or
-    warn_message_file, expanded; ``freeze_tell`` are addresses.
+    warn_message_file, expanded; ``freeze_tell`` are addresses; ``rewritten`` does to a
+    report what reception does to others (31.2).
     """
 
     clock: IClock
@@ -56,6 +62,7 @@ class Bouncer:
     received: Callable[[Message], str] = lambda message: ""
     texts: Callable[[Message, Kind, str, float], Awaitable[Sequence[str]]] = no_texts
     freeze_tell: Sequence[str] = ()
+    rewritten: Callable[[Message], Awaitable[Message]] = as_written
 
     async def failures(self, message: Message, outcomes: Sequence[Outcome]) -> list[Message]:
         """Return the bounces for failed addresses, one for each address that gets any."""
@@ -151,7 +158,7 @@ class Bouncer:
             copies, body = await self._copies(to, items), await self._body(message, items, settings)
             texts = await self.texts(message, items[0].kind, to, delay)
             report = Report(self.next_id(), to, items, now, delay, copies, texts)
-            return [build(report, message, body, settings, self.received)]
+            return [await self.rewritten(build(report, message, body, settings, self.received))]
         except CancelledError:
             raise
         except Exception as error:

@@ -114,7 +114,13 @@ class Stages:
         self.bouncer = Bouncer(
             self.reactor,
             lasting.next_id,
-            **report_options(main, self.services, self.log, lasting.pools["lookups"]),
+            **report_options(
+                main,
+                self.services,
+                self.log,
+                lasting.pools["lookups"],
+                self.routing.facilities.rewriter,
+            ),
         )
         self.authentication = Authentication(
             self.reactor,

@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -13,11 +14,12 @@ from mailsrv.config.main import MainOptions
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.lists import match_address, split_list
+from mailsrv.expansion.rewrite import RECIPIENT, Rewriter
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template, compile_string
 from mailsrv.interfaces import IMailLog
 from mailsrv.mail.address import split
-from mailsrv.mail.message import Message
+from mailsrv.mail.message import Message, counted_size
 from mailsrv.mail.taint import is_tainted
 from mailsrv.net.threads import IThreads
 from mailsrv.queue.bounce import Kind, ReportSettings, delay_words
@@ -36,10 +38,15 @@ class ReportOptions(TypedDict):
     received: Callable[[Message], str]
     texts: Callable[[Message, Kind, str, float], Awaitable[Sequence[str]]]
     freeze_tell: Sequence[str]
+    rewritten: Callable[[Message], Awaitable[Message]]
 
 
 def report_options(
-    main: MainOptions, services: Services, log: IMailLog, threads: IThreads
+    main: MainOptions,
+    services: Services,
+    log: IMailLog,
+    threads: IThreads,
+    rewriter: Rewriter | None = None,
 ) -> ReportOptions:
     """Return them for a configuration; ``threads`` read files."""
 
@@ -84,6 +91,22 @@ def report_options(
         )
         return await _texts(files.get(kind), scope, log, threads)
 
+    async def rewritten(report: Message) -> Message:
+        if rewriter is None or not rewriter.active:
+            return report
+        scope = Scope(services, message=report, origin=report.origin)
+        headers = await rewriter.headers(report.headers, scope)
+        recipients = [
+            replace(each, address=await rewriter.address(each.address, RECIPIENT, scope))
+            for each in report.recipients
+        ]
+        return replace(
+            report,
+            headers=headers,
+            recipients=tuple(recipients),
+            size=counted_size(headers, report.body),
+        )
+
     copies = errors_copies(main.errors_copy, services, log)
     return {
         "settings": settings,
@@ -93,6 +116,7 @@ def report_options(
         "may_warn": may_warn,
         "received": received,
         "texts": texts,
+        "rewritten": rewritten,
         "freeze_tell": [
             each for a in (main.freeze_tell or "").split(",") if (each := a.strip(" "))
         ],

@@ -12,11 +12,13 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailsrv.errors import Position
+from mailsrv.expansion.rewrite import Rewriter, RewriteRules, parse_rule
 from mailsrv.expansion.scope import Services
 from mailsrv.expansion.template import compile_string
 from mailsrv.expansion.tree import drive
 from mailsrv.mail.header import Header
-from mailsrv.mail.message import InlineBody, Message, Recipient
+from mailsrv.mail.message import InlineBody, Message, Recipient, counted_size
 from mailsrv.mail.origin import Origin
 from mailsrv.net.threads import InlineThreads
 from mailsrv.queue.bounce import Kind
@@ -162,3 +164,25 @@ class OptionTests(SynchronousTestCase):
             self.texts(Kind.FAILED, b"x", file="/tmp/$sender_address"), ([], ["panic"])
         )
         self.assertEqual(self.texts(Kind.FAILED, b"${nosuch}\n****\ny\n"), (["", "y"], ["panic"]))
+
+
+class RewritingTests(SynchronousTestCase):
+    def test_reports_are_rewritten_as_other_messages(self) -> None:
+        """A bounce does not tell the machine's name that rules hide (31.2)."""
+        rule = parse_rule("*@machine.mydomain $1@mydomain", Position("test.conf", 1))
+        options = report_options(
+            SimpleNamespace(  # type: ignore[arg-type]
+                bounce_message_file=None, warn_message_file=None, errors_copy=None,
+                delay_warning=(), freeze_tell="",
+            ),
+            services(),
+            RecordingLog(),  # type: ignore[arg-type]
+            InlineThreads(),
+            Rewriter(RewriteRules((rule,))),
+        )  # fmt: skip
+        report = message("From: Mailer <Mailer-Daemon@machine.mydomain>", "To: s@x.example")
+        report.recipients = (Recipient("me@machine.mydomain"),)
+        found = drive(options["rewritten"](report))
+        self.assertEqual(found.headers[0].text, "From: Mailer <Mailer-Daemon@mydomain>")
+        self.assertEqual(found.recipients[0].address, "me@mydomain")
+        self.assertEqual(found.size, counted_size(found.headers, found.body))
