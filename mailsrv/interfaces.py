@@ -363,6 +363,11 @@ class ICallout(Protocol):
 
 
 Record = Callable[[Sequence[Outcome]], Awaitable[None]]
+Waits = Callable[[bool], None]
+
+
+def no_matter(waits: bool) -> None:
+    """Take no note of it: the :data:`Waits` of who holds nothing back for a delivery."""
 
 
 class IHostRetry(Protocol):
@@ -399,15 +404,20 @@ class IDelivering(Protocol):
     """The transports of the configuration."""
 
     async def deliver(
-        self, message: Message, addresses: Sequence[RoutedAddress], record: Record
+        self,
+        message: Message,
+        addresses: Sequence[RoutedAddress],
+        record: Record,
+        waits: Waits = no_matter,
     ) -> None:
         """Deliver routed addresses in as few transactions as their transports allow.
 
         Every address is given to ``record`` exactly once, in the batch that
         settled it; the connection that settled it carries nothing further until
-        ``record`` is done.  Never raises a MailFailure: what goes wrong is an
-        outcome.  When cancelled it ends connections under way and gives no
-        further outcomes.
+        ``record`` is done.  ``waits`` is told True when all that is left of the
+        message waits for its turn at busy places, and False when it goes on.
+        Never raises a MailFailure: what goes wrong is an outcome.  When
+        cancelled it ends connections under way and gives no further outcomes.
         """
 
     async def close(self) -> None:

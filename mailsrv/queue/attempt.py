@@ -14,7 +14,17 @@ from time import gmtime, strftime
 from typing import TYPE_CHECKING, Any
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.interfaces import IClock, IDelivering, IMailLog, IRouting, ISpool, Routed, Unrouted
+from mailsrv.interfaces import (
+    IClock,
+    IDelivering,
+    IMailLog,
+    IRouting,
+    ISpool,
+    Routed,
+    Unrouted,
+    Waits,
+    no_matter,
+)
 from mailsrv.mail.address import split
 from mailsrv.mail.message import Message, Recipient
 from mailsrv.mail.routed import NOT_REACHED, Outcome, Result, RoutedAddress
@@ -51,6 +61,7 @@ class Tools:
     bouncer: Bouncer
     log: IMailLog
     stopping: Callable[[], bool]
+    waits: Callable[[str], Waits] = lambda id: no_matter
     ignore_bounce_errors_after: float = 70 * 86400.0
     message_logs: bool = True
     holds: Domains = no_domain  # hold_domains
@@ -128,7 +139,9 @@ class Attempt:
             await self._record([Outcome(each, Result.DELIVERED) for each in self._discarded])
         if addresses:
             try:
-                await self._tools.delivering.deliver(self._message, addresses, self._record)
+                await self._tools.delivering.deliver(
+                    self._message, addresses, self._record, self._tools.waits(self._message.id)
+                )
             except CancelledError:
                 raise
             except Exception as error:  # a bug of a transport costs one delivery

@@ -12,6 +12,7 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,6 +56,7 @@ class QueueSettings:
     """Main options of the queue; times in seconds, 0 = not set where Exim says so."""
 
     max_active: int = 200  # messages being delivered at a time
+    max_parked: int = 1000  # further ones that only wait for a place at a host
     max_waiting: int = 2000  # new messages whose ids are remembered; the spool knows the rest
     queue_only: bool = False
     queue_only_files: tuple[str, ...] = ()  # one that exists is queue_only for now
@@ -89,6 +91,7 @@ class QueueRunner:
         self._stopping = False
         self._take(schedule, routing, delivering, bouncer, settings)
         self._active: set[str] = set()
+        self._parked: set[str] = set()  # of the active: those that wait for a busy host
         self._fresh: list[Message] = []  # received in this turn of the reactor
         self._new: deque[str] = deque()  # received before, when there was no room
         self._asked: OrderedDict[str, None] = OrderedDict()  # run_now, each id once
@@ -124,6 +127,7 @@ class QueueRunner:
             bouncer,
             self._log,
             lambda: self._stopping,
+            lambda id: partial(self._waits, id),
             settings.ignore_bounce_errors_after,
             settings.message_logs,
             settings.holds,
@@ -489,7 +493,22 @@ class QueueRunner:
             self._soonest = min(self._soonest, following)
 
     def _room(self) -> int:
-        return 0 if self._stopping else self._settings.max_active - len(self._active)
+        """Return how many attempts may begin: one that waits for a busy host keeps none back."""
+        if self._stopping:
+            return 0
+        settings = self._settings
+        parked = min(len(self._parked), settings.max_parked)
+        return settings.max_active - len(self._active) + parked
+
+    def _waits(self, id: str, waits: bool) -> None:
+        """A message begins, or ceases, to wait for its turn at busy hosts."""
+        if not waits:
+            self._parked.discard(id)
+        elif id in self._active:
+            full = self._room() <= 0
+            self._parked.add(id)
+            if full:
+                self._wake()
 
     def _arm(self, when: float) -> None:
         """Wake at ``when`` (and not before): the one timer."""
@@ -546,6 +565,7 @@ class QueueRunner:
     def _release(self, id: str, *, quiet: bool = False) -> None:
         """Let go of a message; unless ``quiet``, the spool may have something due now."""
         self._active.discard(id)
+        self._parked.discard(id)
         if not quiet:
             self._soonest = 0.0
         if not self._active:

@@ -17,14 +17,22 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from mailsrv.config.types import Group, User
 from mailsrv.errors import MailFailure
 from mailsrv.expansion.scope import Scope, Services
-from mailsrv.interfaces import IClientAuthentication, IHostRetry, IMailLog, IResolver, Record
+from mailsrv.interfaces import (
+    IClientAuthentication,
+    IHostRetry,
+    IMailLog,
+    IResolver,
+    Record,
+    Waits,
+    no_matter,
+)
 from mailsrv.mail.message import Message
 from mailsrv.mail.routed import Outcome, Result, RoutedAddress
 from mailsrv.mail.status import LOCAL_PROBLEM, Status
 from mailsrv.net.threads import IThreads
 from mailsrv.net.tlsclient import ClientTls
 from mailsrv.transport.connection import Connector, IConnector
-from mailsrv.transport.limits import Limits
+from mailsrv.transport.limits import Crew, Key, Limits
 from mailsrv.transport.pool import Pool
 from mailsrv.transport.shadow import Shadows
 from mailsrv.transport.transport import Batch, Facilities, Transport, optional
@@ -35,10 +43,10 @@ class Delivering:
     """Provides ``IDelivering``: the transports of the configuration, by name.
 
     ``drop_privilege`` is ``deliver_drop_privilege``: all local deliveries run
-    as the server's user.  ``per_message`` is ``remote_max_parallel``; ``total``
-    bounds the runs of all transports together, ``per_hop`` the connections to
-    one next hop.  ``connector`` is given by tests.  ``privileged`` leads to the
-    process that delivers as other users; None: there is none.
+    as the server's user.  ``per_message`` is ``remote_max_parallel``,
+    ``per_hop`` bounds the connections to one next hop.  ``connector`` is given
+    by tests.  ``privileged`` leads to the process that delivers as other users;
+    None: there is none.
     """
 
     def __init__(
@@ -55,7 +63,6 @@ class Delivering:
         drop_privilege: bool = False,
         per_message: int = 4,
         per_hop: int = 20,
-        total: int = 200,
         is_local: Callable[[str], bool] = lambda address: False,
         connector: IConnector | None = None,
         privileged: socket | None = None,
@@ -67,7 +74,6 @@ class Delivering:
         self._never = never_users
         self._drop = drop_privilege
         self._per_message = per_message
-        self._total = total
         self._log = log
         self._shadows = Shadows(transports, log, self._prepare)
         self._running = 0  # calls of :meth:`deliver` under way
@@ -96,11 +102,16 @@ class Delivering:
         return self._facilities
 
     async def deliver(
-        self, message: Message, addresses: Sequence[RoutedAddress], record: Record
+        self,
+        message: Message,
+        addresses: Sequence[RoutedAddress],
+        record: Record,
+        waits: Waits = no_matter,
     ) -> None:
         """See :meth:`IDelivering.deliver`."""
         unique, twins = _without_twins(addresses)
-        batches = await self._batches(message, unique, _Ledger(self._log, record, twins))
+        ledger = _Ledger(self._log, record, twins)
+        batches = await self._batches(message, unique, ledger, Crew(waits))
         self._running += 1
         try:
             if len(batches) == 1:
@@ -135,7 +146,11 @@ class Delivering:
     # --- batches ---
 
     async def _batches(
-        self, message: Message, addresses: Sequence[RoutedAddress], ledger: _Ledger
+        self,
+        message: Message,
+        addresses: Sequence[RoutedAddress],
+        ledger: _Ledger,
+        crew: Crew,
     ) -> list[tuple[Batch, _Ledger]]:
         """Group addresses that may travel together (chapter 25), in their order."""
         groups: dict[Hashable, list[RoutedAddress]] = {}
@@ -148,7 +163,7 @@ class Delivering:
             most = (transport.most() if transport else 1) or len(members)
             for start in range(0, len(members), most):
                 own = ledger.part(members[start : start + most])
-                result.append((self._batch(message, own), own))
+                result.append((self._batch(message, own, crew), own))
         return result
 
     async def _key(self, message: Message, address: RoutedAddress) -> Hashable | None:
@@ -185,7 +200,7 @@ class Delivering:
             own,
         )
 
-    def _batch(self, message: Message, ledger: _Ledger) -> Batch:
+    def _batch(self, message: Message, ledger: _Ledger, crew: Crew) -> Batch:
         first = ledger.addresses[0]
         transport = self._transports.get(first.transport)
         by_domain = transport is not None and transport.local and not transport.retry_use_local_part
@@ -196,6 +211,7 @@ class Delivering:
             ledger.settle_by_domain if by_domain else ledger.settle,
             first.transport,
             _errors_to(message, first),
+            crew=crew,
         )
         if transport is not None and transport.local and transport.shadow_transport:
             batch.settle = partial(self._with_shadow, transport, replace(batch))
@@ -210,6 +226,13 @@ class Delivering:
 
     async def _run(self, batch: Batch, ledger: _Ledger) -> None:
         """Run a transport for a batch; whatever happens, each address is settled or logged."""
+        batch.crew.change(left=1)
+        try:
+            await self._run_through(batch, ledger)
+        finally:
+            batch.crew.change(left=-1)
+
+    async def _run_through(self, batch: Batch, ledger: _Ledger) -> None:
         failure: BaseException | None = None
         try:
             await self._deliver(batch)
@@ -234,12 +257,11 @@ class Delivering:
         if transport is None:
             raise _unknown(batch.transport)
         await self._prepare(transport, batch)
-        wanted = {
-            ("all",): self._total,
+        wanted: dict[Key, int] = {
             ("message", batch.message.id): self._per_message,
             ("transport", batch.transport): await transport.parallel(batch),
         }
-        async with self._facilities.limits.hold(wanted):
+        async with self._facilities.limits.hold(wanted, batch.crew):
             batch.started = self._facilities.clock.seconds()
             await transport.deliver(batch)
 

@@ -64,7 +64,7 @@ class HostRun:
         batch = replace(self._batch, settle=self._settle)
         most = 1 if await self._transport.serializes(self._batch, host) else 0
         retry = facilities.host_retry
-        async with facilities.limits.hold({place: most or facilities.per_hop}):
+        async with facilities.limits.hold({place: most or facilities.per_hop}, batch.crew):
             seconds = plan.timeouts.connect or _PROBE
             if not anyway and not await retry.claim(message, host, seconds):
                 return

@@ -29,11 +29,12 @@ from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.rewrite import Rewriter, parse_list
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
-from mailsrv.interfaces import IClock, IHostRetry, IMailLog, IResolver
+from mailsrv.interfaces import IClock, IHostRetry, IMailLog, IResolver, no_matter
 from mailsrv.mail.message import Message
 from mailsrv.mail.routed import Outcome, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.net.threads import IThreads
+from mailsrv.transport.limits import Crew, Limits
 
 if TYPE_CHECKING:
     from socket import socket
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from mailsrv.interfaces import IClientAuthentication
     from mailsrv.net.tlsclient import ClientTls
     from mailsrv.transport.dialogue import Plan
-    from mailsrv.transport.limits import Limits
     from mailsrv.transport.pool import Pool
     from mailsrv.transport.users import RunAs
 
@@ -84,6 +84,7 @@ class Batch:
     started: float = 0.0  # when the transport began
     values: dict[str, str] = field(default_factory=dict)
     run_as: RunAs | None = None  # another user than the server's
+    crew: Crew = field(default_factory=lambda: Crew(no_matter))  # to which it belongs
 
     def scope(self, values: Mapping[str, str] | None = None) -> Scope:
         """Return what the transport's options see; ``values`` are further variables.

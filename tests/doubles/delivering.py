@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from mailsrv.interfaces import IClock, IHostRetry, Record
+from mailsrv.interfaces import IClock, IHostRetry, Record, Waits, no_matter
 from mailsrv.mail.message import Message
 from mailsrv.mail.routed import Outcome, Result, RoutedAddress
 
@@ -30,7 +30,11 @@ class TableDelivering:
         self.waiting: list[Deferred[None]] = []
 
     async def deliver(
-        self, message: Message, addresses: Sequence[RoutedAddress], record: Record
+        self,
+        message: Message,
+        addresses: Sequence[RoutedAddress],
+        record: Record,
+        waits: Waits = no_matter,
     ) -> None:
         for address in addresses:
             self.attempts.append((self.clock.seconds(), address.address))

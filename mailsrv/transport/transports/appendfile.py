@@ -145,7 +145,7 @@ class Appendfile(LocalTransport):
             return
         try:
             # fcntl() knows processes, not threads: one delivery into a file at a time in ours.
-            async with batch.facilities.limits.hold({("file", path): 1}):
+            async with batch.facilities.limits.hold({("file", path): 1}, batch.crew):
                 written, size = await self._write(batch, opener, self.pieces(batch, content))
         except OverQuota as error:
             await batch.settle(

@@ -39,7 +39,8 @@ class Lmtp(BatchingTransport):
 
         plan = await self.plan(batch)
         content = await filtered(self, batch, await content_of(self, batch))
-        async with batch.facilities.limits.hold(self._limits(batch, plan.hop.target.address)):
+        wanted = self._limits(batch, plan.hop.target.address)
+        async with batch.facilities.limits.hold(wanted, batch.crew):
             await attempt(plan, batch, batch.addresses, content, last=True)
 
     async def plan(self, batch: Batch) -> Plan:

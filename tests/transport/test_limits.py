@@ -1,0 +1,76 @@
+"""Who would exceed a limit waits for its turn, in order, and says so."""
+
+from collections.abc import Mapping
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailsrv.transport.limits import Crew, Key, Limits
+
+
+class LimitsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.limits = Limits()
+        self.told: list[bool] = []
+        self.crew = Crew(self.told.append)
+        self.ran: list[str] = []
+
+    def run_one(
+        self, name: str, wanted: Mapping[Key, int]
+    ) -> tuple[Deferred[None], Deferred[None]]:
+        """Begin; what is returned first ends it."""
+        end: Deferred[None] = Deferred()
+
+        async def run() -> None:
+            self.crew.change(left=1)
+            try:
+                async with self.limits.hold(wanted, self.crew):
+                    self.ran.append(name)
+                    await end
+            finally:
+                self.crew.change(left=-1)
+
+        return end, Deferred.fromCoroutine(run())
+
+    def test_in_order(self) -> None:
+        ends = [self.run_one(name, {("hop",): 1})[0] for name in "abcd"]
+        for end in ends:
+            end.callback(None)
+        self.assertEqual(self.ran, list("abcd"))
+        self.assertFalse(self.limits._running or self.limits._lines)
+
+    def test_several_keys(self) -> None:
+        """Who waits for one key, then for another, has its turn all the same; others pass."""
+        one, _ = self.run_one("x", {("x",): 1})
+        two, _ = self.run_one("y", {("y",): 1})
+        both, _ = self.run_one("xy", {("x",): 1, ("y",): 1})
+        self.run_one("z", {("z",): 1})[0].callback(None)
+        one.callback(None)
+        self.assertEqual(self.ran, ["x", "y", "z"])
+        two.callback(None)
+        both.callback(None)
+        self.assertEqual(self.ran, ["x", "y", "z", "xy"])
+        self.assertFalse(self.limits._running or self.limits._lines)
+
+    def test_cancelled(self) -> None:
+        """Who does not wait any more takes nobody's turn."""
+        first, _ = self.run_one("a", {("hop",): 1})
+        _, gone = self.run_one("b", {("hop",): 1})
+        last, _ = self.run_one("c", {("hop",): 1})
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        first.callback(None)
+        last.callback(None)
+        self.assertEqual(self.ran, ["a", "c"])
+
+    def test_only_waiting_is_told(self) -> None:
+        """A message waits when all that is left of it does."""
+        working, _ = self.run_one("a", {("a",): 1})
+        other, _ = self.run_one("b", {("a",): 1})
+        self.assertEqual(self.told, [])
+        self.crew.change(waiting=1)  # as if what works waited for something else
+        self.assertEqual(self.told, [True])
+        self.crew.change(waiting=-1)
+        working.callback(None)
+        other.callback(None)
+        self.assertEqual(self.told, [True, False])
