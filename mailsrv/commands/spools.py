@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from mailsrv.commands.control import (
@@ -22,6 +24,11 @@ from mailsrv.service.requests import Answer, Requests, unpack_entry
 
 MakeLog = Callable[[Any], IMailLog]  # from a clock
 READS = ("list", "count", "headers", "body", "whole", "log", "remove")  # need the spool alone
+
+# A server that starts or ends has the spool, but does not answer yet, or any more: seconds
+# that a command waits for one or the other, and between its looks.
+PATIENCE = 5.0
+PAUSE = 0.1
 
 T = TypeVar("T")
 
@@ -50,7 +57,9 @@ MakeOffline = Callable[[Any, int], IOffline]  # from a reactor and the folder's 
 
 
 class OpenedSpool:
-    """A spool that this command has opened, because no server runs; it keeps it until it is closed.
+    """A spool that this command opens, because no server runs; it keeps it until it is closed.
+
+    If a server has it after all, one that starts or ends, it is asked as soon as it answers.
 
     ``make_log`` opens the log that is told of removals; ``make_offline`` makes what
     changes and delivers messages.
@@ -70,17 +79,43 @@ class OpenedSpool:
         self._loop: Loop | None = None
         self._reader: _Reader | None = None
         self._offline: IOffline | None = None
+        self._server: Control | None = None
 
     def ask(self, do: str, **values: Any) -> Iterator[Answer]:
         """Answer one request; of its pieces only a few are held at a time."""
-        if self._loop is None:
-            self._loop = Loop()
-        answerer = self._changer() if do not in READS and self._make_offline else self._reading()
+        answerer = self._answerer(do)
+        if answerer is None:
+            assert self._server is not None, "it has the spool"
+            yield from self._server.ask(do, **values)
+            return
+        assert self._loop is not None, "made for the answerer"
         for piece in self._loop.stream(answerer.answer({"do": do, **values})):
             if "error" in piece:
                 raise ControlError(str(piece["error"]))
             if not piece.get("done"):
                 yield piece
+
+    def _answerer(self, do: str) -> _Reader | IOffline | None:
+        """Open the spool; None: a server has it, which is to be asked."""
+        from mailsrv.spool.files import SpoolInUse
+
+        if self._server is not None:
+            return None
+        if self._loop is None:
+            self._loop = Loop()
+        changes = do not in READS and self._make_offline is not None
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._changer() if changes else self._reading()
+            except SpoolInUse as error:
+                with suppress(NotRunning):
+                    self._server = Control(socket_path(self._folder))
+                    return None
+                if time.monotonic() >= until:
+                    problem = f"{error}, which has not answered for {PATIENCE:g} seconds"
+                    raise ControlError(problem) from error
+            time.sleep(PAUSE)
 
     def _reading(self) -> _Reader | IOffline:
         if self._offline is not None:
@@ -91,7 +126,7 @@ class OpenedSpool:
         return self._reader
 
     def _changer(self) -> IOffline:
-        from mailsrv.spool.files import SpoolError
+        from mailsrv.spool.files import SpoolError, SpoolInUse
 
         assert self._loop is not None, "ask() made it"
         assert self._make_offline is not None, "asked before"
@@ -102,12 +137,16 @@ class OpenedSpool:
             number = int(os.path.basename(self._folder))
             try:
                 self._offline = self._make_offline(self._loop.reactor, number)
+            except SpoolInUse:
+                raise
             except (SpoolError, OSError) as error:
                 raise ControlError(str(error)) from error
         return self._offline
 
     def close(self) -> None:
         """Close the spool."""
+        if self._server is not None:
+            self._server.close()
         if self._loop is None:
             return
         loop, self._loop = self._loop, None
@@ -121,15 +160,18 @@ class OpenedSpool:
 class _Reader:
     """A spool without all that delivers from it: to look at it, and to remove messages.
 
-    :raises ControlError: it is locked or cannot be read.
+    :raises SpoolInUse: it is locked.
+    :raises ControlError: it cannot be read.
     """
 
     def __init__(self, reactor: Any, folder: str, make_log: MakeLog | None) -> None:
-        from mailsrv.spool.files import SpoolError
+        from mailsrv.spool.files import SpoolError, SpoolInUse
         from mailsrv.spool.sqlite import SqliteSpool
 
         try:
             self._spool = SqliteSpool(reactor, folder, lambda text: say(text, error=True))
+        except SpoolInUse:
+            raise
         except SpoolError as error:
             raise ControlError(str(error)) from error
         self._requests = Requests(self._spool, None, make_log(reactor) if make_log else None)

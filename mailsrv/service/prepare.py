@@ -24,7 +24,7 @@ from mailsrv.service.environment import WallClock, at_start, faults, faults_at_s
 from mailsrv.service.environment import spool_directory as path_of_spool
 from mailsrv.service.preload import preload
 from mailsrv.service.privileges import Account, account, make_folder, raise_file_limit
-from mailsrv.spool.files import SpoolError
+from mailsrv.spool.files import SpoolInUse
 from mailsrv.transport.privileged.policy import policy_for
 from mailsrv.transport.privileged.start import start
 
@@ -64,7 +64,7 @@ def prepare(configuration: Configuration) -> Prepared:
     """Do it; the ports are bound when this returns.
 
     :raises ConfigError, ConfigErrors: something in the configuration cannot be.
-    :raises SpoolError: another server has the spool directory.
+    :raises SpoolInUse: another server has the spool directory.
     :raises OSError: a port or folder is not to be had; the text names it.
     """
     main = configuration.main
@@ -106,7 +106,7 @@ def prepare(configuration: Configuration) -> Prepared:
 def prepare_without_ports(configuration: Configuration) -> Prepared:
     """Prepare a process that works on the spools of a server that does not run, and hears nobody.
 
-    :raises ConfigError, ConfigErrors, SpoolError: as :func:`prepare`.
+    :raises ConfigError, ConfigErrors, SpoolInUse: as :func:`prepare`.
     """
     main = configuration.main
     services = make_services(configuration, WallClock(), registry())
@@ -182,14 +182,14 @@ def _keys(configuration: Configuration) -> tuple[KeyStore, list[str]]:
 def _lock(spool_directory: str) -> int:
     """Take the spool directory for this server, however many processes it has, until it ends.
 
-    :raises SpoolError: another server has it.
+    :raises SpoolInUse: another server has it.
     """
     folder = os.open(spool_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(folder)
-        raise SpoolError(f"the spool {spool_directory} is in use by another process") from error
+        raise SpoolInUse(spool_directory) from error
     return folder
 
 

@@ -67,10 +67,17 @@ def make_private(path: Path) -> None:
         os.close(descriptor)
 
 
+class SpoolInUse(SpoolError):
+    """Another process has the spool."""
+
+    def __init__(self, folder: Path | str) -> None:
+        super().__init__(f"the spool {folder} is in use by another process")
+
+
 class FolderLock:
     """An exclusive lock on a folder, held until :meth:`release` or the process's end.
 
-    :raises SpoolError: another process holds it.
+    :raises SpoolError: it cannot be taken; :class:`SpoolInUse`: another process holds it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,7 +91,7 @@ class FolderLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._descriptor)
-            raise SpoolError(f"the spool {folder} is in use by another process") from error
+            raise SpoolInUse(folder) from error
 
     def release(self) -> None:
         """Give the folder free; harmless when it is free already."""
