@@ -159,7 +159,7 @@ def run(invocation: Invocation, configuration: Configuration) -> int:
     services = make_services(
         configuration,
         WallClock(),
-        registry(),
+        registry(settings=configuration.main),
         acl=_caller(configuration),
         functions=functions_of(configuration, WallClock()),
     )

@@ -60,7 +60,7 @@ def _asked(text: str) -> str:
 
 def _matcher(configuration: Configuration) -> Callable[[str, str], Awaitable[bool]]:
     set_environment(configuration.main)
-    scope = Scope(make_services(configuration, WallClock(), registry()))
+    scope = Scope(make_services(configuration, WallClock(), registry(settings=configuration.main)))
 
     async def matches(pattern: str, address: str) -> bool:
         return await match_address(compile_string(pattern), address, scope) is not None

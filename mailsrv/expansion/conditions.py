@@ -10,10 +10,12 @@ import os
 from collections.abc import Callable
 from functools import partial
 
+from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion import structured
 from mailsrv.expansion.arithmetic import integer
-from mailsrv.expansion.errors import ExpansionError, ForcedFailure
+from mailsrv.expansion.errors import ExpansionError, ForcedFailure, LookupDeferred
 from mailsrv.expansion.headers import find, header_kind
+from mailsrv.expansion.lookups import as_query
 from mailsrv.expansion.operators_ip import parse_ip
 from mailsrv.expansion.parse import NOT_BUILT, SPACE, Parser
 from mailsrv.expansion.passwords import check_password
@@ -31,7 +33,7 @@ Comparison = Callable[[str, str], bool]
 
 CONDITIONS: dict[str, Reader] = {}
 
-UNBUILT = frozenset(("inbound_srs", "ldapauth", "pam", "pwcheck", "radius", "saslauthd"))
+UNBUILT = frozenset(("inbound_srs", "pam", "pwcheck", "radius", "saslauthd"))
 
 
 def parse_condition(parser: Parser) -> Condition:
@@ -360,6 +362,26 @@ def _crypteq(parser: Parser, name: str) -> Condition:
         password = await evaluate(given, scope)
         right = await evaluate(stored, scope)
         return await scope.services.in_thread(check_password, password, right), scope
+
+    return Condition(test, waits=True)
+
+
+@reads("ldapauth")
+def _ldapauth(parser: Parser, name: str) -> Condition:
+    (query,) = _strings(parser, 1, name)
+
+    async def test(scope: Scope) -> Verdict:
+        text = as_query(await evaluate(query, scope), "ldap")
+        lookup = scope.services.lookup("ldap")
+        authenticates = getattr(lookup, "authenticates", None)
+        if authenticates is None:
+            raise ExpansionError(f"condition {name}: there are no LDAP lookups here")
+        try:
+            return bool(await authenticates(text)), scope
+        except ExpansionError:
+            raise
+        except TemporaryFailure as error:
+            raise LookupDeferred(error.reason) from error
 
     return Condition(test, waits=True)
 

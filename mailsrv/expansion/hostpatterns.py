@@ -12,7 +12,6 @@ from mailsrv.expansion.lists import Match, Pattern, UnknownHost, Walk
 from mailsrv.expansion.lookups import LookupType, search
 from mailsrv.expansion.operators_ip import mask_text, parse_ip
 from mailsrv.expansion.patterns import (
-    LOOKUP,
     File,
     Lookup,
     Named,
@@ -20,10 +19,11 @@ from mailsrv.expansion.patterns import (
     Regex,
     Suffix,
     is_local_address,
+    lookup_of,
 )
 from mailsrv.expansion.regex import compile_regex
 from mailsrv.expansion.scope import Scope
-from mailsrv.mail.taint import like
+from mailsrv.mail.taint import piece
 
 _NET = re.compile(r"net([0-9]*)-(.*)\Z", re.DOTALL)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -168,11 +168,11 @@ def _network(text: str) -> Network | None:
 
 def _by_address(text: str) -> ByAddress | None:
     net = _NET.match(text)
-    match = LOOKUP.match(net[2]) if net else None
-    if net is None or match is None:
+    found = lookup_of(piece(net[2], text)) if net else None
+    if net is None or found is None:
         return None
     bits = int(net[1][:4]) if net[1] else None
-    return ByAddress(LookupType.parse(match[1]), like(match[2], text), bits)
+    return ByAddress(*found, bits)
 
 
 def read_host(text: str, *, by_address: bool) -> Pattern:
@@ -196,10 +196,9 @@ def read_host(text: str, *, by_address: bool) -> Pattern:
     net = _by_address(text)
     if net is not None:
         return net
-    match = LOOKUP.match(text)
-    if match is not None:
-        kind, file = LookupType.parse(match[1]), like(match[2], text)
-        return ByAddress(kind, file, None) if by_address else ByName(Lookup(kind, file))
+    found = lookup_of(text)
+    if found is not None:
+        return ByAddress(*found, None) if by_address else ByName(Lookup(*found))
     if by_address:
         raise ExpansionError(f'unknown lookup type or no IP address in "{text}"')
     if text.startswith("*"):

@@ -17,10 +17,10 @@ from typing import Protocol
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError, LookupDeferred
 from mailsrv.expansion.scope import Scope
-from mailsrv.expansion.separated import join_list, split_list
+from mailsrv.expansion.separated import join_list, separator_of, split_list
 from mailsrv.expansion.template import Template
 from mailsrv.mail.origin import Origin
-from mailsrv.mail.taint import Tainted, is_tainted, like
+from mailsrv.mail.taint import Quoted, Tainted, piece
 
 __all__ = (
     "Match",
@@ -122,15 +122,20 @@ def read_item(kind: str, text: str) -> Item:
 
     negated = text.startswith("!")
     if negated:
-        text = like(text[1:].lstrip(" \t"), text)
+        text = piece(text[1:].lstrip(" \t"), text)
     if text.startswith("+") and text[1:] in _SETTINGS[kind]:
         return Item(None, setting=text[1:])
     return Item(read_pattern(kind, text), negated)
 
 
-def _read_items(kind: str, text: str, *, marked: bool) -> tuple[Item, ...]:
-    mark = Tainted if marked else str
-    return tuple(read_item(kind, mark(item)) for item in split_list(text))
+def _read_items(
+    kind: str, text: str, mark: type[str], quoted: tuple[str, tuple[str, ...]] = ("", ())
+) -> tuple[Item, ...]:
+    items = split_list(text)
+    if mark is Quoted:
+        family, values = quoted
+        return tuple(read_item(kind, Quoted.of(item, family, values)) for item in items)
+    return tuple(read_item(kind, mark(item)) for item in items)
 
 
 _compiled = lru_cache(maxsize=2000)(_read_items)
@@ -183,7 +188,22 @@ def _set(walk: Walk, setting: str) -> None:
 
 async def match_list(text: str, walk: Walk) -> Match | None:
     """Go through the list that ``text`` is."""
-    return await walk_items(_compiled(walk.kind, text, marked=is_tainted(text)), walk)
+    return await walk_items(compiled(walk.kind, text), walk)
+
+
+def compiled(kind: str, text: str) -> tuple[Item, ...]:
+    """Return the items of a list, marked as the list is.
+
+    What was quoted for a lookup's query is so no more if it divides the list.
+    """
+    if not isinstance(text, Tainted):
+        return _compiled(kind, text, str)
+    if isinstance(text, Quoted):
+        separator, _ = separator_of(text)
+        if not any(separator in value for value in text.values):
+            return _compiled(kind, text, Quoted, (text.family, text.values))
+        return _compiled(kind, text, Tainted)
+    return _compiled(kind, text, type(text))
 
 
 async def match_one(pattern: str, address: str, scope: Scope) -> Match | None:

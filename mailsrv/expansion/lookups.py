@@ -14,35 +14,17 @@ from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError, LookupDeferred
 from mailsrv.expansion.parse import NOT_BUILT
 from mailsrv.expansion.paths import as_path
+from mailsrv.expansion.quoters import QUOTERS
 from mailsrv.expansion.scope import Scope
+from mailsrv.mail.taint import Quoted, Tainted
 
-SINGLE_KEY = {"cdb", "dbm", "dbmjz", "dbmnz", "dsearch", "iplsearch", "lsearch"} | {
-    "nwildlsearch",
-    "wildlsearch",
-}
-QUERY_STYLE = {"passwd"}
-UNBUILT = frozenset(
-    {
-        "dnsdb",
-        "ibase",
-        "json",
-        "ldap",
-        "ldapdn",
-        "ldapm",
-        "lmdb",
-        "mysql",
-        "nis",
-        "nis0",
-        "nisplus",
-        "oracle",
-        "pgsql",
-        "redis",
-        "spf",
-        "sqlite",
-        "testdb",
-        "whoson",
-    }
-)
+_SINGLE_KEY = "cdb dbm dbmjz dbmnz dsearch iplsearch json lmdb lsearch nwildlsearch wildlsearch"
+SINGLE_KEY = set(_SINGLE_KEY.split())
+_QUERY_STYLE = "dnsdb ldap ldapdn ldapm mysql passwd pgsql redis sqlite"
+QUERY_STYLE = set(_QUERY_STYLE.split())
+UNBUILT = frozenset({"nis", "nis0", "spf"})
+_FREE = frozenset({"dnsdb", "passwd"})  # queries in which nothing can be injected
+_FAMILIES = {"ldapm": "ldap", "ldapdn": "ldap"}
 _FORM = re.compile(
     r"(?:(?P<partial>partial)(?P<least>[0-9]*)(?:\((?P<affix>[^)]*)\)|-))?"
     r"(?P<name>[A-Za-z0-9_]+)(?P<star>\*@?)?(?:,(?P<options>.*))?\Z",
@@ -90,8 +72,6 @@ class LookupType:
             raise ExpansionError(f'lookup type "{name}": {NOT_BUILT}')
         if match is None or not is_type(name):
             raise ExpansionError(f'unknown lookup type "{name}"')
-        if name in QUERY_STYLE and (match["partial"] or match["star"]):
-            raise ExpansionError(f'"partial" or "*" is not permitted for lookup type "{name}"')
         return cls(
             name,
             match["partial"] is not None,
@@ -136,6 +116,26 @@ def _partial_keys(kind: LookupType, key: str) -> Iterator[tuple[str, tuple[str, 
             yield kind.affix.rstrip("."), (key, wild, "")
 
 
+def as_query(text: str, type: str) -> str:
+    """Return a query without its mark, if it may be sent.
+
+    It may if each value of a peer in it went through the quoter of the type.
+
+    :raises LookupDeferred: names the mend.
+    """
+    family = _FAMILIES.get(type, type)
+    if not isinstance(text, Tainted) or type in _FREE:
+        return str(text)
+    if isinstance(text, Quoted) and text.family == family:
+        return str(text)
+    if family not in QUOTERS:
+        raise LookupDeferred(f"tainted query for {type} lookup is not permitted: '{text}'")
+    raise LookupDeferred(
+        f"tainted query for {type} lookup is not permitted: '{text}' "
+        f"(quote each value that a client sent: ${{quote_{family}:...}})"
+    )
+
+
 async def search(kind: LookupType, file: str, key: str, scope: Scope) -> Found | None:
     """Search; None if nothing is found.  For a query-style type ``file`` is the query.
 
@@ -147,7 +147,7 @@ async def search(kind: LookupType, file: str, key: str, scope: Scope) -> Found |
         raise ExpansionError(f'lookup type "{kind.name}": {NOT_BUILT}')
     try:
         if kind.query:
-            data = await lookup.find("", str(file), kind.options)
+            data = await lookup.find("", as_query(file, kind.name), kind.options)
             return None if data is None else Found(data)
         path = as_path(file, f"{kind.name} lookup")
         for wanted, numbers in keys(kind, str(key)):

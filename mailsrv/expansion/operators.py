@@ -36,6 +36,7 @@ class Operator:
     function: Callable[..., str]
     clean: bool = False
     argument: bool = False
+    quotes: str = ""  # the family of lookups whose queries may hold the result
 
 
 OPERATORS: dict[str, Operator] = {}
@@ -87,7 +88,7 @@ def operator(name: str, parser: Parser) -> Node:
         if not found:
             raise ExpansionError(f'unknown expansion operator "{name}"')
     if not found.argument:
-        return Eager(found.function, [sub], clean=found.clean)
+        return Eager(found.function, [sub], clean=found.clean, quotes=found.quotes)
     return Eager(partial(_with, found.function, name, argument), [sub], clean=found.clean)
 
 
@@ -285,31 +286,22 @@ def _same(text: str) -> str:
     return text
 
 
+def _load_quoters() -> None:
+    from mailsrv.expansion.quoters import QUOTERS
+
+    for name, (family, function) in QUOTERS.items():
+        OPERATORS[f"quote_{name}"] = Operator(function, quotes=family)
+
+
 def _not_built(name: str, text: str) -> str:
     raise ExpansionError(f"${{{name}:}}: {NOT_BUILT}")
 
 
 for _name in SINGLE_KEY | QUERY_STYLE:
     OPERATORS[f"quote_{_name}"] = Operator(_same)
+_load_quoters()
 for _name in UNBUILT_LOOKUPS:
     OPERATORS[f"quote_{_name}"] = Operator(partial(_not_built, f"quote_{_name}"))
-
-_LDAP_FILTER = frozenset("*()\\\0")
-
-
-_URL_PLAIN = re.compile(r"[A-Za-z0-9!$'._+-]")
-
-
-def _ldap_character(character: str) -> str:
-    if character in _LDAP_FILTER:
-        return f"%5C{ord(character):02X}"
-    return character if _URL_PLAIN.match(character) else f"%{ord(character):02X}"
-
-
-@op("quote_ldap")
-def _quote_ldap(text: str) -> str:
-    """For a filter in an LDAP URL (9.16): RFC 4515's ``\\2A``, then the URL's percent signs."""
-    return "".join(map(_ldap_character, text))
 
 
 @op("rfc2047")

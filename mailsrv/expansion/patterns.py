@@ -16,18 +16,28 @@ from mailsrv.expansion.lists import (
     match_named,
     read_item,
 )
-from mailsrv.expansion.lookups import QUERY_STYLE, SINGLE_KEY, UNBUILT, LookupType, search
+from mailsrv.expansion.lookups import UNBUILT, LookupType, is_type, search
 from mailsrv.expansion.paths import as_path
 from mailsrv.expansion.regex import compile_regex, groups
 from mailsrv.expansion.separated import split_list
 from mailsrv.mail.address import split
-from mailsrv.mail.taint import like
+from mailsrv.mail.taint import like, piece
 
-_TYPES = "|".join(sorted(SINGLE_KEY | QUERY_STYLE | UNBUILT, key=len, reverse=True))
-LOOKUP = re.compile(
-    rf"((?:partial[0-9]*(?:\([^)]*\)|-))?(?:{_TYPES})(?:\*@?)?(?:,[^;]*)?)[ \t]*;[ \t]*(.*)\Z",
-    re.DOTALL,
+_LOOKUP = re.compile(
+    r"((?:partial[0-9]*(?:\([^)]*\)|-))?([A-Za-z0-9_]+)(?:\*@?)?(?:,[^;]*)?)[ \t]*;[ \t]*(.*)\Z",
+    re.DOTALL | re.ASCII,
 )
+
+
+def lookup_of(text: str) -> tuple[LookupType, str] | None:
+    """Return type and file (or query) of an item ``type;file``; None if it is none.
+
+    :raises ExpansionError: the type is not built here.
+    """
+    match = _LOOKUP.match(text)
+    if match is None or not (match[2] in UNBUILT or is_type(match[2])):
+        return None
+    return LookupType.parse(match[1]), piece(match[3], text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,10 +316,8 @@ def _simple(text: str) -> Pattern:
 
 
 def _lookup(text: str) -> Lookup | None:
-    match = LOOKUP.match(text)
-    if match is None:
-        return None
-    return Lookup(LookupType.parse(match[1]), like(match[2], text))
+    found = lookup_of(text)
+    return None if found is None else Lookup(*found)
 
 
 def _domain(text: str) -> Pattern:
@@ -338,7 +346,7 @@ def _address(text: str) -> Pattern:
     if not text:
         return Null()
     if text.startswith("@@"):
-        lookup = _lookup(like(text[2:].lstrip(" \t"), text))
+        lookup = _lookup(piece(text[2:].lstrip(" \t"), text))
         if lookup is None:
             raise ExpansionError(f'unknown lookup type in "{text}"')
         return LocalPartsOf(lookup.type, lookup.file)

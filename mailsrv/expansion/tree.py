@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mailsrv.mail.taint import Tainted, is_harmless_component, like
+from mailsrv.mail.taint import Quoted, Tainted, is_harmless_component, like
 
 if TYPE_CHECKING:
     from mailsrv.expansion.scope import Scope
@@ -70,6 +70,10 @@ def join(parts: Sequence[str]) -> str:
     marked = [part for part in parts if isinstance(part, Tainted)]
     if not marked or not text:
         return text
+    quoted = [part for part in marked if isinstance(part, Quoted)]
+    if len(quoted) == len(marked) and len({part.family for part in quoted}) == 1:
+        values = tuple(value for part in quoted for value in part.values)
+        return Quoted.of(text, quoted[0].family, values)
     if len(marked) < len(parts) and all(
         isinstance(part, Composed) or is_harmless_component(part) for part in marked
     ):
@@ -175,22 +179,32 @@ class Eager:
     """A pure function of its evaluated arguments.
 
     ``clean`` functions give results that cannot carry a peer's text, such as
-    a number or a digest, and are not marked.
+    a number or a digest, and are not marked.  What a function ``quotes`` for a
+    family of lookups is marked as that.
     """
 
-    __slots__ = ("arguments", "clean", "function", "waits")
+    __slots__ = ("arguments", "clean", "function", "quotes", "waits")
 
     def __init__(
-        self, function: Callable[..., str], arguments: Sequence[Node], *, clean: bool = False
+        self,
+        function: Callable[..., str],
+        arguments: Sequence[Node],
+        *,
+        clean: bool = False,
+        quotes: str = "",
     ) -> None:
         self.function = function
         self.arguments = tuple(arguments)
         self.clean = clean
+        self.quotes = quotes
         self.waits = any(argument.waits for argument in arguments)
 
     def _apply(self, values: list[str]) -> str:
         result = self.function(*values)
-        return str(result) if self.clean else like(result, *values)
+        marked = str(result) if self.clean else like(result, *values)
+        if self.quotes and isinstance(marked, Tainted):
+            return Quoted.of(marked, self.quotes, (result,))
+        return marked
 
     def value(self, scope: Scope) -> str:
         """Evaluate without waiting."""

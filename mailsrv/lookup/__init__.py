@@ -13,24 +13,30 @@ from importlib import import_module
 from typing import Any
 
 from mailsrv.expansion.added import added_type
-from mailsrv.interfaces import ILookup
+from mailsrv.interfaces import ILookup, IResolver
+from mailsrv.lookup._backing import Backing
 
 Threads = Callable[..., Awaitable[Any]]
 
 
-def registry(threads: Threads | None = None) -> Callable[[str], ILookup | None]:
+def registry(
+    threads: Threads | None = None, resolver: IResolver | None = None, settings: Any = None
+) -> Callable[[str], ILookup | None]:
     """Return what ``Services.lookup`` wants: by a type's name its lookup, None if it is not built.
 
     ``threads`` is awaited as ``threads(function, *arguments)``; without it
-    (in commands) everything is done here and now.
+    (in commands) everything is done here and now.  Types that are ``backed`` get
+    the resolver and the main options (``settings``), too.
     """
+    backing = Backing(resolver, settings)
     made: dict[str, ILookup] = {}
 
     def find(name: str) -> ILookup | None:
         if name not in made and re.fullmatch("[a-z][a-z0-9]*", name, re.ASCII):
             module = f"mailsrv.lookup.{name}"
             try:
-                made[name] = import_module(module).Lookup(threads)
+                kind = import_module(module).Lookup
+                made[name] = kind(threads, backing) if hasattr(kind, "backed") else kind(threads)
             except ModuleNotFoundError as error:
                 if error.name != module:
                     raise

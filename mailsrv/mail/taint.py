@@ -16,6 +16,24 @@ class Tainted(str):
     __slots__ = ()
 
 
+class Quoted(Tainted):
+    """Text of the configuration with peers' values that all went through one family's quoter.
+
+    It stays marked, but may be a query of a lookup of that ``family`` ("mysql", "ldap" ...).
+    ``values`` are the quoted values in it.
+    """
+
+    family: str
+    values: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str, family: str, values: tuple[str, ...]) -> Quoted:
+        """Mark a text."""
+        made = cls(text)
+        made.family, made.values = family, values
+        return made
+
+
 def octets(raw: bytes) -> str:
     """Return ``raw`` as an octet string (one character an octet)."""
     return raw.decode("latin-1")
@@ -37,6 +55,18 @@ def is_tainted(*values: str) -> bool:
 def like(result: str, *sources: str) -> str:
     """Return ``result`` marked if any of the ``sources`` it was made from is."""
     return Tainted(result) if is_tainted(*sources) and result else result
+
+
+def piece(part: str, source: str) -> str:
+    """Return ``part``, which was cut out of ``source`` where the configuration divides it.
+
+    It keeps the kind of the mark.
+    """
+    if not isinstance(source, Tainted) or not part:
+        return part
+    if isinstance(source, Quoted):
+        return Quoted.of(part, source.family, source.values)
+    return type(source)(part)
 
 
 def is_harmless_component(value: str) -> bool:

@@ -136,7 +136,7 @@ class Stages:
         return make_services(
             self.configuration,
             self.reactor,
-            registry(lookups),
+            registry(lookups, self.resolver, self.configuration.main),
             resolver=self.resolver,
             acl=self._call_acl,
             threads=lookups,

@@ -173,7 +173,7 @@ def faults(configuration: Configuration) -> list[ConfigError]:
     These are values whose meaning other folders know.
     """
     main = configuration.main
-    services = make_services(configuration, WallClock(), registry())
+    services = make_services(configuration, WallClock(), registry(settings=configuration.main))
     checks: dict[str, Callable[[], object]] = {
         "dns_servers": lambda: name_servers(main.dns_servers.source) if main.dns_servers else (),
         "log_selector": lambda: selectors.parse(main.log_selector or ""),

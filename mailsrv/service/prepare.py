@@ -68,7 +68,7 @@ def prepare(configuration: Configuration) -> Prepared:
     :raises OSError: a port or folder is not to be had; the text names it.
     """
     main = configuration.main
-    services = make_services(configuration, WallClock(), registry())
+    services = make_services(configuration, WallClock(), registry(settings=configuration.main))
     if errors := faults(configuration) + faults_at_start(configuration):
         raise ConfigErrors(errors)
     become = serving_account(main) if os.geteuid() == 0 else None
@@ -109,7 +109,7 @@ def prepare_without_ports(configuration: Configuration) -> Prepared:
     :raises ConfigError, ConfigErrors, SpoolInUse: as :func:`prepare`.
     """
     main = configuration.main
-    services = make_services(configuration, WallClock(), registry())
+    services = make_services(configuration, WallClock(), registry(settings=configuration.main))
     if errors := faults(configuration) + faults_at_start(configuration):
         raise ConfigErrors(errors)
     become = serving_account(main) if os.geteuid() == 0 else None
@@ -140,7 +140,7 @@ def renew(configuration: Configuration, before: Configuration, was: Prepared) ->
     main = configuration.main
     if errors := faults(configuration) + faults_at_start(configuration):
         raise ConfigErrors(errors)
-    services = make_services(configuration, WallClock(), registry())
+    services = make_services(configuration, WallClock(), registry(settings=configuration.main))
     keys, warnings = _keys(configuration)
     listening = listen(main, _wanted(main, services), len(was.listening), was.listening)
     for name in AT_START:

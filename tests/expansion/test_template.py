@@ -59,7 +59,7 @@ class TemplateTests(SynchronousTestCase):
             "${dlfunc{a}{b}}",
             "${stat:/}",
             "${if pam{x}}",
-            "${lookup dnsdb{a=b}}",
+            "${lookup{a}nis{b}}",
             "$spam_score_int",
         ):
             error = compile_string(text).error

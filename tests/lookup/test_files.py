@@ -105,7 +105,7 @@ class LinearTests(FileCase):
 
     def test_unknown_type(self) -> None:
         """A type that is not built has no lookup; helpers are no types."""
-        for name in ("mysql", "_files", "../x", "Lsearch", ""):
+        for name in ("oracle", "_files", "../x", "Lsearch", ""):
             self.assertIsNone(self.lookups(name))
 
 

@@ -43,7 +43,7 @@ def _expanded(path: str) -> dict[str, str]:
     from mailsrv.service.environment import WallClock, at_start, make_services
 
     configuration = read(path, {})
-    services = make_services(configuration, WallClock(), registry())
+    services = make_services(configuration, WallClock(), registry(settings=configuration.main))
     main = configuration.main
     found = {
         name: at_start(getattr(main, name), services, name)

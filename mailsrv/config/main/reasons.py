@@ -4,7 +4,6 @@ NO_FROM_LINE = "a From line before the header of a local message is always dropp
 OWN_SPOOL = "mailsrv's spool is a database"
 NO_SCANNING = "there is no content scanning here; the ACL conditions that need it are refused"
 NO_DKIM = "there is no DKIM, SPF or DMARC here; the ACL conditions that need it are refused"
-NO_LOOKUP = "the lookup type that reads it is not built"
 NO_TLS_FEATURE = "this feature of TLS is not built; connections work without it"
 NO_ADMINISTRATORS = "commands are for root and the server's own user"
 OWN_PROCESSES = "mailsrv has its own processes and schedule"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mailsrv.config.main.reasons import (
     NO_ADMINISTRATORS,
-    NO_LOOKUP,
     NO_PERL,
     NO_SCANNING,
     OWN_PROCESSES,
@@ -68,15 +67,15 @@ class SystemOptions(OptionSet):
     keep_malformed = option(
         TIME, 345600, help="how long damaged spool files are kept", no_effect=OWN_SPOOL
     )
-    ldap_ca_cert_dir = option(STRING, help="folder of certificates for LDAP", no_effect=NO_LOOKUP)
-    ldap_ca_cert_file = option(STRING, help="file of certificates for LDAP", no_effect=NO_LOOKUP)
-    ldap_cert_file = option(STRING, help="client certificate for LDAP", no_effect=NO_LOOKUP)
-    ldap_cert_key = option(STRING, help="client key for LDAP", no_effect=NO_LOOKUP)
-    ldap_cipher_suite = option(STRING, help="ciphers for LDAP", no_effect=NO_LOOKUP)
-    ldap_default_servers = option(STRING, help="LDAP servers", no_effect=NO_LOOKUP)
-    ldap_require_cert = option(STRING, help="how LDAP servers are verified", no_effect=NO_LOOKUP)
-    ldap_start_tls = option(BOOLEAN, False, help="use STARTTLS with LDAP", no_effect=NO_LOOKUP)
-    ldap_version = option(INTEGER, -1, help="version of LDAP", no_effect=NO_LOOKUP)
+    ldap_ca_cert_dir = option(STRING, help="folder of certificates for LDAP")
+    ldap_ca_cert_file = option(STRING, help="file of certificates for LDAP")
+    ldap_cert_file = option(STRING, help="client certificate for LDAP")
+    ldap_cert_key = option(STRING, help="client key for LDAP")
+    ldap_cipher_suite = option(STRING, help="ciphers for LDAP")
+    ldap_default_servers = option(STRING, help="LDAP servers")
+    ldap_require_cert = option(STRING, help="how LDAP servers are verified")
+    ldap_start_tls = option(BOOLEAN, False, help="use STARTTLS with LDAP")
+    ldap_version = option(INTEGER, -1, help="version of LDAP")
     local_socket = option(
         EXPANDED_PATH,
         "$spool_directory/submit",
@@ -89,14 +88,15 @@ class SystemOptions(OptionSet):
     log_timezone = option(BOOLEAN, False, help="write the time zone in the log")
     lookup_open_max = option(INTEGER, 25, help="files that lookups keep open", no_effect=UNUSED)
     message_logs = option(BOOLEAN, True, help="keep a log for each message while it is queued")
-    mysql_servers = option(STRING, help="MySQL servers", no_effect=NO_LOOKUP)
+    mysql_servers = option(STRING, help="MySQL servers")
     notifier_socket = option(
         EXPANDED,
         "$spool_directory/exim_daemon_notify",
         help="socket that speaks to the daemon",
         no_effect=OWN_PROCESSES,
     )
-    pgsql_servers = option(STRING, help="PostgreSQL servers", no_effect=NO_LOOKUP)
+    pgsql_servers = option(STRING, help="PostgreSQL servers")
+    redis_servers = option(STRING, ours=True, help="Redis servers")
     pid_file_path = option(EXPANDED, "", help="file of the process id")
     preserve_message_logs = option(
         BOOLEAN, False, help="keep the logs of messages", no_effect=OWN_SPOOL
@@ -134,8 +134,8 @@ class SystemOptions(OptionSet):
         help="folder of the queue and of what survives a restart",
     )
     spool_wireformat = option(BOOLEAN, False, help="keep bodies as they came", no_effect=OWN_SPOOL)
-    sqlite_dbfile = option(STRING, help="default file of SQLite lookups", no_effect=NO_LOOKUP)
-    sqlite_lock_timeout = option(INTEGER, 5, help="time-out of SQLite lookups", no_effect=NO_LOOKUP)
+    sqlite_dbfile = option(STRING, help="default file of SQLite lookups")
+    sqlite_lock_timeout = option(INTEGER, 5, help="time-out of SQLite lookups")
     strict_acl_vars = option(BOOLEAN, False, help="an ACL variable that is not set is an error")
     syslog_duplication = option(BOOLEAN, True, help="write rejections twice to syslog")
     syslog_facility = option(STRING, help="facility of syslog")
