@@ -7,6 +7,7 @@ others read themselves and give a :class:`Condition`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -343,7 +344,12 @@ def _match_list(parser: Parser, name: str) -> Condition:
         wanted = await evaluate(subject, scope)
         if kind == "ip" and wanted and parse_ip(wanted) is None:
             raise ExpansionError(f'"{wanted}" is not an IP address')
-        found = await lists.match_text(kind, source.text, wanted, scope)
+        try:
+            found = await lists.match_text(kind, source.text, wanted, scope)
+        except LookupDeferred as error:
+            reason = re.sub(r'\Alookup of ".*?" gave DEFER: ', "", error.reason, flags=re.DOTALL)
+            text = f'unable to complete match against "{source.text}": {reason}'
+            raise LookupDeferred(text) from error
         if found is None:
             return False, scope
         return True, scope.within({"value": found.data}, found.numbers or None)

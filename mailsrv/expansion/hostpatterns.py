@@ -39,6 +39,15 @@ class AnyHost:
 
 
 @dataclass(frozen=True, slots=True)
+class Never:
+    """What is no address, where only addresses are compared (``match_ip``)."""
+
+    async def match(self, walk: Walk) -> Match | None:
+        """Match the subject of the walk."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class InNetwork:
     """An IP address or a network."""
 
@@ -133,6 +142,10 @@ class ByAddress:
     file: str
     bits: int | None
 
+    def __post_init__(self) -> None:
+        if self.type.star:
+            raise ExpansionError(f'unknown lookup type "{self.type.name}{self.type.star}"')
+
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
         address = parse_ip(walk.subject)
@@ -158,12 +171,21 @@ class ByAddress:
 
 def _network(text: str) -> Network | None:
     address, slash, bits = text.partition("/")
+    if slash and not bits:  # Exim takes it for the address alone
+        text, slash = address, ""
     if parse_ip(address) is None or (slash and not re.fullmatch(r"[0-9]{1,3}", bits)):
         return None
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ExpansionError(f'"{text}" is not a valid network') from None
+
+
+def _is_network(text: str) -> bool:
+    try:
+        return _network(text) is not None
+    except ExpansionError:
+        return False
 
 
 def _by_address(text: str) -> ByAddress | None:
@@ -190,6 +212,8 @@ def read_host(text: str, *, by_address: bool) -> Pattern:
         return Named(text[1:])
     if text.startswith("/"):
         return File(text)
+    if by_address and not _is_network(text) and ";" not in text:
+        return Never()
     network = _network(text.strip("[]") if text.startswith("[") else text)
     if network is not None:
         return InNetwork(text, network)
@@ -199,8 +223,6 @@ def read_host(text: str, *, by_address: bool) -> Pattern:
     found = lookup_of(text)
     if found is not None:
         return ByAddress(*found, None) if by_address else ByName(Lookup(*found))
-    if by_address:
-        raise ExpansionError(f'unknown lookup type or no IP address in "{text}"')
     if text.startswith("*"):
         return ByName(Suffix(text, text[1:].lower()))
     if text.startswith("^"):

@@ -68,7 +68,8 @@ def _lookup(parser: Parser) -> Node:
         found = await search(kind, where, wanted, scope)
         if found is None:
             return await branches.decline(scope)
-        inner = scope.within({"value": found.data}, found.numbers or None)
+        numbers = (*(scope.numbers[:1] or ("",)), *found.numbers[1:]) if found.numbers else None
+        inner = scope.within({"value": found.data}, numbers)
         return await branches.accept(inner, found.data)
 
     return Lazy(run, waits=True)

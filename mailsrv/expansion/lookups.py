@@ -96,9 +96,10 @@ def keys(kind: LookupType, key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     if kind.partial:
         yield from _partial_keys(kind, key)
     if kind.star == "*@" and "@" in key:
-        yield "*" + key[key.rindex("@") :], ()
+        local, _, domain = key.rpartition("@")
+        yield f"*@{domain}", (key, local, "")
     if kind.star:
-        yield "*", ()
+        yield "*", (key, key, "")
 
 
 def _partial_keys(kind: LookupType, key: str) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -24,7 +24,7 @@ from mailsrv.mail.address import split
 from mailsrv.mail.taint import like, piece
 
 _LOOKUP = re.compile(
-    r"((?:partial[0-9]*(?:\([^)]*\)|-))?([A-Za-z0-9_]+)(?:\*@?)?(?:,[^;]*)?)[ \t]*;[ \t]*(.*)\Z",
+    r"((?:partial[0-9]*(?:\([^)]*\)|-))?([A-Za-z0-9_]+)(?:\*@?)?(?:,[^;]*)?);[ \t]*(.*)\Z",
     re.DOTALL | re.ASCII,
 )
 
@@ -36,6 +36,9 @@ def lookup_of(text: str) -> tuple[LookupType, str] | None:
     """
     match = _LOOKUP.match(text)
     if match is None or not (match[2] in UNBUILT or is_type(match[2])):
+        name, semicolon, _ = text.partition(";")
+        if semicolon and "@" not in name:
+            raise ExpansionError(f'unknown lookup type "{name}"')
         return None
     return LookupType.parse(match[1]), piece(match[3], text)
 
@@ -49,9 +52,9 @@ class Exact:
 
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
-        if walk.caseful and walk.kind != "domain":
-            return Match(self.text) if walk.subject == self.text else None
-        return Match(self.text) if walk.subject.lower() == self.lowered else None
+        text = walk.text
+        wanted = self.text if walk.caseful and walk.kind != "domain" else self.lowered
+        return Match(self.text, (like(text, walk.subject),)) if text == wanted else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +83,17 @@ class Regex:
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
         caseless = walk.kind == "domain" or not walk.caseful
-        subject = walk.text
-        if walk.kind == "address" and walk.caseful:
+        subject = walk.subject
+        if walk.kind == "address":
             local_part, at, domain = subject.rpartition("@")
             subject = f"{local_part}{at}{domain.lower()}"
         found = compile_regex(self.text, caseless=caseless).search(subject)
         if found is None:
             return None
         if walk.kind == "address" and not walk.wild:
-            return Match(self.text)
+            return Match()
         # $0 is the whole subject here, whatever part of it the expression matched (as Exim does)
-        numbers = (walk.text, *groups(found)[1:])
+        numbers = (walk.subject, *groups(found)[1:])
         return Match(self.text, tuple(like(number, walk.subject) for number in numbers))
 
 
@@ -103,10 +106,14 @@ class Lookup:
 
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
-        if walk.kind == "address" and not walk.subject and not self.type.query:
+        if walk.kind == "address" and not (walk.subject or self.type.query or self.type.star):
             return None
         found = await search(self.type, self.file, walk.text, walk.scope)
-        return None if found is None else Match(found.data, found.numbers)
+        if found is None:
+            return None
+        if walk.kind == "address" and not walk.wild:
+            return Match(found.data)
+        return Match(found.data, found.numbers or (like(walk.text, walk.subject),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +165,8 @@ class Primary:
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
         name = walk.scope.services.settings.get("primary_hostname", "")
-        return Match(name) if walk.text == name.lower() else None
+        text = walk.text
+        return Match(name, (like(text, walk.subject),)) if text == name.lower() else None
 
 
 def is_local_address(text: str) -> bool:
@@ -191,7 +199,8 @@ class LocalLiteral:
         if domain[:1] != "[" or domain[-1:] != "]":
             return None
         address = domain[1:-1].removeprefix("ipv6:")
-        return Match("@[]") if is_local_address(address) else None
+        own = is_local_address(address)
+        return Match("@[]", (like(domain, walk.subject),)) if own else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +264,8 @@ class Mailbox:
         if host is None:
             return None
         if self.local is None:
-            return Match(host.data, self._numbers(walk, (), host.numbers))
+            data = f"@{host.data}" if "@" in walk.subject else host.data
+            return Match(data, self._numbers(walk, (), host.numbers))
         here = await self.local.match(walk.inside("local_part", local_part))
         if here is None:
             return None
