@@ -25,7 +25,9 @@ class LdapLookup:
         query = Query.parse(str(key))
         entries = await in_thread(self._threads, self._servers.search, query)
         if len(entries) > 1 and not self._several:
-            raise deferred(query.text, f"LDAP search: more than one entry ({len(entries)})")
+            count = len(entries)
+            why = f"LDAP search: more than one entry ({count}) was returned"
+            raise deferred(query.text, f"{why} (filter not specific enough?)")
         if self._name:
             return entries[0][0].encode().decode("latin-1") if entries else None
         return data_of(entries, query)
