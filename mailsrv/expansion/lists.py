@@ -20,7 +20,7 @@ from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import join_list, separator_of, split_list
 from mailsrv.expansion.template import Template
 from mailsrv.mail.origin import Origin
-from mailsrv.mail.taint import Quoted, Tainted, piece
+from mailsrv.mail.taint import Quoted, Tainted, is_tainted, piece
 
 __all__ = (
     "Match",
