@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import TextIO
 
 from mailsrv.commands.invocation import Invocation
-from mailsrv.commands.terminal import say
+from mailsrv.commands.terminal import say, say_octets
 from mailsrv.config.macros import Macros
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, Position, TemporaryFailure
+from mailsrv.expansion.parse import SPACE
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import compile_string
 from mailsrv.expansion.tree import drive
@@ -59,7 +60,7 @@ def _lines(stream: TextIO) -> Iterator[str]:
                 print("> ", end="")
             print()
             return
-        line = (line if held is None else line.lstrip(" \t")).rstrip("\n")
+        line = (line if held is None else line.lstrip(" \t")).rstrip(SPACE)
         joined = (held or "") + line.removesuffix("\\")
         if line.endswith("\\"):
             held = joined
@@ -81,7 +82,7 @@ class _Strings:
         """Print what a line comes to; one that begins with a capital defines a macro."""
         text, _ = self._macros.replace(line, starts_line=True)
         if not "A" <= text[:1] <= "Z":
-            say(expand_line(text, self._scope)[0])
+            say_octets(expand_line(text, self._scope)[0])
             return
         try:
             self._macros.define(text, self._where)

@@ -9,7 +9,7 @@ from mailsrv.expansion.errors import ExpansionError
 
 _SCALE = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _INTEGER = re.compile(r"[ \t\n\r\v\f]*([+-]?[0-9]+)([kKmMgG]?)[ \t\n\r\v\f]*\Z", re.ASCII)
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+", re.ASCII)
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+", re.ASCII)
 _SPACE = " \t\n\r\v\f"
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
 
@@ -17,6 +17,17 @@ _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
 def wrap(number: int) -> int:
     """A number as 64 bits hold it."""
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _limited(number: int) -> int:
+    """A number as it is read: one that is too large is the largest."""
+    return min(number, _HIGHEST)
+
+
+def _might_overflow(left: int, right: int) -> bool:
+    """Exim's test before it adds or subtracts: cruder than need be, but its results are known."""
+    half = _HIGHEST // 2
+    return left >= half or (left <= -half and right <= -half)
 
 
 def integer(text: str) -> int:
@@ -46,7 +57,7 @@ class Evaluator:
         {"^": lambda a, b: a ^ b},
         {"&": lambda a, b: a & b},
         {"<<": lambda a, b: wrap(a << (b & 63)), ">>": lambda a, b: a >> (b & 63)},
-        {"+": lambda a, b: a + b, "-": lambda a, b: a - b},
+        {"+": lambda a, b: wrap(a + b), "-": lambda a, b: wrap(a - b)},
         {"*": lambda a, b: wrap(a * b), "/": lambda a, b: 0, "%": lambda a, b: 0},
     )
 
@@ -90,18 +101,20 @@ class Evaluator:
             right = self._level(level + 1)
             if sign in "/%":
                 left = self._divide(sign, left, right)
-            else:
-                left = operators[sign](left, right)
-                if sign in "+-" and left != wrap(left):
-                    raise ExpansionError("overflow in sum")
+                continue
+            if sign in "+-" and _might_overflow(left, right):
+                raise ExpansionError(f"overflow in {'sum' if sign == '+' else 'difference'}")
+            left = operators[sign](left, right)
 
     def _divide(self, sign: str, left: int, right: int) -> int:
         if right == 0:
             raise ExpansionError("divide by zero" if sign == "/" else "modulo by zero")
+        if left == _LOWEST and right == -1:
+            return _HIGHEST
         quotient = abs(left) // abs(right)  # C truncates towards zero
         if (left < 0) != (right < 0):
             quotient = -quotient
-        return min(quotient, _HIGHEST) if sign == "/" else left - quotient * right
+        return quotient if sign == "/" else left - quotient * right
 
     def _unary(self) -> int:
         self._skip()
@@ -138,14 +151,14 @@ class Evaluator:
 
     def _digits(self, digits: str, end: int) -> tuple[int, int]:
         if self.decimal:
-            return int(digits[:40]), end
+            return _limited(int(digits[:40])), end
         if digits[:2] in ("0x", "0X"):
-            return int(digits[2:], 16), end
+            return _limited(int(digits[2:42] or "0", 16)), end
         if digits[0] == "0":
             octal = re.match(r"[0-7]*", digits)
             assert octal is not None
-            return int(octal[0] or "0", 8), end - (len(digits) - octal.end())
-        return int(digits[:40]), end
+            return _limited(int(octal[0][:60] or "0", 8)), end - (len(digits) - octal.end())
+        return _limited(int(digits[:40])), end
 
 
 def evaluate(text: str, *, decimal: bool = False) -> str:

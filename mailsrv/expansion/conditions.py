@@ -34,7 +34,7 @@ Comparison = Callable[[str, str], bool]
 
 CONDITIONS: dict[str, Reader] = {}
 
-UNBUILT = frozenset(("inbound_srs", "pam", "pwcheck", "radius", "saslauthd"))
+UNBUILT = frozenset(("inbound_srs", "pam", "saslauthd"))
 
 
 def parse_condition(parser: Parser) -> Condition:
@@ -114,8 +114,19 @@ def eager(name: str, count: int, function: Callable[..., bool]) -> None:
 # --- comparisons -----------------------------------------------------------------
 
 
+_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+
+
 def _caseless(compare: Comparison) -> Comparison:
-    return lambda left, right: compare(left.lower(), right.lower())
+    """Compare as Exim 4.96 does: ASCII letters in any case, a prefix is the greater one."""
+
+    def test(left: str, right: str) -> bool:
+        left, right = left.translate(_LOWER), right.translate(_LOWER)
+        if left != right and right.startswith(left):
+            return compare("\x01", "")
+        return compare(left, right)
+
+    return test
 
 
 def _numeric(compare: Callable[[int, int], bool]) -> Comparison:
@@ -230,7 +241,7 @@ def _def(parser: Parser, name: str) -> Condition:
 def _combined(parser: Parser, name: str) -> Condition:
     parser.skip_space()
     if not parser.take("{"):
-        raise parser.curly()
+        raise ExpansionError(f'missing {{ after "{name}"')
     parts: list[Condition] = []
     while True:
         parser.skip_space()
@@ -268,7 +279,10 @@ def _for(parser: Parser, name: str) -> Condition:
     (source,) = _strings(parser, 1, name)
     if not parser.take("{"):
         raise ExpansionError(f'missing {{ after "{name}"')
-    condition = parser.condition()
+    try:
+        condition = parser.condition()
+    except ExpansionError as error:
+        raise ExpansionError(f'{error.reason} inside "{name}" condition') from None
     parser.skip_space()
     if not parser.take("}"):
         raise ExpansionError(f'missing }} at end of condition inside "{name}"')
@@ -407,8 +421,13 @@ def _exists(parser: Parser, name: str) -> Condition:
 def _acl(parser: Parser, name: str) -> Condition:
     parser.skip_space()
     if not parser.take("{"):
-        raise parser.curly()
-    nodes = parser.arguments(1, 10, name)
+        raise ExpansionError(f'missing {{ after "{name}"')
+    try:
+        nodes = parser.arguments(1, 10, name)
+    except ExpansionError as error:
+        if not error.reason.startswith("Not enough arguments"):
+            raise
+        raise ExpansionError(f"too few arguments or bracketing error for {name}") from None
 
     async def test(scope: Scope) -> Verdict:
         called, *values = [await evaluate(node, scope) for node in nodes]
@@ -420,3 +439,15 @@ def _acl(parser: Parser, name: str) -> Condition:
         return bool(verdict), scope.within({"value": str(message)})
 
     return Condition(test, waits=True)
+
+
+@reads("pwcheck", "radius")
+def _not_compiled(parser: Parser, name: str) -> Condition:
+    """What Debian's Exim was built without, too."""
+    node = _strings(parser, 1, name)[0]
+
+    async def test(scope: Scope) -> Verdict:
+        await evaluate(node, scope)
+        raise ExpansionError(f'support for "{name}" not compiled')
+
+    return Condition(test, waits=node.waits)

@@ -34,10 +34,8 @@ UNBUILT_ITEMS = frozenset(
         "authresults",
         "certextract",
         "dlfunc",
-        "imapfolder",
         "perl",
         "readsocket",
-        "run",
         "srs_encode",
     }
 )
@@ -124,7 +122,13 @@ def _listquote(separator: str, text: str) -> str:
 
 
 def _load() -> None:
-    from mailsrv.expansion import items_branching, items_lists, items_prvs, items_python  # noqa: F401
+    from mailsrv.expansion import (  # noqa: F401
+        items_branching,
+        items_lists,
+        items_outside,
+        items_prvs,
+        items_python,
+    )
 
 
 _load()

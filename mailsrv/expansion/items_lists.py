@@ -16,7 +16,8 @@ from mailsrv.mail.taint import like
 
 @item("map")
 def _map(parser: Parser) -> Node:
-    source, part = parser.arguments(2, 2, "map")
+    source, part = parser.each("map", "first arg", "last arg")
+    parser.close("map")
 
     async def run(scope: Scope) -> str:
         text = await evaluate(source, scope)
@@ -31,9 +32,9 @@ def _map(parser: Parser) -> Node:
 
 @item("filter")
 def _filter(parser: Parser) -> Node:
-    (source,) = parser.arguments(1, 1, "filter", end=False)
+    (source,) = parser.each("filter", "first arg")
     if not parser.take("{"):
-        raise parser.curly()
+        raise ExpansionError("missing '{' for last arg of filter")
     try:
         condition = parser.condition()
     except ExpansionError as error:
@@ -55,7 +56,8 @@ def _filter(parser: Parser) -> Node:
 
 @item("reduce")
 def _reduce(parser: Parser) -> Node:
-    source, start, part = parser.arguments(3, 3, "reduce")
+    source, start, part = parser.each("reduce", "first arg", "second arg", "last arg")
+    parser.close("reduce")
 
     async def run(scope: Scope) -> str:
         text = await evaluate(source, scope)
@@ -70,7 +72,10 @@ def _reduce(parser: Parser) -> Node:
 
 @item("sort")
 def _sort(parser: Parser) -> Node:
-    source, comparator, extractor = parser.arguments(3, 3, "sort")
+    source, comparator, extractor = parser.each(
+        "sort", "list arg", "comparator arg", "extractor arg"
+    )
+    parser.close("sort")
 
     async def run(scope: Scope) -> str:
         text = await evaluate(source, scope)

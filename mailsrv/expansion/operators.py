@@ -147,12 +147,16 @@ def _strlen(text: str) -> str:
     return str(len(text))
 
 
+_VALUES = re.compile(r"(-?)([0-9]{0,9})(?:_([0-9]{1,9}))?", re.ASCII)
+
+
 def _values(name: str, argument: str | None) -> tuple[int, int | None]:
     """The numbers that stand after the operator's underscore."""
     if argument is None:
         raise ExpansionError(f"missing values after {name}")
-    match = re.fullmatch(r"(-?)([0-9]{0,9})(?:_([0-9]{1,9}))?", argument)
-    if not match or (match[1] and name[0] != "s"):
+    two = name[0] != "l"
+    match = _VALUES.fullmatch(argument)
+    if not match or (match[1] and name[0] != "s") or (match[3] is not None and not two):
         raise ExpansionError(f'non-digit after underscore in "{name}"')
     first = int(match[1] + (match[2] or "0"))
     return first, int(match[3]) if match[3] is not None else None

@@ -13,6 +13,7 @@ from mailsrv.expansion.operators import op
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_HIGHEST = (1 << 64) - 1
 _SHORT = {"\n": "\\n", "\r": "\\r", "\b": "\\b", "\v": "\\v", "\f": "\\f"}
 
 
@@ -70,11 +71,13 @@ def _digits(text: str, name: str, kind: str, alphabet: str) -> int:
                 )
             number = (number * len(alphabet) + digit) % (1 << 64)
         return number
-    if not re.fullmatch(r"[0-9]{1,20}", text):
+    match = re.fullmatch(r"(?:[ \t\n\r\v\f]*([+-]?)([0-9]+))?", text, re.ASCII)
+    if not match:
         raise ExpansionError(
             f'argument for {name} operator is "{text}", which is not a decimal number'
         )
-    return int(text) % (1 << 64)
+    number = min(int((match[2] or "0")[:40]), _HIGHEST)  # as C reads an unsigned number
+    return (-number if match[1] == "-" else number) & _HIGHEST
 
 
 def _based(number: int, alphabet: str) -> str:
@@ -90,9 +93,13 @@ def _base32(text: str) -> str:
     return _based(_digits(text, "base32", "", _BASE32), _BASE32)
 
 
+def _signed(number: int) -> str:
+    return str(number - (1 << 64) if number >> 63 else number)
+
+
 @op("base32d", clean=True)
 def _base32d(text: str) -> str:
-    return str(_digits(text, "base32d", "base 32", _BASE32))
+    return _signed(_digits(text, "base32d", "base 32", _BASE32))
 
 
 @op("base62", clean=True)
@@ -102,7 +109,7 @@ def _base62(text: str) -> str:
 
 @op("base62d", clean=True)
 def _base62d(text: str) -> str:
-    return str(_digits(text, "base62d", "base 62", _BASE62))
+    return _signed(_digits(text, "base62d", "base 62", _BASE62))
 
 
 def _digest(new: Callable[..., hashlib._Hash], text: str) -> str:
@@ -135,7 +142,7 @@ _SHA3 = {
 
 @op("sha2", clean=True, argument=True)
 def _sha2(text: str, name: str, argument: str | None) -> str:
-    new = _SHA2.get(argument or "256")
+    new = _SHA2.get("256" if argument is None else argument)
     if new is None:
         raise ExpansionError("unrecognised sha2 variant")
     return _digest(new, text).upper()
@@ -143,7 +150,7 @@ def _sha2(text: str, name: str, argument: str | None) -> str:
 
 @op("sha3", clean=True, argument=True)
 def _sha3(text: str, name: str, argument: str | None) -> str:
-    new = _SHA3.get(argument or "256")
+    new = _SHA3.get("256" if argument is None else argument)
     if new is None:
         raise ExpansionError("unrecognised sha3 variant")
     return _digest(new, text).upper()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.operators import op
 
+_ZONE = re.compile(r"%[^/]*")
+
 
 def parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An IP address, as Exim takes one; None if ``text`` is none."""
+    """An IP address, as Exim takes one (a zone is left out); None if ``text`` is none."""
     try:
-        return ipaddress.ip_address(text)
+        return ipaddress.ip_address(_ZONE.sub("", text) if ":" in text else text)
     except ValueError:
         return None
 
@@ -58,11 +61,14 @@ def mask_text(text: str, *, normal: bool = False) -> str:
     :raises ExpansionError: it is no such text.
     """
     address_text, slash, bits = text.partition("/")
-    address = parse_ip(address_text)
+    address = parse_ip(address_text) if "%" not in text else None
+    if address is None:
+        raise ExpansionError(f'"{text}" is not an IP address')
     if not slash:
         raise ExpansionError(f'missing mask value in "{text}"')
-    if address is None or not (bits.isascii() and bits.isdecimal()):
+    if not re.fullmatch(r"[ \t]*[0-9]*", bits):
         raise ExpansionError(f'"{text}" is not an IP address')
+    bits = bits.lstrip(" \t") or "0"  # as Exim's own numbers: nothing is zero
     if int(bits[:4]) > address.max_prefixlen:
         raise ExpansionError(f'mask value too big in "{text}"')
     network = ipaddress.ip_network(f"{address_text}/{int(bits)}", strict=False)
@@ -80,9 +86,12 @@ def _mask(text: str, name: str, argument: str | None) -> str:
 
 @op("reverse_ip")
 def _reverse_ip(text: str) -> str:
-    address = parse_ip(text)
+    address = parse_ip(text.partition("/")[0])
     if address is None:
         raise ExpansionError(f"reverse_ip() not given an IP address [{text}]")
+    mapped = getattr(address, "ipv4_mapped", None)
+    if mapped is not None:
+        address = mapped
     if isinstance(address, ipaddress.IPv4Address):
-        return ".".join(reversed(text.split(".")))
+        return ".".join(reversed(str(address).split(".")))
     return ".".join(reversed(address.exploded.replace(":", "")))

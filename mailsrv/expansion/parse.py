@@ -226,6 +226,17 @@ class Parser:
         self.position += 1
         return node
 
+    def each(self, name: str, *what: str) -> list[Node]:
+        """Read one braced substring for each of ``what``, by which Exim calls them."""
+        found: list[Node] = []
+        for words in what:
+            self.skip_space()
+            if self.peek() != "{":
+                raise ExpansionError(f"missing '{{' for {words} of {name}")
+            found.append(self.braced())
+        self.skip_space()
+        return found
+
     def arguments(self, least: int, most: int, name: str, *, end: bool = True) -> list[Node]:
         """Read braced substrings, and with ``end`` the brace that closes the item."""
         found: list[Node] = []
@@ -238,7 +249,7 @@ class Parser:
         if end and not self.take("}"):
             if self.peek() == "{":
                 raise ExpansionError(f"Too many arguments for '{name}' (max is {most})")
-            raise self.curly()
+            raise ExpansionError(f"missing '}}' after '{name}'")
         return found
 
     def condition(self) -> Condition:

@@ -451,15 +451,48 @@ def _build() -> None:
         table.setdefault(name, _empty)
     for index in range(10):
         table[f"regex{index}"] = _empty
+    for value, names in _CONSTANTS.items():
+        table |= dict.fromkeys(names.split(), _constant(value))
     VARIABLES.update(table)
     WAITING["sender_host_name"] = sender_host_name
 
 
+def _constant(value: str) -> Function:
+    return lambda scope: value
+
+
+# The values of what is known only elsewhere: while content is scanned, signed or verified, in a
+# transport, or on a proxied connection (specification 11.9: "otherwise empty").
+_CONSTANTS = {
+    "": """
+        authenticated_fail_id csa_status headers_added ldap_dn local_scan_data
+        malware_name mime_boundary mime_charset mime_content_description mime_content_disposition
+        mime_content_id mime_content_transfer_encoding mime_content_type mime_decoded_filename
+        mime_filename spam_action spam_bar spam_report spam_score spam_score_int
+        spf_header_comment spf_received spf_result spf_smtp_comment srs_recipient
+        tls_in_ourcert tls_in_peercert tls_out_ourcert tls_out_peercert
+        dkim_algo dkim_canon_body dkim_canon_headers dkim_copiedheaders dkim_cur_signer
+        dkim_domain dkim_headernames dkim_identity dkim_key_notes dkim_selector dkim_signers
+        dkim_verify_reason dkim_verify_status
+    """,
+    "0": """
+        av_failed inode localhost_number max_received_linelength mime_anomaly_level
+        mime_content_size mime_is_coverletter mime_is_multipart mime_is_rfc822
+        proxy_external_port proxy_local_port runrc smtp_count_at_connection_start tls_in_ocsp
+        tls_in_resumption tls_out_ocsp tls_out_tlsa_usage dkim_created dkim_key_length
+        dkim_key_nosubdomains dkim_key_testing
+    """,
+    "-1": "mime_part_count sending_port",
+    "no": "prdr_requested proxy_session sender_helo_dnssec sender_host_dnssec spf_result_guessed "
+    "tls_out_dane",
+    "*": "dkim_key_granularity dkim_key_srvtype",
+    "9999999999999": "dkim_bodylength dkim_expires",
+    "4294967295": "local_user_uid local_user_gid",
+}
+
 # Exim's own that carry what mailsrv does not have.
 _UNBUILT = (
-    "authresults", "av_failed", "bheader", "bmi_", "demime_", "dkim_", "dmarc_", "malware_name",
-    "mime_", "spam_", "spf_", "sn", "srs_", "exim_gid_", "tls_in_ourcert", "tls_in_peercert",
-    "tls_out_ourcert", "tls_out_peercert", "arc_", "dcc_", "dlfunc", "fakereject",
+    "bmi_", "demime_", "arc_", "dcc_",
 )  # fmt: skip
 
 
