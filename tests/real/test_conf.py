@@ -55,3 +55,33 @@ def test_exim_accepts_it(name: str, folder: Path) -> None:
     path.write_text(f"exim_path = {program}\n{text}")
     done = machine.run(box.command([program, "-C", path, "-bV"]))
     assert done.returncode == 0, done.stderr.decode()
+
+
+def _shown(name: str, folder: Path, *words: str) -> str:
+    """What mailsrv prints with a configuration whose paths lead into a folder."""
+    text = re.sub(r"= mailsrv$", "= nobody", (CONF / name).read_text(), flags=re.MULTILINE)
+    text = text.replace("exim_group = nobody", "exim_group = nogroup")
+    for old in ("/etc/mailsrv", "/var/spool/mailsrv", "/var/log/mailsrv"):
+        text = text.replace(old, str(folder))
+    path = folder / name
+    path.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "mailsrv", "-C", path, *words],
+        capture_output=True, timeout=60, check=False, cwd=machine.CHECKOUT, env={**os.environ},
+    )  # fmt: skip
+    return (done.stdout + done.stderr).decode()
+
+
+def test_the_relay_redirects(folder: Path) -> None:
+    (folder / "aliases").write_text("postmaster: :fail: no\n")
+    shown = _shown("relay.conf", folder, "-bt", "postmaster@example.org", "nobody@example.org")
+    assert "postmaster@example.org is undeliverable: no" in shown, shown
+    assert "nobody@example.org is undeliverable: Unrouteable address" in shown, shown
+
+
+def test_the_smarthost_is_logged_in_to(folder: Path) -> None:
+    (folder / "smarthost").write_text("smtp.example.net: user=me@example.net password=secret\n")
+    shown = _shown("smarthost.conf", folder, "-be", "LOGIN ${extract{password}{LOGIN}}")
+    assert "user=me@example.net password=secret secret" in shown, shown
+    shown = _shown("smarthost.conf", folder, "-bP", "authenticator", "plain")
+    assert "client_send" in shown, shown
