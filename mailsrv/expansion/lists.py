@@ -20,7 +20,7 @@ from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import join_list, separator_of, split_list
 from mailsrv.expansion.template import Template
 from mailsrv.mail.origin import Origin
-from mailsrv.mail.taint import Quoted, Tainted, is_tainted, piece
+from mailsrv.mail.taint import Quoted, Tainted, is_tainted, like, piece
 
 __all__ = (
     "Match",
@@ -188,7 +188,28 @@ def _set(walk: Walk, setting: str) -> None:
 
 async def match_list(text: str, walk: Walk) -> Match | None:
     """Go through the list that ``text`` is."""
+    if walk.kind == "domain" and type(text) is str:
+        names, rest = _domains(text)
+        subject = walk.subject.lower()
+        name = names.get(subject)
+        if name is not None:
+            return Match(name, (like(subject, walk.subject),))
+        return await walk_items(rest, walk) if rest else None
     return await walk_items(compiled(walk.kind, text), walk)
+
+
+@lru_cache(maxsize=2000)
+def _domains(text: str) -> tuple[dict[str, str], tuple[Item, ...]]:
+    """Return the whole names that a domain list begins with, by lowered name, and other items."""
+    from mailsrv.expansion.patterns import Exact
+
+    items = _compiled("domain", text, str)
+    names: dict[str, str] = {}
+    for place, item in enumerate(items):
+        if item.negated or not isinstance(item.pattern, Exact):
+            return names, items[place:]
+        names.setdefault(item.pattern.lowered, item.pattern.text)
+    return names, ()
 
 
 def compiled(kind: str, text: str) -> tuple[Item, ...]:
