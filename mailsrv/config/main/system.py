@@ -71,11 +71,15 @@ class SystemOptions(OptionSet):
     ldap_ca_cert_file = option(STRING, help="file of certificates for LDAP")
     ldap_cert_file = option(STRING, help="client certificate for LDAP")
     ldap_cert_key = option(STRING, help="client key for LDAP")
-    ldap_cipher_suite = option(STRING, help="ciphers for LDAP")
+    ldap_cipher_suite = option(
+        STRING, help="ciphers for LDAP", no_effect="OpenSSL's own choice of ciphers is used"
+    )
     ldap_default_servers = option(STRING, help="LDAP servers")
     ldap_require_cert = option(STRING, help="how LDAP servers are verified")
     ldap_start_tls = option(BOOLEAN, False, help="use STARTTLS with LDAP")
-    ldap_version = option(INTEGER, -1, help="version of LDAP")
+    ldap_version = option(
+        INTEGER, -1, help="version of LDAP", no_effect="version 3 is the only one spoken"
+    )
     local_socket = option(
         EXPANDED_PATH,
         "$spool_directory/submit",
