@@ -41,15 +41,7 @@ class Operator:
 
 OPERATORS: dict[str, Operator] = {}
 
-UNBUILT = frozenset(
-    {
-        "stat",
-        "utf8_domain_from_alabel",
-        "utf8_domain_to_alabel",
-        "utf8_localpart_from_alabel",
-        "utf8_localpart_to_alabel",
-    }
-)
+UNBUILT = frozenset({"stat"})
 
 
 def op(
@@ -319,7 +311,7 @@ def _rfc2047d(text: str) -> str:
 
 
 def _load() -> None:
-    from mailsrv.expansion import operators_coding, operators_ip  # noqa: F401
+    from mailsrv.expansion import operators_coding, operators_ip, operators_utf8  # noqa: F401
 
 
 _load()

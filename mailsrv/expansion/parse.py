@@ -94,6 +94,7 @@ class Parser:
             raise ExpansionError(MISSING_KET + hint)
         if literal:
             parts.append(Text("".join(literal)))
+        parts = _before_nul(parts)
         if len(parts) == 1:
             return parts[0]
         return Concatenation(parts) if parts else Text("")
@@ -263,6 +264,15 @@ class Parser:
         self.skip_space()
         if not self.take("}"):
             raise self.curly()
+
+
+def _before_nul(parts: list[Node]) -> list[Node]:
+    """Return what stands before a NUL that an escape wrote: it ends a string, as in Exim."""
+    for place, part in enumerate(parts):
+        if isinstance(part, Text) and "\0" in part.text:
+            before = part.text.partition("\0")[0]
+            return [*parts[:place], *([Text(before)] if before else [])]
+    return parts
 
 
 def parse(text: str) -> Node:
