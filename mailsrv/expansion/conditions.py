@@ -435,7 +435,7 @@ def _acl(parser: Parser, name: str) -> Condition:
             raise ExpansionError(f'acl "{called}" cannot be called here')
         verdict, message = await scope.services.acl(called, tuple(values), scope)
         if verdict is None:
-            raise ForcedFailure(f'acl "{called}" deferred')
+            raise ForcedFailure(f'DEFER from acl "{called}"')
         return bool(verdict), scope.within({"value": str(message)})
 
     return Condition(test, waits=True)

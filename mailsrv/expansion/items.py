@@ -71,7 +71,7 @@ def _numbered(name: str, values: tuple[str, ...]) -> tuple[int, int | None, str]
     """The numbers and the subject of ``substr`` and its kin."""
     numbers: list[int] = []
     for index, value in enumerate(values[:-1]):
-        match = re.fullmatch(r"[ \t\n\r\v\f]*([+-]?[0-9]{1,18})", value, re.ASCII)
+        match = re.fullmatch(r"[ \t\n\r\v\f]*([+-]?[0-9]{1,18})", value or "0", re.ASCII)
         positive = index > 0 or name == "length"
         if not match or (positive and int(match[1]) < 0):
             kind = " positive" if positive else ""

@@ -100,9 +100,13 @@ def _extract(parser: Parser) -> Node:
     variant = parser.name()
     if variant not in ("", "json", "jsons"):
         raise parser.curly()
+    if parser.peek() != "{":
+        raise ExpansionError("missing '{' for arg 1 of extract")
     strings, fail = _read_strings(parser, 5)
     if len(strings) < 2:
-        raise parser.curly()
+        if isinstance(strings[0], Text) and not strings[0].text.strip(_SPACE):
+            raise ExpansionError('first argument of "extract" must not be empty')
+        raise ExpansionError("missing '{' for arg 2 of extract")
     constant = strings[0].text.strip(_SPACE) if isinstance(strings[0], Text) else None
     if constant is not None:
         _extract_split(strings, constant, variant, fail)  # syntax faults now, not at delivery
@@ -143,20 +147,27 @@ def _extract_split(
     return count, Branches("extract", yes, no, fail=fail)
 
 
+def _list_number(key: str) -> int:
+    """Return the number of an element."""
+    if not key:
+        raise ExpansionError('first argument of "listextract" must not be empty')
+    if not re.fullmatch(r"-?[0-9]{1,9}", key, re.ASCII):
+        raise ExpansionError('first argument of "listextract" must be numeric')
+    return int(key)
+
+
 @item("listextract")
 def _listextract(parser: Parser) -> Node:
-    number, text = parser.arguments(2, 2, "listextract", end=False)
+    (number,) = parser.each("listextract", "arg 1")
+    if isinstance(number, Text):
+        _list_number(number.text.strip(_SPACE))  # a syntax fault now, not at delivery
+    (text,) = parser.each("listextract", "arg 2")
     branches = parse_branches(parser, "listextract")
 
     async def run(scope: Scope) -> str:
-        key = (await evaluate(number, scope)).strip(_SPACE)
-        if not key:
-            raise ExpansionError('first argument of "listextract" must not be empty')
-        if not re.fullmatch(r"-?[0-9]{1,9}", key, re.ASCII):
-            raise ExpansionError('first argument of "listextract" must be numeric')
+        index = _list_number((await evaluate(number, scope)).strip(_SPACE))
         source = await evaluate(text, scope)
         items = split_list(source)
-        index = int(key)
         if index == 0 or abs(index) > len(items):
             return await branches.decline(scope)
         found = like(items[index - 1 if index > 0 else index], source)
@@ -215,7 +226,7 @@ def _acl(parser: Parser) -> Node:
             raise ExpansionError(f'acl "{name}" cannot be called here')
         verdict, message = await scope.services.acl(name, tuple(values), scope)
         if verdict is None:
-            raise ForcedFailure(f'acl "{name}" deferred')
+            raise ForcedFailure(f'DEFER from acl "{name}"')
         return str(message)
 
     return Lazy(run, waits=True)

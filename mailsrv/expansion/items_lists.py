@@ -14,10 +14,15 @@ from mailsrv.expansion.tree import Lazy, Node, any_waits, evaluate
 from mailsrv.mail.taint import like
 
 
+def _end(parser: Parser, name: str) -> None:
+    if not parser.take("}"):
+        raise ExpansionError(f'missing }} at end of "{name}"')
+
+
 @item("map")
 def _map(parser: Parser) -> Node:
     source, part = parser.each("map", "first arg", "last arg")
-    parser.close("map")
+    _end(parser, "map")
 
     async def run(scope: Scope) -> str:
         text = await evaluate(source, scope)
@@ -57,7 +62,7 @@ def _filter(parser: Parser) -> Node:
 @item("reduce")
 def _reduce(parser: Parser) -> Node:
     source, start, part = parser.each("reduce", "first arg", "second arg", "last arg")
-    parser.close("reduce")
+    _end(parser, "reduce")
 
     async def run(scope: Scope) -> str:
         text = await evaluate(source, scope)
