@@ -48,15 +48,21 @@ def _tokens(text: str) -> list[Placed]:
     found: list[Placed] = []
     depth = 0
     position = 0
+    unclosed = False  # one quote that has no end is enough: no later one has
     while position < len(text):
+        character = text[position]
         if depth:
-            character = text[position]
             depth += (character == "(") - (character == ")")
             position += 2 if character == "\\" else 1
+            continue
+        if unclosed and character == '"':
+            found.append((("other", character), position))
+            position += 1
             continue
         match = _TOKEN.match(text, position)
         assert match is not None
         kind = match.lastgroup or "other"
+        unclosed = unclosed or match[0] == '"'
         if match[0] == "(":
             depth = 1
         elif kind != "space":
@@ -124,7 +130,7 @@ def _split(tokens: list[Placed], length: int) -> list[tuple[list[Placed], int, i
     parts: list[tuple[list[Placed], int, int]] = []
     part: list[Placed] = []
     begin = 0
-    angle = False
+    angle = at = False
     for token, position in tokens:
         if token == ("special", "<"):
             angle = True
@@ -132,11 +138,12 @@ def _split(tokens: list[Placed], length: int) -> list[tuple[list[Placed], int, i
             angle = False
         if not angle and token in (("special", ","), ("special", ";")):
             parts.append((part, begin, position))
-            part, begin = [], position + 1
-        elif not angle and token == ("special", ":") and not _has_at(part):
+            part, begin, at = [], position + 1, False
+        elif not angle and not at and token == ("special", ":"):
             part, begin = [], position + 1
         else:
             part.append((token, position))
+            at = at or token == ("special", "@")
     parts.append((part, begin, length))
     return [each for each in parts if each[0]]
 

@@ -30,11 +30,9 @@ def bind_unix(
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _make_room(path, displace)
-        before = os.umask(0o177)
-        try:
-            _with_short_path(made.bind, path)
-        finally:
-            os.umask(before)
+        # Not by the umask: it is the whole process', and a thread may be making a folder.
+        os.fchmod(made.fileno(), 0o600)
+        _with_short_path(made.bind, path)
         if group is not None:
             os.chown(path, -1, group)
         os.chmod(path, mode)

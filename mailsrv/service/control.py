@@ -231,9 +231,6 @@ def listen(reactor: Any, path: str, factory: ControlFactory) -> _Port:
             os.unlink(path)
     except FileNotFoundError:
         pass
-    before = os.umask(0o177)
-    try:
-        port: _Port = reactor.listenUNIX(path, factory, mode=0o600)
-    finally:
-        os.umask(before)
+    # Its folder is the server's alone, until the mode is right too.
+    port: _Port = reactor.listenUNIX(path, factory, mode=0o600)
     return port

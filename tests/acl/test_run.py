@@ -604,6 +604,15 @@ class HeaderTests(SynchronousTestCase):
         self.assertEqual(self.run_data(acl, good), ("", ""))
         self.assertEqual(self.run_data(acl, "To: @")[0], PROHIBITED)
         self.assertEqual(self.run_data(acl, "Subject: @"), ("", ""))
+        self.assertEqual(self.run_data(acl, 'From: "a.b".c."d"@e.f'), ("", ""))
+        for wrong in ('"a"b@c.d', "a..b@c.d", ".a@b.c", "a[@b.c"):
+            self.assertEqual(self.run_data(acl, f"From: {wrong}")[0], PROHIBITED, wrong)
+
+    def test_long_and_nasty(self) -> None:
+        """A field of a megabyte is read in one pass."""
+        acl = "require verify = header_syntax\naccept"
+        for piece in ('"\\', "[", "a.", "(", "\\", "<", "x: "):
+            self.run_data(acl, "To: " + piece * 300_000 + "@b.c")
 
     def test_not_blind(self) -> None:
         """Every recipient has to be shown; local parts keep their case unless told otherwise."""

@@ -42,6 +42,17 @@ class UnixSocketTests(SynchronousTestCase):
             self.assertTrue(stat.S_ISSOCK(found.st_mode))
             self.assertEqual(stat.S_IMODE(found.st_mode), 0o622)
 
+    def test_nobody_may_connect_too_early(self) -> None:
+        """It is closed to others from its first moment, without the umask, which threads share."""
+        modes = []
+
+        def chmod(path: str, mode: int) -> None:
+            modes.append(stat.S_IMODE(os.stat(path).st_mode))
+
+        with mock.patch("os.chmod", chmod), mock.patch("os.umask", side_effect=AssertionError):
+            self.bind(0o666)
+        self.assertEqual(modes, [0o600])
+
     def test_what_a_former_server_left(self) -> None:
         """A socket that nobody serves is replaced; a served one and a file are not."""
         first = self.bind()

@@ -148,11 +148,13 @@ class _Session:
                 self._writer.write(b"250 ok\r\n")
 
     async def _take(self, recipients: list[str]) -> None:
+        heard = True  # not if the client takes what stands before it for the final reply
         if self._cell is not None and self._cell.phase == "body":
-            await self.at("body", b"")
+            heard = await self.at("body", b"") in (b"", KINDS["early"])
         message = await self._reader.readuntil(b"\r\n.\r\n")
         found = MARK.search(message.partition(b"\r\n\r\n")[0])
         if self._address == GOOD and found is None:
             self._hops.reported.update(recipients)
-        if (await self.at("final", b"250 taken\r\n")).startswith(b"250 taken") and found:
+        said = await self.at("final", b"250 taken\r\n")
+        if heard and said.startswith(b"250 taken") and found:
             self._hops.taken[self._address, found[1].decode()] += 1

@@ -15,9 +15,10 @@ from mailsrv.mail.taint import like
 MOST = 10_000
 
 _PIECE = re.compile(
-    r'[ \t\r\n]+|"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|\\.|[^ \t\r\n"\\\[(<>,:;@]+|.', re.DOTALL
+    r'[ \t\r\n]+|"(?:[^"\\]|\\.)*"|\[(?:[^][\\]|\\.)*\]|\\.|[^ \t\r\n"\\\[(<>,:;@]+|.', re.DOTALL
 )
-_ATOM = re.compile(r"[^\x00-\x20()<>@,;:\\\"\[\]\x7f]+")
+_WORD = r"""(?:[^\x00-\x20()<>@,;:\\"\[\].\x7f]+|"(?:[^"\\]|\\.)*")"""
+_WORDS = re.compile(rf"{_WORD}(?:\.{_WORD})*", re.DOTALL)
 _DOMAIN = re.compile(
     r"\[[^\x00-\x20\[\]\\\x7f]*\]|[A-Za-z0-9_\x80-\xff-]+(?:\.[A-Za-z0-9_\x80-\xff-]+)*\.?"
 )
@@ -44,9 +45,11 @@ def _pieces(text: str) -> list[str] | None:
             continue
         match = _PIECE.match(text, position)
         assert match is not None, "the expression takes any octet"
+        if match[0] == '"':
+            return None
         pieces.append(match[0])
         position = match.end()
-    return None if depth or '"' in pieces else pieces
+    return None if depth else pieces
 
 
 def _address(pieces: list[str]) -> tuple[str, str]:
@@ -71,20 +74,12 @@ def _address(pieces: list[str]) -> tuple[str, str]:
         return "", "domain missing or malformed"
     if not _DOMAIN.fullmatch(domain):
         return "", "domain missing or malformed"
-    if not _is_local_part(local_part):
+    if not _WORDS.fullmatch(local_part):
         return "", "missing or malformed local part"
     spaced = "".join(pieces).strip(" \t\r\n")
     if re.search(r"[^\s.@][ \t\r\n]+[^\s.@]", re.sub(r'"(?:[^"\\]|\\.)*"', "q", spaced)):
         return "", "malformed address"
     return text, ""
-
-
-def _is_local_part(text: str) -> bool:
-    quoted = re.fullmatch(r'"(?:[^"\\\x00\r\n]|\\[^\x00\r\n])*"', text)
-    words = re.split(r'\.(?=(?:[^"]*"[^"]*")*[^"]*$)', text) if text.count('"') < 20 else [text]
-    return bool(quoted) or all(
-        _ATOM.fullmatch(word) or re.fullmatch(r'"(?:[^"\\]|\\.)*"', word) for word in words
-    )
 
 
 def mailboxes(text: str) -> Mailboxes:
