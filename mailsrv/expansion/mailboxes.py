@@ -21,6 +21,10 @@ _TOKEN = re.compile(
 _ATOMS = re.compile(r"[^\x00-\x20()<>@,;:\\\"\[\]\x7f]+")
 _DOMAIN = re.compile(r"[A-Za-z0-9_\x80-\xff-]+(?:\.[A-Za-z0-9_\x80-\xff-]+)*")
 _LITERAL = re.compile(r"\[[0-9A-Za-z:.]+\]")
+# Most addresses are no more than this, up to the comma.
+_PLAIN = re.compile(
+    rf"[ \t\r\n]*(?P<address>{_ATOMS.pattern}(?P<domain>@{_DOMAIN.pattern})?)[ \t\r\n]*(?:,|\Z)"
+)
 
 Token = tuple[str, str]  # kind and text
 Placed = tuple[Token, int]  # and where it begins
@@ -43,11 +47,13 @@ class Place:
     last: int
 
 
-def _tokens(text: str) -> list[Placed]:
-    """Tokens without comments and white space; ("error", …) where a comment does not end."""
+def _tokens(text: str, position: int = 0) -> list[Placed]:
+    """Tokens from a position on, without comments and white space.
+
+    ("error", …) stands where a comment does not end.
+    """
     found: list[Placed] = []
     depth = 0
-    position = 0
     unclosed = False  # one quote that has no end is enough: no later one has
     while position < len(text):
         character = text[position]
@@ -122,14 +128,13 @@ def _mailbox(tokens: list[Token]) -> tuple[str | None, int, int]:
     return _address(inner), start + 1, end
 
 
-def _split(tokens: list[Placed], length: int) -> list[tuple[list[Placed], int, int]]:
+def _split(tokens: list[Placed], begin: int, end: int) -> list[tuple[list[Placed], int, int]]:
     """Divide at commas and the ends of groups; group names are dropped.
 
     Beside the tokens of a part stands where it begins and ends.
     """
     parts: list[tuple[list[Placed], int, int]] = []
     part: list[Placed] = []
-    begin = 0
     angle = at = False
     for token, position in tokens:
         if token == ("special", "<"):
@@ -144,7 +149,7 @@ def _split(tokens: list[Placed], length: int) -> list[tuple[list[Placed], int, i
         else:
             part.append((token, position))
             at = at or token == ("special", "@")
-    parts.append((part, begin, length))
+    parts.append((part, begin, end))
     return [each for each in parts if each[0]]
 
 
@@ -155,7 +160,13 @@ def _has_at(part: list[Placed]) -> bool:
 def places_of(text: str) -> list[Place]:
     """All addresses of a header line's list; what is not well formed is left out."""
     found = []
-    for part, begin, end in _split(_tokens(text), len(text)):
+    start = 0
+    while start < len(text) and (plain := _PLAIN.match(text, start)):
+        first, last = plain.span("address")
+        named = like(plain["address"], text)
+        found.append(Place(named, bool(plain["domain"]), first, last, first, last))
+        start = plain.end()
+    for part, begin, end in _split(_tokens(text, start), start, len(text)):
         address, first, last = _mailbox([token for token, _ in part])
         if not address:
             continue

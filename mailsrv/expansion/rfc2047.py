@@ -13,6 +13,8 @@ _WORD = re.compile(r"=\?([^?\s]{1,40})\?([bBqQ])\?([^?\s]*)\?=", re.ASCII)
 _BETWEEN = re.compile(r"[ \t\r\n]+\Z")
 _LONGEST_WORD = 75
 _PLAIN = re.compile(r"[ -~]*\Z")
+# What Python calls encodings too; they are no character sets, and slow.
+_NO_CHARSET = re.compile(r"idna|punycode|.*escape", re.IGNORECASE)
 _SPECIAL = frozenset('?=()<>@,;:\\".[]_')
 
 
@@ -48,9 +50,10 @@ def _word(match: re.Match[str], translate: str, long_words: bool) -> str | None:
     if raw is None:
         return None
     raw = raw.replace(b"\0", b"?")
-    if translate:
+    charset = match[1].partition("*")[0]
+    if translate and not _NO_CHARSET.fullmatch(charset):
         try:
-            raw = raw.decode(match[1].partition("*")[0]).encode(translate)
+            raw = raw.decode(charset).encode(translate)
         except (LookupError, ValueError):
             pass  # no such character set, or not of it: the octets as they are
     return raw.decode("latin-1")

@@ -47,6 +47,10 @@ class HeaderTests(SynchronousTestCase):
         word = f"=?utf-8?Q?{'a' * 70}?="
         self.assertEqual(rfc2047.decode(word), word)
 
+    def test_python_codecs_that_are_no_character_sets(self) -> None:
+        for name in ("idna", "punycode", "unicode_escape", "RAW-Unicode-Escape", "rot13"):
+            self.assertEqual(rfc2047.decode(f"=?{name}?q?xn--\\n?="), "xn--\\n")
+
     def test_encode_and_decode(self) -> None:
         """Long text becomes several words that decode to it."""
         text = "gr\xc3\xbc\xc3\x9fe = " * 20
