@@ -201,7 +201,7 @@ class Control(Modifier):
             try:
                 self._parsed = parse_control(self.argument.constant)
             except NotImplementedError as error:
-                raise not_in_mailsrv(str(error), where) from None
+                self.late = not_in_mailsrv(str(error), where)
             except ValueError as error:
                 self.late = ConfigError(str(error), where)
 

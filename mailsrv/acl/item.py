@@ -20,12 +20,10 @@ from mailsrv.interfaces import AclPhase
 if TYPE_CHECKING:
     from mailsrv.acl.evaluation import Evaluation
 
-# Conditions and modifiers of Exim 4.96 that mailsrv does not have.
-KNOWN_TO_EXIM = frozenset(
-    (
-        *("decode", "dkim_signers", "dkim_status", "dmarc_status", "malware", "mime_regex"),
-        *("spam", "spf", "spf_guess"),
-    )
+# Conditions of Exim 4.96 that mailsrv does not have.
+_UNBUILT = (
+    *("decode", "dkim_signers", "dkim_status", "malware", "mime_regex"),
+    *("spam", "spf", "spf_guess"),
 )
 
 
@@ -79,6 +77,19 @@ class Item:
         raise NotImplementedError
 
 
+class Unbuilt(Item):
+    """A condition of Exim's that is not built: the ACL fails when it comes to it."""
+
+    def __init__(self, argument: str, where: Position | None) -> None:
+        super().__init__(argument, where)
+        self.late = not_in_mailsrv(f'ACL condition "{self.name}"', where)
+
+    async def test(self, run: Evaluation) -> bool:
+        """See :meth:`Item.test`."""
+        assert self.late is not None
+        raise Undecided(log=self.late.problem, error=True)
+
+
 def condition_names() -> list[str]:
     """Names of the conditions that mailsrv has."""
     folder = Path(__file__).parent / "conditions"
@@ -108,7 +119,8 @@ def find(name: str) -> type[Item] | None:
         from mailsrv.acl.modifiers import MODIFIERS
 
         builtin: list[type[Item]] = [*MODIFIERS, Control]
-        _found.update({modifier.name: modifier for modifier in builtin})
+        builtin += [type(name, (Unbuilt,), {"name": name}) for name in _UNBUILT]
+        _found.update({item.name: item for item in builtin})
         kind = _found.get(name) or _condition(name)
         if kind is None:
             return None

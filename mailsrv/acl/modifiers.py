@@ -176,10 +176,9 @@ class LogRejectTarget(Modifier):
         super().__init__(argument, where)
         constant = self.argument.constant
         if constant is not None and _targets(constant) not in (set(), {"main", "reject"}):
-            known = _targets(constant) <= {"main", "reject", "panic"}
-            if known:
-                raise not_in_mailsrv(f'"log_reject_target = {constant}"', where)
             self.late = ConfigError(f'unknown log name in "log_reject_target = {constant}"', where)
+            if _targets(constant) <= {"main", "reject", "panic"}:
+                self.late = not_in_mailsrv(f'"log_reject_target = {constant}"', where)
 
     async def test(self, run: Evaluation) -> bool:
         """Take effect; always met."""

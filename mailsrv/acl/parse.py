@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mailsrv.acl.item import KNOWN_TO_EXIM, Item, all_names, find, not_in_mailsrv
+from mailsrv.acl.item import Item, all_names, find
 from mailsrv.acl.model import Acl, AclTable, Clause, Statement, Verb
 from mailsrv.acl.modifiers import SetVariable
 from mailsrv.errors import ConfigError, Position
@@ -97,8 +97,6 @@ def _clause(text: str, line: str, verb: Verb, where: Position | None) -> Clause:
     negated, name, rest = match[1] == "!", match[2], match[3]
     kind = find(name)
     if kind is None:
-        if name in KNOWN_TO_EXIM:
-            raise not_in_mailsrv(f'ACL condition/modifier "{name}"', where)
         hint = _meant(name, all_names())
         raise ConfigError(f'unknown ACL condition/modifier in "{line}"', where, hint)
     if negated and not kind.negatable:

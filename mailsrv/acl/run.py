@@ -7,7 +7,8 @@ decision.  Default texts and codes are Exim's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from mailsrv.acl.evaluation import Evaluation
 from mailsrv.acl.model import MESSAGE_PHASES, PHASE_NAMES, Acl, AclTable, Undecided
@@ -67,6 +68,7 @@ class Acls:
 
     ``options`` maps a phase to the value of its ``acl_smtp_…`` option;
     ``read_file`` reads the text of an ACL that is named by its path, once.
+    ``unbuilt`` are the options that a phase would obey and cannot: it defers.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Acls:
         log: IMailLog,
         rates: IRates | None = None,
         read_file: ReadFile = _read,
+        unbuilt: Mapping[AclPhase, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self.table = table
         self.options = {phase: option for phase, option in options.items() if option is not None}
@@ -93,18 +96,20 @@ class Acls:
         self.log = log
         self.rates = rates
         self._read_file = read_file
+        self._unbuilt = unbuilt
         self._texts: dict[str, Acl] = {}  # files and inline texts that have been read
 
     # --- IPolicy -------------------------------------------------------------
 
     def configured(self, phase: AclPhase) -> bool:
         """Tell whether an ACL is set for the phase."""
-        return phase in self.options
+        return phase in self.options or phase in self._unbuilt
 
     async def check(self, phase: AclPhase, connection: Connection, address: str = "") -> Verdict:
         """Run the ACL of a phase; see :class:`mailsrv.interfaces.IPolicy`."""
         option = self.options.get(phase)
-        if option is None:
+        unbuilt = self._unbuilt.get(phase, ())
+        if option is None and not unbuilt:
             return self._unset(phase)
         transaction = connection.transaction or Transaction()
         scope = Scope(
@@ -117,6 +122,9 @@ class Acls:
         run = Evaluation(self, phase, connection, transaction, scope)
         variables, connection.acl_phase = connection.variables, phase.value
         try:
+            if option is None or unbuilt:
+                log = f"{' and '.join(unbuilt)}: known to Exim, not to mailsrv"
+                raise Undecided(log=log, error=True)
             action = await self._run(run, option)
         except Undecided as undecided:
             run.text, run.log_text = undecided.text, undecided.log

@@ -30,6 +30,7 @@ class Option(Generic[T]):
     ``ours`` marks what Exim does not have.  ``default`` is the value in force
     when the configuration does not set the option.  ``no_effect`` says why an
     option that Exim has changes nothing here; setting it is then a warning.
+    ``unbuilt`` marks what mailsrv cannot do: setting it is a late fault.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Option(Generic[T]):
         ours: bool = False,
         name: str = "",
         no_effect: str = "",
+        unbuilt: bool = False,
     ) -> None:
         self.type = type
         self.declared = default
@@ -49,6 +51,7 @@ class Option(Generic[T]):
         self.name = name
         self.attribute = name
         self.no_effect = no_effect
+        self.unbuilt = unbuilt
 
     @cached_property
     def default(self) -> T:
@@ -77,7 +80,13 @@ class Option(Generic[T]):
 
 @overload
 def option(
-    type: OptionType[T], *, help: str, ours: bool = False, name: str = "", no_effect: str = ""
+    type: OptionType[T],
+    *,
+    help: str,
+    ours: bool = False,
+    name: str = "",
+    no_effect: str = "",
+    unbuilt: bool = False,
 ) -> Option[T | None]: ...
 @overload
 def option(
@@ -88,6 +97,7 @@ def option(
     ours: bool = False,
     name: str = "",
     no_effect: str = "",
+    unbuilt: bool = False,
 ) -> Option[Template]: ...
 @overload
 def option(
@@ -98,6 +108,7 @@ def option(
     ours: bool = False,
     name: str = "",
     no_effect: str = "",
+    unbuilt: bool = False,
 ) -> Option[T]: ...
 def option(
     type: OptionType[Any],
@@ -107,6 +118,7 @@ def option(
     ours: bool = False,
     name: str = "",
     no_effect: str = "",
+    unbuilt: bool = False,
 ) -> Option[Any]:
     """Declare an option of a driver or of the main section.
 
@@ -114,7 +126,7 @@ def option(
     ``name`` is given where the option's name is a word of Python (``self`` →
     attribute ``self_``, which also works without it: a trailing underscore is dropped).
     """
-    return Option(type, default, help, ours=ours, name=name, no_effect=no_effect)
+    return Option(type, default, help, ours=ours, name=name, no_effect=no_effect, unbuilt=unbuilt)
 
 
 class OptionSet:
@@ -128,6 +140,7 @@ class OptionSet:
     """
 
     kind: ClassVar[str] = "main"  # main, router, transport, authenticator
+    unbuilt: ClassVar[bool] = False  # a driver that is only known: its options are read
 
     def __init__(self, name: str = "", where: Position | None = None) -> None:
         self.name = name
@@ -157,8 +170,23 @@ class OptionSet:
         """
 
     def late(self) -> Iterator[ConfigError]:
-        """Yield faults that Exim finds only when it uses the driver, after :meth:`check`."""
-        yield from ()
+        """Yield what makes the driver fail when it is used, after :meth:`check`.
+
+        Such are faults that Exim finds only then, and options that are not built.
+        """
+        if self.unbuilt:
+            problem = f'{self.kind} driver "{self.driver}" is known to Exim, not to mailsrv'
+            yield ConfigError(problem, self.where)
+        declared, whose = type(self).options(), f"{self.kind} {self.name}: " if self.name else ""
+        for name, where in self.places.items():
+            if name in declared and declared[name].unbuilt and self._asks(declared[name]):
+                yield ConfigError(f"{whose}{name} is known to Exim, not to mailsrv", where)
+
+    def _asks(self, declared: Option[Any]) -> bool:
+        """Whether an option is set to something else than nothing, or its default."""
+        value = self.values[declared.name]
+        text = value.constant if isinstance(value, Template) else value
+        return text not in ("", "0", False, 0) and value != declared.declared
 
     def notes(self) -> list[str]:
         """Return warnings for the administrator, asked for after :meth:`check`."""

@@ -198,6 +198,7 @@ class _Reading:
         configuration.macros = dict(self.macros.values)
         self.errors += check_instances(configuration)
         configuration.late += check_references(configuration, self.parsed["acls"].lines)
+        configuration.late += configuration.main.late()
         configuration.late += _bad_values(configuration)
         configuration.late += configuration.acls.late()
         configuration.warnings += configuration.acls.notes()

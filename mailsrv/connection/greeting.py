@@ -38,6 +38,14 @@ async def greet(session: Dialogue, total: int, of_host: int) -> None:
     connection.active_hostname = name or connection.active_hostname
     if await parts.listed(settings.host_lookup, connection):
         await look_up_host(session)
+    if await parts.listed(settings.hosts_proxy, connection):
+        # What it says of the client would be lost, and the client taken for the proxy.
+        parts.log.main(
+            f"refused connection from {session.host}: hosts_proxy is known to Exim, not to mailsrv",
+            rejection=True,
+        )
+        session.end(reply(421, "Service not available"), "local-problem")
+        return
     if await parts.listed(settings.host_reject_connection, connection):
         parts.log.main(
             f"refused connection from {session.host} (host_reject_connection)", rejection=True

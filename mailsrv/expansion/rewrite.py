@@ -90,7 +90,7 @@ class ILine(Protocol):
         """Its place in the file."""
 
 
-_FIELD = re.compile(r'[ \t]*(?:"((?:[^"\\]|\\.)*)"(?=[ \t]|\Z)|([^ \t"][^ \t]*))', re.DOTALL)
+_FIELD = re.compile(r'[ \t]*(?:"((?:[^"\\]|\\.)*)(?:"|\Z)|([^ \t"][^ \t]*))', re.DOTALL)
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
 _CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 

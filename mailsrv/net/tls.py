@@ -93,6 +93,7 @@ class TlsOptions:
     tls_verify_hosts: Template | None = None
     tls_try_verify_hosts: Template | None = None
     tls_verify_certificates: Template | None = None
+    tls_crl: Template | None = None
     tls_dhparam: Template | None = None
     tls_eccurve: Template | None = None
     openssl_options: str = ""
@@ -117,6 +118,7 @@ class _Wanted:
     ciphers: str
     verify: int
     authorities: str
+    revoked: str
     dhparam: str
     curve: str
 
@@ -153,6 +155,7 @@ class ServerTls:
             await text(options.tls_require_ciphers),
             await self._verify_mode(scope),
             await text(options.tls_verify_certificates),
+            await text(options.tls_crl),
             await text(options.tls_dhparam),
             "auto" if options.tls_eccurve is None else await text(options.tls_eccurve),
         )
@@ -177,7 +180,8 @@ class ServerTls:
 
         :raises TemporaryFailure: as :meth:`context`.
         """
-        key = wanted, tuple(map(_changed, (wanted.certificate, wanted.key, wanted.dhparam)))
+        files = (wanted.certificate, wanted.key, wanted.dhparam, wanted.revoked)
+        key = wanted, tuple(map(_changed, files))
         context = self._contexts.get(key)
         if context is None:
             try:
@@ -235,6 +239,8 @@ class ServerTls:
             context.load_verify_locations(None, wanted.authorities)
         else:
             context.load_verify_locations(wanted.authorities)
+        if wanted.revoked:
+            revoke(context, wanted.revoked)
         # A resumed session brings its certificate along without a verification.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_options(SSL.OP_NO_TICKET)
@@ -247,6 +253,16 @@ class ServerTls:
             return bool(ok) or not must
 
         context.set_verify(wanted.verify, judge)
+
+
+def revoke(context: SSL.Context, path: str) -> None:
+    """Believe no certificate that a file of revocation lists names, nor one without a list."""
+    if isinstance(path, Tainted) or not path.startswith("/"):
+        raise ValueError(f"{path!r} is no absolute path of the configuration's own")
+    store = context.get_cert_store()
+    assert store is not None
+    store.load_locations(path)
+    store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
 
 
 def _changed(path: str) -> int:

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from mailsrv.errors import TemporaryFailure
 from mailsrv.mail.taint import Tainted, tainted
 from mailsrv.net.hosts import is_ip
-from mailsrv.net.tls import KeyStore, read_certificates, set_ciphers
+from mailsrv.net.tls import KeyStore, read_certificates, revoke, set_ciphers
 
 _MOST_CONTEXTS = 256
 
@@ -118,7 +118,7 @@ class ClientTls:
         if wanted.verify or wanted.try_verify:
             _trust(context, wanted.authorities)
             if wanted.revoked:
-                _revoke(context, wanted.revoked)
+                revoke(context, wanted.revoked)
             # The answer is ours to give: what may fail is noted, and goes on.
             context.set_verify(SSL.VERIFY_PEER, _judge)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -152,16 +152,6 @@ def _trust(context: SSL.Context, authorities: str) -> None:
         with open(authorities, "rb"):  # its absence is told by name
             pass
         context.load_verify_locations(authorities)
-
-
-def _revoke(context: SSL.Context, path: str) -> None:
-    """Believe no certificate that a file of revocation lists names, nor one without a list."""
-    if isinstance(path, Tainted) or not path.startswith("/"):
-        raise ValueError(f"{path!r} is no absolute path of the configuration's own")
-    store = context.get_cert_store()
-    assert store is not None
-    store.load_locations(path)
-    store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
 
 
 def _changed(path: str) -> int:

@@ -66,6 +66,9 @@ class Tools:
     message_logs: bool = True
     holds: Domains = no_domain  # hold_domains
     later: Domains = no_domain  # queue_domains
+    later_remote: Domains = no_domain  # queue_smtp_domains
+    remote: frozenset[str] = frozenset()  # the transports that later_remote is about
+    halted: str = ""  # why nothing at all can be delivered
 
 
 def part_key(address: RoutedAddress) -> str:
@@ -202,6 +205,8 @@ class Attempt:
         for child in new:
             if child.parent is not None:
                 self._tools.schedule.routed(child.address)
+        if self._hurry and self._tools.remote:
+            new = [address for address in new if not await self._queued(address)]
         self._discarded += [address for address in routed.discarded if self._claim(address)]
         for each in routed.unrouted:
             self._freezing = self._freezing or each.frozen
@@ -213,6 +218,8 @@ class Attempt:
     async def _held(self, recipient: Recipient) -> str:
         """Return why an address is not even routed now: hold_domains, queue_domains."""
         tools, domain = self._tools, split(recipient.address)[1].lower()
+        if tools.halted:
+            return tools.halted
         if self._message.id not in tools.schedule.forced and await tools.holds(domain):
             return "domain is held"
         if self._hurry and await tools.later(domain):
@@ -223,8 +230,19 @@ class Attempt:
         """Defer an address without an attempt; the retry rules know nothing of it."""
         address = _unrouted(recipient)
         self._left[recipient.address] = {part_key(address)}
+        self._postpone(address, why)
+
+    def _postpone(self, address: RoutedAddress, why: str) -> None:
         outcome = Outcome(address, Result.DEFERRED, why, error=NOT_REACHED)
         self._deferred.append((outcome, self._tools.clock.seconds() + QUEUED))
+
+    async def _queued(self, address: RoutedAddress) -> bool:
+        """Whether an address is left for another attempt: queue_smtp_domains."""
+        tools = self._tools
+        if address.transport not in tools.remote or not await tools.later_remote(address.domain):
+            return False
+        self._postpone(address, "domain is in queue_smtp_domains")
+        return True
 
     def _claim(self, address: RoutedAddress) -> bool:
         """Count an address among what its recipient waits for; False: somebody else has it."""

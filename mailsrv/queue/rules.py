@@ -215,7 +215,10 @@ def error_name(text: str) -> str:
 
 
 def _parameters(text: str, where: Position) -> Parameters:
-    letter, *values = [value.strip(" \t") for value in text.split(",")]
+    letter, *values = [value.lstrip(" \t") for value in text.rstrip(" \t").split(",")]
+    if any(value.endswith((" ", "\t")) for value in (letter, *values)):
+        raise ConfigError(f"comma expected in {text!r}", where, "no blank before a comma")
+    letter = letter.upper()
     if letter not in ("F", "G", "H"):
         raise ConfigError(f'unknown retry algorithm letter "{letter}"', where, "F, G or H")
     wanted = 2 if letter == "F" else 3

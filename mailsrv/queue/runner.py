@@ -66,6 +66,9 @@ class QueueSettings:
     message_logs: bool = True
     holds: Domains = no_domain  # hold_domains
     later: Domains = no_domain  # queue_domains
+    later_remote: Domains = no_domain  # queue_smtp_domains
+    remote: frozenset[str] = frozenset()  # the transports that later_remote is about
+    halted: str = ""  # why nothing at all can be delivered
 
 
 class QueueRunner:
@@ -132,6 +135,9 @@ class QueueRunner:
             settings.message_logs,
             settings.holds,
             settings.later,
+            settings.later_remote,
+            settings.remote,
+            settings.halted,
         )
 
     # --- life ---

@@ -41,6 +41,7 @@ class FilterOptions(Router):
     reply_transport = option(
         EXPANDED, help="the transport of automatic replies", no_effect=IN_FILTERS
     )
+    sieve_enotify_mailto_owner = _sieve("the sender of notifications")
     sieve_subaddress = _sieve("the :subaddress")
     sieve_useraddress = _sieve("the :user")
     sieve_vacation_directory = _sieve("the databases")

@@ -137,6 +137,9 @@ class Router(OptionSet):
         help="domains for which DNSSEC is asked for",
         no_effect="name servers are always asked whether they validated",
     )
+    dnssec_require_domains = option(
+        DOMAIN_LIST, help="domains for which DNSSEC must hold", unbuilt=True
+    )
     domains = option(DOMAIN_LIST, help="the domain must match")
     dsn_lasthop = option(BOOLEAN, default=False, help="do not pass DSN requests on")
     errors_to = option(EXPANDED, help="where bounces go")
@@ -172,6 +175,7 @@ class Router(OptionSet):
     self_ = option(STRING, default="freeze", help="what to do when the host is this host")
     senders = option(ADDRESS_LIST, help="the envelope sender must match")
     set_ = option(STRING_LIST, help="sets $r_ variables: r_name = value; ...")
+    translate_ip_address = option(EXPANDED, help="another IP address to send to", unbuilt=True)
     transport = option(EXPANDED, help="the transport of accepted addresses")
     transport_current_directory = option(EXPANDED, help="current directory of the transport")
     transport_home_directory = option(EXPANDED, help="$home for the transport")
@@ -191,6 +195,7 @@ class Router(OptionSet):
 
     def late(self) -> Iterator[ConfigError]:
         """See :meth:`OptionSet.late`."""
+        yield from super().late()
         if self.self_.partition(":")[1] and not self.self_.partition(":")[2].strip(" \t"):
             yield ConfigError("self = reroute: needs a domain", self.places.get("self"))
 

@@ -173,6 +173,7 @@ class Stages:
             clock=self.reactor,
             log=self.log,
             rates=self.lasting.rates,
+            unbuilt=_unbuilt(main),
         )
 
     def _reader(self, channel: socket.socket) -> Callable[..., Awaitable[str | None]]:
@@ -222,7 +223,13 @@ class Stages:
             message_logs=main.message_logs,
             holds=self._domains(main.hold_domains),
             later=self._domains(main.queue_domains),
+            later_remote=self._domains(main.queue_smtp_domains),
+            remote=self._remote() if main.queue_smtp_domains else frozenset(),
+            halted="system_filter is known to Exim, not to mailsrv" if main.system_filter else "",
         )
+
+    def _remote(self) -> frozenset[str]:
+        return frozenset(name for name, each in self.transports.items() if not each.local)
 
     def runner(self, spool: ISpool) -> QueueRunner:
         """Return what delivers a spool's messages."""
@@ -305,3 +312,16 @@ def routers_of(configuration: Configuration) -> list[Router]:
 def _files(queue_only_file: str) -> tuple[str, ...]:
     """The paths in queue_only_file; those with ``smtp`` before them hold all mail, too."""
     return tuple(path.removeprefix("smtp") for path in split_list(queue_only_file) if path)
+
+
+def _unbuilt(main: MainOptions) -> dict[AclPhase, list[str]]:
+    """Return what is set and cannot be done, by the phase that reaches it."""
+    wanted: dict[AclPhase, dict[str, object]] = {
+        AclPhase.DATA: {"acl_smtp_mime": main.acl_smtp_mime, "acl_smtp_dkim": main.acl_smtp_dkim},
+        AclPhase.NOT_SMTP: {
+            "acl_not_smtp_mime": main.acl_not_smtp_mime,
+            "mua_wrapper": main.mua_wrapper,
+        },
+    }
+    found = {phase: [name for name, value in of.items() if value] for phase, of in wanted.items()}
+    return {phase: names for phase, names in found.items() if names}

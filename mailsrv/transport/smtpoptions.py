@@ -47,6 +47,16 @@ class SmtpOptions(Transport):
     delay_after_cutoff = option(
         BOOLEAN, default=True, help="hosts that fail for long are not tried for each new message"
     )
+    dane_require_tls_ciphers = option(EXPANDED, help="ciphers where DANE holds", unbuilt=True)
+    dkim_canon = option(EXPANDED, help="DKIM: canonicalization", unbuilt=True)
+    dkim_domain = option(EXPANDED, help="DKIM: domains that sign", unbuilt=True)
+    dkim_hash = option(EXPANDED, help="DKIM: hash of the signature", unbuilt=True)
+    dkim_identity = option(EXPANDED, help="DKIM: the AUID", unbuilt=True)
+    dkim_private_key = option(EXPANDED, help="DKIM: the key, or its file", unbuilt=True)
+    dkim_selector = option(EXPANDED, help="DKIM: names of keys", unbuilt=True)
+    dkim_sign_headers = option(EXPANDED, help="DKIM: fields to sign", unbuilt=True)
+    dkim_strict = option(EXPANDED, help="DKIM: defer what cannot be signed", unbuilt=True)
+    dkim_timestamps = option(EXPANDED, help="DKIM: seconds that a signature holds", unbuilt=True)
     dns_qualify_single = option(
         BOOLEAN, default=True, help="complete host names without a dot", no_effect=_AS_THEY_ARE
     )
@@ -98,6 +108,8 @@ class SmtpOptions(Transport):
     )
     hosts_require_alpn = option(HOST_LIST, help="hosts that must agree to tls_alpn")
     hosts_require_auth = option(HOST_LIST, help="hosts that get mail only after a login")
+    hosts_require_dane = option(HOST_LIST, help="hosts that must have DANE", unbuilt=True)
+    hosts_require_ocsp = option(HOST_LIST, help="hosts that must give an OCSP status", unbuilt=True)
     hosts_require_tls = option(HOST_LIST, help="hosts that get mail only over TLS")
     hosts_try_auth = option(HOST_LIST, help="hosts to log in to if they offer it")
     hosts_try_chunking = option(HOST_LIST, "*", help="hosts to send BDAT if they offer it")
@@ -139,6 +151,7 @@ class SmtpOptions(Transport):
     )
     serialize_hosts = option(HOST_LIST, help="hosts for one connection at a time")
     size_addition = option(INTEGER, default=1024, help="added to SIZE=; negative: no SIZE=")
+    socks_proxy = option(EXPANDED, help="a SOCKS proxy to connect through", unbuilt=True)
     tls_alpn = option(EXPANDED, help="protocol names to offer in the handshake (ALPN)")
     tls_certificate = option(EXPANDED, help="file of our own certificate")
     tls_crl = option(EXPANDED, help="file of certificate revocation lists")
@@ -162,3 +175,6 @@ class SmtpOptions(Transport):
         EXPANDED, "system", help="authorities: a file, a folder, or system"
     )
     tls_verify_hosts = option(HOST_LIST, help="hosts whose certificate must be verified")
+    utf8_downconvert = option(
+        EXPANDED, "-1", help="make addresses ASCII before they are sent", unbuilt=True
+    )

@@ -128,6 +128,7 @@ class Transport(OptionSet):
         EXPANDED, help="text for debugging output", no_effect="there is no debugging output"
     )
     delivery_date_add = option(BOOLEAN, default=False, help="add a Delivery-date: header line")
+    event_action = option(EXPANDED, help="expanded at each event of a delivery", unbuilt=True)
     disable_logging = option(
         BOOLEAN,
         default=False,

@@ -111,7 +111,7 @@ class DumpTests(FileTestCase):
         for words, problem in {
             ("nosuch",): "nosuch is not a known option",
             ("no_queue_only",): "no_queue_only is not a known option",
-            ("mua_wrapper",): "mua_wrapper is known to Exim, not to mailsrv",
+            ("oracle_servers",): "oracle_servers is known to Exim, not to mailsrv",
             ("router", "r9"): "router r9 not found",
             ("macro", "ZZ"): "macro ZZ not found",
             ("+zz",): 'no address, domain, host, or local part list called "zz" exists',

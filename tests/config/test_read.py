@@ -85,15 +85,41 @@ class MainSectionTests(FileTestCase):
 
     def test_unknown_options(self) -> None:
         self.assertEqual(
-            self.errors("hosts_lookup = 5\nsystem_filter = /x\nno_mua_wrapper\nxyzzy = 1"),
+            self.errors("hosts_lookup = 5\nibase_servers = /x\nno_disable_fsync\nxyzzy = 1"),
             [
                 'line 1 of exim.conf: main option "hosts_lookup" unknown '
                 "(did you mean host_lookup or host_lookup_order?)",
-                'line 2 of exim.conf: main option "system_filter" is known to Exim, not to mailsrv',
-                'line 3 of exim.conf: main option "mua_wrapper" is known to Exim, not to mailsrv',
+                'line 2 of exim.conf: main option "ibase_servers" is known to Exim, not to mailsrv',
+                'line 3 of exim.conf: main option "disable_fsync" is known to Exim, not to mailsrv',
                 'line 4 of exim.conf: main option "xyzzy" unknown',
             ],
         )
+
+    def test_what_is_not_built_is_a_late_fault(self) -> None:
+        """It is accepted as Exim accepts it, and fails when it is reached."""
+        text = (
+            "event_action = x\nno_mua_wrapper\nbegin acl\na:\n deny malware = *\n"
+            "begin routers\nr:\n driver = iplookup\n hosts = h\n port = 5\n"
+            "q:\n driver = accept\n translate_ip_address = x\n transport = t\n"
+            "begin transports\nt:\n driver = appendfile\n file = /x\n no_use_bsmtp\n"
+            " create_file = anywhere\n quota_warn_threshold = 0\n"
+            "begin authenticators\nspa:\n driver = spa"
+        )
+        read = self.read(text)
+        late = sorted(str(each).partition("exim.conf: ")[2] for each in read.late)
+        words = " is known to Exim, not to mailsrv"
+        self.assertEqual(
+            late,
+            [
+                f'ACL condition "malware"{words}',
+                f'authenticator driver "spa"{words}',
+                f"event_action{words}",
+                f'router driver "iplookup"{words}',
+                f"router q: translate_ip_address{words}",
+            ],
+        )
+        self.assertTrue(all(router.unusable for router in read.routers))
+        self.assertFalse(read.transports["t"].unusable)
 
     def test_an_option_without_effect_is_a_warning(self) -> None:
         warnings = self.read("\nsplit_spool_directory").warnings
@@ -256,8 +282,8 @@ class DriverTests(FileTestCase):
             "begin routers\nr1:\n transport = t": 'no driver defined for router "r1"',
             "begin routers\nr1:\n driver = acept": 'cannot find router driver "acept" '
             "(did you mean accept?)",
-            "begin routers\nr1:\n driver = iplookup": 'router driver "iplookup" is known to Exim, '
-            "not to mailsrv",
+            "begin authenticators\nr1:\n driver = gsasl": 'authenticator driver "gsasl" is known '
+            "to Exim, not to mailsrv",
             "begin routers\nr1:\n driver = ../accept": 'cannot find router driver "../accept"',
             "begin routers\ndriver = accept": "router name missing",
             "begin routers\n1r:\n": "router name missing",

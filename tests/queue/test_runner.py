@@ -303,6 +303,26 @@ class DeliveryTests(QueueTestCase):
         self.assertEqual(self.events("completed"), [("completed", message.id)])
         self.assertEqual(self.sent(), ["a@b"])
 
+    def test_remote_deliveries_wait(self) -> None:
+        """queue_smtp_domains: what another host has to have waits, local copies do not."""
+
+        async def later(domain: str) -> bool:
+            return domain == "far"
+
+        self.runner = self.make(later_remote=later, remote=frozenset({"smtp"}))
+        self.routing.answers["r@far"] = lambda r: Routed((an_address(r, transport="smtp"),))
+        self.submit("r@far", "local@far", "a@b")
+        self.assertEqual(self.sent(), ["local@far", "a@b"])
+        self.advance(3600)
+        self.assertEqual(self.sent(), ["local@far", "a@b", "r@far"])
+
+    def test_nothing_is_delivered_that_a_filter_should_see(self) -> None:
+        self.runner = self.make(halted="system_filter is not built")
+        self.submit()
+        self.advance(3600)
+        self.assertEqual(self.sent(), [])
+        self.assertEqual(self.done(self.spool.count()), 1)
+
     def test_no_more_than_allowed_at_a_time(self) -> None:
         self.runner = self.make(max_active=3, max_waiting=2)
         self.delivering.paused = True

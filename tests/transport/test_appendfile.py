@@ -268,7 +268,6 @@ def test_a_configuration_that_names_another_user_is_told_so() -> None:
 
 BAD = [
     {"file": "/a", "directory": "/b"},
-    {"directory": "/b"},
     {"file": "/a", "use_lockfile": "false", "use_fcntl_lock": "false"},
 ]
 
@@ -283,6 +282,7 @@ def test_bad_options(options: dict[str, str]) -> None:
     "options",
     [
         {"file": "/a", "maildir_format": "true"},
+        {"directory": "/b"},
         {"directory": "/a", "maildir_format": "true", "check_string": "x"},
     ],
 )

@@ -116,7 +116,7 @@ class Verify(Item):
             try:
                 self._request = parse_request(self.argument.constant)
             except NotImplementedError as error:
-                raise not_in_mailsrv(str(error), where) from None
+                self.late = not_in_mailsrv(str(error), where)
             except ValueError as error:
                 self.late = ConfigError(str(error), where)
 

@@ -30,6 +30,7 @@ class Dovecot(Authenticator):
 
     def late(self) -> Iterator[ConfigError]:
         """See :meth:`OptionSet.late`."""
+        yield from super().late()
         if self.server_socket is not None and not self.server_socket.startswith("/"):
             yield ConfigError(
                 f"{self.name} authenticator: server_socket must be the absolute path of a socket",

@@ -16,13 +16,16 @@ from mailsrv.config.types import (
     DOMAIN_LIST,
     EXPANDED,
     FIXED,
+    GROUP,
     INTEGER,
     STRING,
     STRING_LIST,
     TIME,
+    USER,
     USER_LIST,
 )
 
+_FILTERED = "transport of what the system filter saves, pipes or answers"
 _DNS_CHECK_NAMES_PATTERN = "(?i)^(?>(?(1)\\.|())[^\\W](?>[a-z0-9/_-]*[^\\W])?)+(\\.?)$"
 
 
@@ -63,6 +66,7 @@ class DeliveryOptions(OptionSet):
         help="use EDNS0 in DNS queries",
         no_effect="EDNS0 is used, and left out for servers that refuse it",
     )
+    event_action = option(EXPANDED, help="expanded at each event of a delivery", unbuilt=True)
     finduser_retries = option(
         INTEGER, 0, help="repetitions of a failing password file lookup", no_effect=UNUSED
     )
@@ -79,6 +83,9 @@ class DeliveryOptions(OptionSet):
     )
     move_frozen_messages = option(
         BOOLEAN, False, help="move frozen messages to another folder", no_effect=OWN_SPOOL
+    )
+    mua_wrapper = option(
+        BOOLEAN, False, help="serve one user's mail program, without a queue", unbuilt=True
     )
     never_users = option(USER_LIST, help="users as whom nothing is delivered, besides root")
     queue_domains = option(DOMAIN_LIST, help="domains whose messages are not delivered at once")
@@ -105,10 +112,20 @@ class DeliveryOptions(OptionSet):
         BOOLEAN, False, help="deliver in the order of arrival", no_effect=OWN_PROCESSES
     )
     queue_run_max = option(EXPANDED, "5", help="queue runs at a time", no_effect=OWN_PROCESSES)
+    queue_smtp_domains = option(
+        DOMAIN_LIST, help="domains whose messages are not sent to other hosts at once"
+    )
     remote_max_parallel = option(INTEGER, 2, help="parallel remote deliveries of one message")
     remote_sort_domains = option(
         DOMAIN_LIST, help="order of the remote deliveries of one message", no_effect=OWN_PROCESSES
     )
     retry_data_expire = option(TIME, 604800, help="when retry hints are forgotten")
     retry_interval_max = option(TIME, 86400, help="longest interval of a retry rule")
+    system_filter = option(EXPANDED, help="a filter for all messages", unbuilt=True)
+    system_filter_directory_transport = option(EXPANDED, help=_FILTERED)
+    system_filter_file_transport = option(EXPANDED, help=_FILTERED)
+    system_filter_group = option(GROUP, help="the system filter's group")
+    system_filter_pipe_transport = option(EXPANDED, help=_FILTERED)
+    system_filter_reply_transport = option(EXPANDED, help=_FILTERED)
+    system_filter_user = option(USER, help="the system filter's user")
     timeout_frozen_after = option(TIME, 0, help="when a frozen message is given up")

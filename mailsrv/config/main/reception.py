@@ -40,14 +40,19 @@ class ReceptionOptions(OptionSet):
         EXPANDED,
         help="ACL at the start of a message that does not come over SMTP",
     )
+    acl_not_smtp_mime = option(
+        EXPANDED, help="ACL for each MIME part of such a message", unbuilt=True
+    )
     acl_smtp_auth = option(EXPANDED, help="ACL for AUTH")
     acl_smtp_connect = option(EXPANDED, help="ACL for a new connection")
     acl_smtp_data = option(EXPANDED, help="ACL after a message is received")
+    acl_smtp_dkim = option(EXPANDED, help="ACL for each DKIM signature", unbuilt=True)
     acl_smtp_etrn = option(EXPANDED, help="ACL for ETRN")
     acl_smtp_expn = option(EXPANDED, help="ACL for EXPN")
     acl_smtp_helo = option(EXPANDED, help="ACL for HELO and EHLO")
     acl_smtp_mail = option(EXPANDED, help="ACL for MAIL")
     acl_smtp_mailauth = option(EXPANDED, help="ACL for the AUTH parameter of MAIL")
+    acl_smtp_mime = option(EXPANDED, help="ACL for each MIME part of a message", unbuilt=True)
     acl_smtp_notquit = option(EXPANDED, help="ACL for a connection that ends without QUIT")
     acl_smtp_predata = option(EXPANDED, help="ACL for DATA, before the message")
     acl_smtp_quit = option(EXPANDED, help="ACL for QUIT")
@@ -92,6 +97,9 @@ class ReceptionOptions(OptionSet):
     )
     host_reject_connection = option(HOST_LIST, help="hosts that are refused as they connect")
     hosts_connection_nolog = option(HOST_LIST, help="hosts whose connections are not logged")
+    hosts_proxy = option(
+        HOST_LIST, help="proxies that name the client with the PROXY protocol", unbuilt=True
+    )
     hosts_require_helo = option(
         HOST_LIST, "*", help="hosts that must send HELO or EHLO before MAIL"
     )
@@ -231,6 +239,7 @@ class ReceptionOptions(OptionSet):
     tls_dh_max_bits = option(
         INTEGER, 2236, help="largest Diffie-Hellman prime that is offered", no_effect=NO_TLS_FEATURE
     )
+    tls_crl = option(EXPANDED, help="file of certificate revocation lists")
     tls_dhparam = option(EXPANDED, help="Diffie-Hellman parameters")
     tls_eccurve = option(EXPANDED, "auto", help="elliptic curve")
     tls_ocsp_file = option(

@@ -45,9 +45,12 @@ class Appendfile(LocalTransport):
     check_group = option(BOOLEAN, default=False, help="the mailbox must belong to our group")
     check_owner = option(BOOLEAN, default=True, help="the mailbox must belong to our user")
     create_directory = option(BOOLEAN, default=True, help="make missing directories")
+    create_file = option(STRING, default="anywhere", help="where files may be made", unbuilt=True)
     directory = option(EXPANDED, help="the Maildir")
+    directory_file = option(EXPANDED, help="names of files in a plain directory", unbuilt=True)
     directory_mode = option(OCTAL, default=0o700, help="mode of directories that are made")
     file = option(EXPANDED, help="the mailbox file")
+    file_format = option(STRING, help="transports for files that begin otherwise", unbuilt=True)
     file_must_exist = option(BOOLEAN, default=False, help="defer if the mailbox does not exist")
     lock_fcntl_timeout = option(
         TIME, default=0, help="how long fcntl() waits for a lock", no_effect=_NEVER_BLOCKS
@@ -59,6 +62,8 @@ class Appendfile(LocalTransport):
     lock_retries = option(INTEGER, default=10, help="attempts to lock")
     lockfile_mode = option(OCTAL, default=0o600, help="mode of the lock file")
     lockfile_timeout = option(TIME, default=1800, help="age at which a lock file is taken away")
+    mailbox_filecount = option(EXPANDED, help="the number of files, known already", unbuilt=True)
+    mailbox_size = option(EXPANDED, help="the size of the mailbox, known already", unbuilt=True)
     maildir_format = option(BOOLEAN, default=False, help="deliver into a Maildir")
     maildir_retries = option(INTEGER, default=10, help="attempts to find a new file name")
     maildir_tag = option(EXPANDED, help="added to the names of a Maildir's files")
@@ -68,6 +73,13 @@ class Appendfile(LocalTransport):
         help="keep a maildirsize file",
         no_effect="the files themselves are counted for a quota",
     )
+    maildirfolder_create_regex = option(
+        STRING, help="names of folders that get a maildirfolder file", unbuilt=True
+    )
+    mailstore_format = option(BOOLEAN, default=False, help="two files for a message", unbuilt=True)
+    mailstore_prefix = option(EXPANDED, help="beginning of an envelope file", unbuilt=True)
+    mailstore_suffix = option(EXPANDED, help="end of an envelope file", unbuilt=True)
+    mbx_format = option(BOOLEAN, default=False, help="the mailbox has MBX format", unbuilt=True)
     mode = option(OCTAL, default=0o600, help="mode of files that are made")
     mode_fail_narrower = option(
         BOOLEAN, default=True, help="defer if the mailbox' mode is narrower"
@@ -88,11 +100,15 @@ class Appendfile(LocalTransport):
         BOOLEAN, default=True, help="the new message counts for the quota, too"
     )
     quota_size_regex = option(STRING, help="the size of a file, in its name")
+    quota_warn_message = option(EXPANDED, help="the warning that space is short", unbuilt=True)
+    quota_warn_threshold = option(EXPANDED, "0", help="the size at which to warn", unbuilt=True)
+    use_bsmtp = option(BOOLEAN, default=False, help="write batched SMTP", unbuilt=True)
     use_fcntl_lock = option(
         BOOLEAN, default=True, help="lock with fcntl(); by default on unless use_flock_lock is"
     )
     use_flock_lock = option(BOOLEAN, default=False, help="lock with flock()")
     use_lockfile = option(BOOLEAN, default=True, help="lock with a lock file")
+    use_mbx_lock = option(BOOLEAN, default=False, help="lock as MBX does", unbuilt=True)
 
     def check(self) -> None:
         """See :meth:`OptionSet.check`."""
@@ -101,11 +117,14 @@ class Appendfile(LocalTransport):
             raise ConfigError(
                 f"{self.name} transport: only one of file and directory can be set", self.where
             )
-        if self.directory is not None and not self.maildir_format:
-            raise ConfigError(
-                "directory without maildir_format is known to Exim, not to mailsrv",
-                self.places.get("directory", self.where),
-            )
+        if self.mailstore_format and self.maildir_format:
+            problem = "only one of maildir_format and mailstore_format can be set"
+            raise ConfigError(f"{self.name} transport: {problem}", self.where)
+        known = ("anywhere", "belowhome", "inhome")
+        if self.create_file not in known and not self.create_file.startswith("/"):
+            problem = f"create_file cannot be {self.create_file!r}"
+            where = self.places.get("create_file")
+            raise ConfigError(problem, where, "anywhere, belowhome or inhome")
         if self.file is not None and self.quota_filecount.source not in ("", "0"):
             problem = "quota_filecount must not be set without directory"
             raise ConfigError(problem, self.places.get("quota_filecount"))
@@ -126,7 +145,11 @@ class Appendfile(LocalTransport):
 
     def late(self) -> Iterator[ConfigError]:
         """See :meth:`OptionSet.late`."""
+        yield from super().late()
         name = f"{self.name} transport"
+        if self.directory is not None and not self.maildir_format and not self.mailstore_format:
+            problem = "directory without maildir_format is known to Exim, not to mailsrv"
+            yield ConfigError(f"{name}: {problem}", self.places.get("directory"))
         if self.file is not None and self.maildir_format:
             yield ConfigError(f"{name}: maildir_format needs directory, not file", self.where)
         if (self.check_string is None) != (self.escape_string is None):

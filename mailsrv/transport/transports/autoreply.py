@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailsrv.config.options import option
-from mailsrv.config.types import ADDRESS_LIST, BOOLEAN, EXPANDED, OCTAL
+from mailsrv.config.types import ADDRESS_LIST, BOOLEAN, EXPANDED, INTEGER, OCTAL
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.transport.transport import Batch, Transport
 
@@ -30,6 +30,7 @@ class Autoreply(Transport):
     mode = option(OCTAL, default=0o600, help="mode of files that are made")
     never_mail = option(ADDRESS_LIST, help="addresses that get no reply")
     once = option(EXPANDED, help="a file of those who had their reply")
+    once_file_size = option(INTEGER, default=0, help="largest size of that file")
     once_repeat = option(EXPANDED, help="time after which another reply is sent")
     reply_to = option(EXPANDED, help="the Reply-To: line")
     return_message = option(BOOLEAN, default=False, help="return the message, too")
@@ -39,6 +40,7 @@ class Autoreply(Transport):
 
     def late(self) -> Iterator[ConfigError]:
         """See :meth:`OptionSet.late`."""
+        yield from super().late()
         yield ConfigError(f"{self.name} transport: {_UNBUILT}", self.where)
 
     async def deliver(self, batch: Batch) -> None:

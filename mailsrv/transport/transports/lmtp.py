@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mailsrv.config.options import option
-from mailsrv.config.types import BOOLEAN, EXPANDED, TIME
+from mailsrv.config.types import BOOLEAN, COMMAND, EXPANDED, TIME
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.paths import as_path
 from mailsrv.transport.batching import BatchingTransport
@@ -22,6 +22,7 @@ PER_USER = 10  # deliveries to one recipient at a time: Dovecot's lmtp_user_conc
 class Lmtp(BatchingTransport):
     """Delivers over LMTP to a Unix-domain socket."""
 
+    command = option(COMMAND, help="a program to speak LMTP with", unbuilt=True)
     ignore_quota = option(BOOLEAN, default=False, help="add IGNOREQUOTA to RCPT where offered")
     socket = option(EXPANDED, help="path of the Unix-domain socket")
     timeout = option(TIME, default=300, help="how long each step may take")
@@ -29,8 +30,11 @@ class Lmtp(BatchingTransport):
     def check(self) -> None:
         """See :meth:`OptionSet.check`."""
         super().check()
-        if self.socket is None:
-            raise ConfigError(f"{self.name} transport: socket must be set", self.where)
+        if (self.socket is None) == (self.command is None):
+            raise ConfigError(
+                f"{self.name} transport: one of command and socket must be set, and only one",
+                self.where,
+            )
 
     async def deliver(self, batch: Batch) -> None:
         """See :meth:`Transport.deliver`."""

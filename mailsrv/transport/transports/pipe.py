@@ -74,6 +74,13 @@ class Pipe(LocalTransport):
     timeout = option(TIME, default=3600, help="time that the command may take; 0s = any")
     timeout_defer = option(BOOLEAN, default=False, help="defer after a timeout")
     umask = option(OCTAL, default=0o022, help="the command's umask")
+    pipe_as_creator = option(
+        BOOLEAN, default=False, help="run as the user who sent the message", unbuilt=True
+    )
+    use_bsmtp = option(BOOLEAN, default=False, help="write batched SMTP", unbuilt=True)
+    use_classresources = option(
+        BOOLEAN, default=False, help="set limits by login class", unbuilt=True
+    )
     use_shell = option(BOOLEAN, default=False, help="let a shell run the command line")
 
     def check(self) -> None:

@@ -51,6 +51,7 @@ class Smtp(SmtpOptions):
 
     def late(self) -> Iterator[ConfigError]:
         """See :meth:`OptionSet.late`."""
+        yield from super().late()
         if self.protocol not in ("smtp", "smtps", "lmtp"):
             where = self.places.get("protocol", self.where)
             yield ConfigError(f"invalid protocol {self.protocol!r}", where, "smtp, smtps or lmtp")
