@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.expansion.errors import ExpansionError, LookupDeferred
+from mailsrv.expansion.errors import ExpansionError, ForcedFailure, LookupDeferred
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import join_list, separator_of, split_list
 from mailsrv.expansion.template import Template
@@ -302,7 +302,13 @@ async def match_named(name: str, walk: Walk) -> Match | None:
 
 
 async def _expanded(template: Template, scope: Scope) -> str:
-    return template.constant if template.constant is not None else await template.expand(scope)
+    """The list; one whose string is forced to fail has nothing in it (10.1)."""
+    if template.constant is not None:
+        return template.constant
+    try:
+        return await template.expand(scope)
+    except ForcedFailure:
+        return ""
 
 
 # --- what the stages call -----------------------------------------------------------------
