@@ -33,7 +33,7 @@ run: $(VENV)/installed
 
 test: $(VENV)/tools
 	$(call need,$(TEST_PACKAGES))
-	$(BIN)/python -m pytest -n $(WORKERS) tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests
 
 check: check-style check-types check-packaging check-debian
 

@@ -46,6 +46,7 @@ async def begin(session: Dialogue, command: Command) -> None:
         session.protocol_error(504, f"{name[:64]} authentication mechanism not supported")
         return
     session.exchange = exchange
+    connection.mechanism = mechanism
     session.login_steps = 0
     response: bytes | None = None
     if initial := initial.strip(" "):

@@ -142,7 +142,7 @@ class SmtpProtocol(ESMTP):
         self._handshake = None
         connection = self.dialogue.connection
         try:
-            tls_facts(self.transport, connection.origin)
+            connection.peer_certificate = tls_facts(self.transport, connection.origin)
         except Exception as error:
             self._unexpected(_failure(error))
         if connection.tls_on_connect and not connection.active_hostname:

@@ -18,7 +18,7 @@ from mailsrv.expansion.errors import ExpansionError, ForcedFailure, LookupDeferr
 from mailsrv.expansion.headers import find, header_kind
 from mailsrv.expansion.lookups import as_query
 from mailsrv.expansion.operators_ip import parse_ip
-from mailsrv.expansion.parse import NOT_BUILT, SPACE, Parser
+from mailsrv.expansion.parse import SPACE, Parser
 from mailsrv.expansion.passwords import check_password
 from mailsrv.expansion.paths import as_path
 from mailsrv.expansion.regex import compile_regex, groups
@@ -34,8 +34,6 @@ Comparison = Callable[[str, str], bool]
 
 CONDITIONS: dict[str, Reader] = {}
 
-UNBUILT = frozenset(("inbound_srs", "pam", "saslauthd"))
-
 
 def parse_condition(parser: Parser) -> Condition:
     """Read one condition, with its negations."""
@@ -50,8 +48,6 @@ def parse_condition(parser: Parser) -> Condition:
         raise ExpansionError(f'condition name expected, but found "{rest}"')
     reader = CONDITIONS.get(name)
     if reader is None:
-        if name in UNBUILT:
-            raise ExpansionError(f"condition {name}: {NOT_BUILT}")
         raise ExpansionError(f'unknown condition "{name}"')
     condition = reader(parser, name)
     return _negate(condition) if negated else condition
@@ -451,3 +447,10 @@ def _not_compiled(parser: Parser, name: str) -> Condition:
         raise ExpansionError(f'support for "{name}" not compiled')
 
     return Condition(test, waits=node.waits)
+
+
+def _load() -> None:
+    from mailsrv.expansion import conditions_services, items_srs  # noqa: F401
+
+
+_load()

@@ -31,12 +31,8 @@ ITEMS: dict[str, Reader] = {}
 
 UNBUILT_ITEMS = frozenset(
     {
-        "authresults",
-        "certextract",
         "dlfunc",
         "perl",
-        "readsocket",
-        "srs_encode",
     }
 )
 
@@ -124,10 +120,14 @@ def _listquote(separator: str, text: str) -> str:
 def _load() -> None:
     from mailsrv.expansion import (  # noqa: F401
         items_branching,
+        items_certificates,
         items_lists,
         items_outside,
         items_prvs,
         items_python,
+        items_results,
+        items_socket,
+        items_srs,
     )
 
 

@@ -11,8 +11,10 @@ An operator is a pure function of its evaluated string::
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +24,7 @@ from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.lookups import QUERY_STYLE, SINGLE_KEY
 from mailsrv.expansion.lookups import UNBUILT as UNBUILT_LOOKUPS
 from mailsrv.expansion.parse import NOT_BUILT, Parser
+from mailsrv.expansion.paths import as_path
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import compile_again
@@ -40,8 +43,6 @@ class Operator:
 
 
 OPERATORS: dict[str, Operator] = {}
-
-UNBUILT = frozenset({"stat"})
 
 
 def op(
@@ -66,8 +67,8 @@ def operator(name: str, parser: Parser) -> Node:
     parser.position += 1
     if name == "expand":
         return _expand(sub)
-    if name in UNBUILT:
-        raise ExpansionError(f"${{{name}:}}: {NOT_BUILT}")
+    if name == "stat":
+        return _stat(sub)
     if name == "listnamed" or name.startswith("listnamed_"):
         return _listnamed(sub, name[10:])
     found = OPERATORS.get(name)
@@ -101,6 +102,31 @@ def _expand(sub: Node) -> Node:
             raise ExpansionError(f'internal expansion of "{text}" failed: {error.reason}') from None
 
     return Lazy(run, waits=True)
+
+
+def _stat(sub: Node) -> Node:
+    """What the system says of a file, as pairs of names and values."""
+
+    async def run(scope: Scope) -> str:
+        path = as_path(await evaluate(sub, scope), "stat")
+        return await scope.services.in_thread(_facts, path)
+
+    return Lazy(run, waits=True)
+
+
+def _facts(path: str) -> str:
+    """Blocks.  :raises ExpansionError: there is no such file, or it cannot be seen."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise ExpansionError(f"stat({path}) failed: {error.strerror}") from None
+    return (
+        f"mode={found.st_mode & 0o77777:04o} "
+        f"smode={stat.filemode(found.st_mode)} inode={found.st_ino} "
+        f"device={found.st_dev} links={found.st_nlink} uid={found.st_uid} gid={found.st_gid} "
+        f"size={found.st_size} atime={int(found.st_atime)} mtime={int(found.st_mtime)} "
+        f"ctime={int(found.st_ctime)}"
+    )
 
 
 def _listnamed(sub: Node, kind: str) -> Node:

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable
+from ssl import PEM_cert_to_DER_cert
 
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.operators import op
@@ -112,7 +113,13 @@ def _base62d(text: str) -> str:
     return _signed(_digits(text, "base62d", "base 62", _BASE62))
 
 
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----\n"
+
+
 def _digest(new: Callable[..., hashlib._Hash], text: str) -> str:
+    """Of a certificate it is its fingerprint, in upper case."""
+    if text.startswith(_CERTIFICATE):
+        return new(PEM_cert_to_DER_cert(text)).hexdigest().upper()
     return new(text.encode("latin-1")).hexdigest()
 
 

@@ -419,6 +419,9 @@ def _build() -> None:
             f"{direction}peerdn": _origin("tls_peer_dn"),
             f"{direction}sni": _origin("tls_sni"),
         }
+    table["tls_in_peercert"] = lambda scope: (
+        scope.connection.peer_certificate if scope.connection is not None else ""
+    )
     table["tls_in_ver"] = _origin("tls_version", peer=False)
     table["tls_in_cipher_std"] = _cipher_std
     for name in ("cipher", "cipher_std", "peerdn", "sni", "ver", "dane", "tlsa_usage"):
@@ -470,7 +473,7 @@ _CONSTANTS = {
         mime_content_id mime_content_transfer_encoding mime_content_type mime_decoded_filename
         mime_filename spam_action spam_bar spam_report spam_score spam_score_int
         spf_header_comment spf_received spf_result spf_smtp_comment srs_recipient
-        tls_in_ourcert tls_in_peercert tls_out_ourcert tls_out_peercert
+        tls_in_ourcert tls_out_ourcert tls_out_peercert
         dkim_algo dkim_canon_body dkim_canon_headers dkim_copiedheaders dkim_cur_signer
         dkim_domain dkim_headernames dkim_identity dkim_key_notes dkim_selector dkim_signers
         dkim_verify_reason dkim_verify_status

@@ -33,6 +33,8 @@ class Connection:
     host_lookup_deferred: bool = False  # $host_lookup_deferred
     auth: tuple[str, ...] = ()  # $auth1, $auth2, $auth3 of the AUTH in hand
     authentication_failed: bool = False
+    mechanism: str = ""  # the one of the last AUTH
+    peer_certificate: str = ""  # $tls_in_peercert, as PEM
     messages_received: int = 0
     # effects of ACLs that last for the connection
     submission: Submission | None = None

@@ -349,8 +349,11 @@ def _server_name(connection: SSL.Connection) -> None:
         return  # the certificate of a client without SNI is offered
 
 
-def tls_facts(transport: Any, origin: Origin) -> None:
-    """Note in an Origin what the handshake of ``transport`` brought ($tls_in_…)."""
+def tls_facts(transport: Any, origin: Origin) -> str:
+    """Note in an Origin what the handshake of ``transport`` brought ($tls_in_…).
+
+    Returns the peer's certificate as PEM, "" if it gave none.
+    """
     connection = transport.getHandle()
     version = {"TLSv1": "TLS1.0", "TLSv1.1": "TLS1.1", "TLSv1.2": "TLS1.2", "TLSv1.3": "TLS1.3"}
     name = connection.get_protocol_version_name()
@@ -359,8 +362,9 @@ def tls_facts(transport: Any, origin: Origin) -> None:
     origin.tls_cipher = f"{origin.tls_version}:{connection.get_cipher_name()}:{origin.tls_bits}"
     certificate = connection.get_peer_certificate()
     if certificate is None:
-        return
+        return ""
     start = _starts.get(connection)
     origin.tls_certificate_verified = start is not None and start.verified
     names = certificate.get_subject().get_components()
     origin.tls_peer_dn = tainted(b",".join(b"%s=%s" % item for item in reversed(names)))
+    return tainted(crypto.dump_certificate(crypto.FILETYPE_PEM, certificate))

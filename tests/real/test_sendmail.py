@@ -198,7 +198,7 @@ class SendmailTests(TestCase):
         self.call("x@example.com")
         self.start()
         until(lambda: self.count("<= ") == 1)
-        self.assertEqual(len(list((self.spool / "0" / "taken").iterdir())), 4)
+        until(lambda: len(list((self.spool / "0" / "taken").iterdir())) == 4)
         self.assertEqual(sorted(p.name for p in drop.iterdir()), ["d.msg"])
         self.assertTrue(self.config.exists())
 
