@@ -7,40 +7,11 @@ import io
 import re
 from pathlib import Path
 
-from mailsrv.commands.check import findings
 from mailsrv.commands.main import main
-from mailsrv.config.read import read
-from tests.config.files import FileTestCase
+from tests.commands.checks.case import OUT, CheckTestCase
 
 ROOT = Path(__file__).parents[2]
-OUT = """
-begin routers
-out:
-  driver = dnslookup
-  transport = smtp
-begin transports
-smtp:
-  driver = smtp
-"""
 END = "\n transport = t\nbegin transports\nt:\n driver = smtp\n"
-PLAIN = "begin authenticators\np:\n  driver = plaintext\n  public_name = PLAIN\n"
-EMPTY = "server_condition = ${if eq{$auth3}{${lookup{$auth2}lsearch{/etc/none}}}}"
-TLS = "  server_advertise_condition = ${if def:tls_in_cipher}\n"
-
-
-class CheckTestCase(FileTestCase):
-    def found(self, text: str) -> list[str]:
-        """What is found, each as ``line: problem``."""
-        configuration = read(self.file(text))
-        return sorted(
-            f"{finding.where.line if finding.where else 0}: {finding.problem}"
-            for finding in set(findings(configuration))
-        )
-
-    def one(self, text: str, problem: str) -> None:
-        found = self.found(text)
-        self.assertEqual(len(found), 1, found)
-        self.assertRegex(found[0], problem)
 
 
 class MistakeTests(CheckTestCase):
@@ -101,80 +72,6 @@ class MistakeTests(CheckTestCase):
         self.assertTrue(any("mysql query without being quoted" in text for text in bad_one))
         fine = self.found(f"{router} domains = {good}{END}")
         self.assertFalse(any("quoted" in text for text in fine))
-
-    def test_logins_in_clear(self) -> None:
-        good = "  server_condition = no\n"
-        self.one(PLAIN + good, "^2: authenticator p offers PLAIN without TLS")
-        for fine in (
-            PLAIN + good + TLS,
-            f"auth_advertise_hosts = ${{if def:tls_in_cipher{{*}}}}\n{PLAIN}{good}",
-            f"daemon_smtp_ports = 465\ntls_on_connect_ports = 465\n{PLAIN}{good}",
-        ):
-            self.assertEqual(self.found(fine), [])
-
-    def test_an_empty_password(self) -> None:
-        """The article's condition; mailsrv refuses an empty password, unless it is told not to."""
-        login = f"{PLAIN}{TLS}  {EMPTY}\n"
-        self.assertEqual(self.found(login), [])
-        self.one(f"{login}  server_allow_empty_password\n", "^6: .* with an empty password")
-        safe = login.replace("${if eq", "${if and{{!eq{$auth3}{}}{eq").replace("}}}}", "}}}}}}")
-        self.assertEqual(self.found(f"{safe}  server_allow_empty_password\n"), [])
-
-
-class RelayTests(CheckTestCase):
-    def test_open(self) -> None:
-        for acl, lines in {
-            " accept": "4",
-            " require verify = sender\n accept": "4, 5",
-            " deny hosts = 10.0.0.0/8\n accept": "5",
-            " accept hosts = !10.0.0.0/8": "4",
-            " accept domains = !here.example": "4",
-            " accept local_parts = postmaster": "4",
-            " accept senders = *@here.example": "4",
-            " accept condition = yes": "4",
-            " deny condition = ${if eq{$domain}{other.example}}\n accept": "5",
-            " require acl = b\n accept\nb:\n accept verify = recipient": "7, 4, 5",
-            " deny dnslists = bl.example\n accept": "5",
-            " deny domains = bad.example\n accept hosts = *": "5",
-        }.items():
-            self.one(
-                f"acl_smtp_rcpt = a\nbegin acl\na:\n{acl}\n{OUT}",
-                f": open relay: .* by lines {lines}$",
-            )
-        self.one(f"acl_smtp_rcpt = accept\n{OUT}", "^1: open relay")
-
-    def test_closed(self) -> None:
-        lists = "domainlist ours = here.example : lsearch;/x\nhostlist relays = 10.0.0.0/8 : ::1\n"
-        for acl in (
-            " accept authenticated = *",
-            " accept hosts = +relays",
-            " accept hosts = : 192.0.2.0/24 : *.here.example",
-            " accept domains = +ours",
-            " accept local_parts = postmaster\n  domains = +ours",
-            " require domains = +ours\n accept",
-            " deny !domains = +ours\n  !hosts = +relays\n accept",
-            " accept domains = +ours\n  endpass\n  verify = recipient",
-            " accept condition = ${if match_domain{$domain}{+ours}}",
-            " accept condition = ${lookup{$sender_host_address}lsearch{/x}{yes}{no}}",
-            " require acl = b\n accept\nb:\n accept domains = +ours",
-            " accept recipients = postmaster@here.example",
-            " accept encrypted = *\n  verify = certificate",
-            " deny message = no",
-        ):
-            text = f"{lists}acl_smtp_rcpt = a\nbegin acl\na:\n{acl}\n{OUT}"
-            self.assertEqual(self.found(text), [], acl)
-
-    def test_other_things_that_close_it(self) -> None:
-        acl = "begin acl\na:\n accept\nb:\n require authenticated = *\n accept\n"
-        for fine in (
-            f"acl_smtp_mail = b\nacl_smtp_rcpt = a\n{acl}{OUT}",
-            f"local_interfaces = 127.0.0.1 : ::::1\nacl_smtp_rcpt = a\n{acl}{OUT}",
-            f"acl_smtp_rcpt = a\n{acl}",
-            f"domainlist d = x.example\nacl_smtp_rcpt = a\n{acl}"
-            + OUT.replace("  transport", "  domains = +d\n  transport"),
-            OUT,
-        ):
-            self.assertEqual(self.found(fine), [])
 
 
 class GoodConfigurationTests(CheckTestCase):

@@ -1,4 +1,4 @@
-"""Logins that can be overheard, and one that needs no password."""
+"""Logins that can be overheard, and those that need no password."""
 
 from __future__ import annotations
 
@@ -9,70 +9,109 @@ from mailsrv.commands.checks.finding import Finding
 from mailsrv.commands.checks.outside import Outside, Told
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError
+from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import Template
+from mailsrv.interfaces import AclPhase
 from mailsrv.mail.taint import Tainted
 from mailsrv.net.listen import ports
 
 _IN_CLEAR = ("PLAIN", "LOGIN")
 _UNKNOWN_USER = "nobody-has-this-name"
+_SECRETS = ("server_secret", "server_spa_password")
+_NO = ("", "0", "no", "false")
 
 
 def find(configuration: Configuration) -> Iterator[Finding]:
-    """Yield authenticators that offer a password's way in clear, or pass an empty password."""
-    outside = Outside(configuration)
-    everywhere = _told(configuration.main.auth_advertise_hosts) or _always_tls(configuration)
+    """Yield authenticators that offer a password's way in clear, or let a stranger in."""
+    outside = Outside(configuration, phase=AclPhase.HELO)
+    offered = _offered(configuration, outside)
     for each in configuration.authenticators:
         if not isinstance(each, Authenticator) or not each.is_server():
             continue
-        if each.mechanism in _IN_CLEAR and not (
-            everywhere or _told(each.server_advertise_condition)
-        ):
+        in_clear = offered and each.mechanism in _IN_CLEAR
+        if in_clear and _is_true(each.server_advertise_condition, outside):
             yield Finding(
                 each.where,
                 f"authenticator {each.name} offers {each.mechanism} without TLS: passwords cross "
                 "the network in clear",
                 "server_advertise_condition = ${if def:tls_in_cipher}",
             )
-        yield from _empty_password(each, outside)
+        yield from _without_password(each, outside)
+        yield from _empty_secret(each, outside)
 
 
-def _told(template: Template | None) -> bool:
-    """Tell whether a string depends on TLS, or offers to nobody."""
-    if template is None:
-        return False
-    text = template.source.strip()
-    return "tls_" in text or text in ("", "false", "no", "0")
-
-
-def _always_tls(configuration: Configuration) -> bool:
+def _offered(configuration: Configuration, outside: Outside) -> bool:
+    """Tell whether AUTH is offered to a host from outside that has no TLS."""
     main = configuration.main
+    hosts = main.auth_advertise_hosts
+    if isinstance(hosts, Template) and outside.hosts(hosts) is Told.FALSE:
+        return False
     try:
         listening = set(ports(main.daemon_smtp_ports or ""))
         encrypted = set(ports(main.tls_on_connect_ports or ""))
     except ConfigError:
-        return False
-    return bool(listening) and listening <= encrypted
+        return True
+    return not listening or not listening <= encrypted
 
 
-def _empty_password(each: Authenticator, outside: Outside) -> Iterator[Finding]:
-    """Evaluate server_condition for a user that no lookup finds, without a password."""
-    condition = each.server_condition
-    if each.driver != "plaintext" or condition is None:
-        return
-    if not getattr(each, "server_allow_empty_password", False):
-        return  # refused before the condition is looked at
-    user = Tainted(_UNKNOWN_USER)
-    strings = ("", user, "") if each.mechanism == "PLAIN" else (user, "")
-    before = outside.scope
+def _is_true(condition: Template | None, outside: Outside) -> bool:
+    if condition is None:
+        return True
+    text = _text(condition, outside, outside.scope())
+    return text is not None and text.strip().lower() not in _NO
+
+
+def _text(template: Template, outside: Outside, scope: Scope) -> str | None:
+    try:
+        return outside.text(template, scope)
+    except ForcedFailure:
+        return None
+
+
+def _lets_in(each: Authenticator, outside: Outside, password: str) -> bool:
+    """Evaluate server_condition for a user that no lookup finds."""
+    assert each.server_condition is not None
+    words = (Tainted(_UNKNOWN_USER), Tainted(password) if password else "")
+    strings = ("", *words) if each.mechanism == "PLAIN" else words
     values = {f"auth{number}": text for number, text in enumerate(strings, 1)}
-    outside.scope = before.within(values, ("", *strings))
-    told = outside.condition(condition)
-    outside.scope = before
-    if told is Told.TRUE:
+    scope = outside.scope().within(values, ("", *strings))
+    text = _text(each.server_condition, outside, scope)
+    return text is not None and text.strip().lower() in ("1", "yes", "true")
+
+
+def _without_password(each: Authenticator, outside: Outside) -> Iterator[Finding]:
+    if each.driver != "plaintext" or each.server_condition is None:
+        return
+    where = each.server_condition.where or each.where
+    if _lets_in(each, outside, "any-password-will-do"):
         yield Finding(
-            condition.where or each.where,
+            where,
+            f"authenticator {each.name} lets an unknown user in with any password",
+            "compare the password in server_condition: see specification 34.1",
+        )
+    elif getattr(each, "server_allow_empty_password", False) and _lets_in(each, outside, ""):
+        yield Finding(
+            where,
             f"authenticator {each.name} lets an unknown user in with an empty password: a lookup "
             "that finds nothing is empty, too, and so they are equal",
             "remove server_allow_empty_password, or begin server_condition with "
             "and{{!eq{$auth2}{}}…}",
         )
+
+
+def _empty_secret(each: Authenticator, outside: Outside) -> Iterator[Finding]:
+    """The secret of a user that no lookup finds."""
+    for name in _SECRETS:
+        secret = each.values.get(name)
+        if not isinstance(secret, Template):
+            continue
+        user = Tainted(_UNKNOWN_USER)
+        scope = outside.scope().within({"auth1": user}, ("", user))
+        if _text(secret, outside, scope) == "":
+            yield Finding(
+                secret.where or each.where,
+                f"authenticator {each.name} lets an unknown user in with an empty password: a "
+                f"lookup that finds nothing makes {name} empty",
+                "end the lookup with fail: ${lookup{$auth1}…{$value}fail}",
+            )

@@ -1,23 +1,27 @@
 """Conditions as an unauthenticated host from outside meets them, with a recipient elsewhere.
 
-What is told of a condition is one of four things: it holds, it fails, the peer
-can have it either way, or nobody can tell before it happens.
+What is told of a condition is whether it holds or fails, or that the peer can
+have it either way: by the sender that it names, the name in its HELO, the local
+part, and TLS.  Lists and strings are those of the server, in a world where no
+lookup finds anything.  What cannot be told before it happens fails, so that
+nothing is reported that need not be.
 """
 
 from __future__ import annotations
 
 import enum
-import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from mailsrv.config.model import Configuration
-from mailsrv.expansion.errors import ExpansionError
+from mailsrv.errors import TemporaryFailure
+from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.lists import match_address, match_domain, match_host
 from mailsrv.expansion.scope import Scope
-from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import Template
 from mailsrv.expansion.tree import drive
-from mailsrv.interfaces import AclPhase
+from mailsrv.interfaces import AclPhase, Answer
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Recipient, Transaction
 from mailsrv.mail.origin import Origin
@@ -25,10 +29,26 @@ from mailsrv.mail.routed import RoutedAddress
 from mailsrv.mail.taint import Tainted
 from mailsrv.service.environment import WallClock, make_services
 
-HOST = "203.0.113.77"  # of a documentation network: nobody's relay list names it
-DOMAIN = "foreign-domain.example"
 LOCAL_PART = "somebody"
-_DEEPEST = 20
+_BEFORE_MAIL = frozenset({AclPhase.CONNECT, AclPhase.HELO})
+# Strings that do something, or ask others: nobody runs them for a check.
+_DEEDS = re.compile(
+    r"\$\{(?:run|readsocket|python|perl|dlfunc|acl|certextract)\b"
+    r"|\b(?:saslauthd|pwcheck|pam|radius|ldapauth)[ \t]*\{"
+)
+_HEADER = re.compile(r"\$\{?[rbl]?h(?:eader)?_|\bdef:[rbl]?h(?:eader)?_|\$\{?message_(?:body|head)")
+_CHOSEN = re.compile(
+    r"\b(?:sender_address(?:_domain|_local_part)?|sender_helo_name|local_part|tls_in_\w+|tls_\w+)\b"
+)
+_WORD = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(?:@[A-Za-z0-9.-]+)?")
+_MOST_WORDS = 60
+_CIPHER = {
+    "tls_in_cipher": "TLS1.3:TLS_AES_256_GCM_SHA384:256",
+    "tls_cipher": "TLS1.3:TLS_AES_256_GCM_SHA384:256",
+    "tls_in_ver": "TLS1.3",
+    "tls_in_bits": "256",
+    "tls_in_sni": "",
+}
 
 
 class Told(enum.Enum):
@@ -37,11 +57,39 @@ class Told(enum.Enum):
     TRUE = "true"
     FALSE = "false"
     CHOSEN = "as the peer likes"
-    UNKNOWN = "unknown"
+    IGNORED = "a forced failure: it holds, negated or not"
 
-    def negated(self) -> Told:
-        """The opposite."""
-        return {Told.TRUE: Told.FALSE, Told.FALSE: Told.TRUE}.get(self, self)
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A host from outside; its addresses are of documentation networks, in nobody's list."""
+
+    domain: str = "foreign-domain.example"  # of its recipient
+    address: str = "203.0.113.77"
+    name: str = ""  # that its address leads to and back; "": it has none
+    port: int = 25  # that it connects to
+
+
+_ENDINGS = ("com", "net", "org", "de")
+STRANGERS = (
+    Stranger(),
+    Stranger(name="host.foreign-domain.example"),
+    Stranger(address="3fff:77::77"),
+    *(
+        Stranger(f"foreign-domain.{ending}", name=f"host.foreign-domain.{ending}")
+        for ending in _ENDINGS
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a walk is: variables that ACLs set, those that the peer chose, the lines so far."""
+
+    variables: tuple[tuple[str, str], ...] = ()
+    chosen: frozenset[str] = frozenset()
+    arguments: tuple[str, ...] = ()
+    steps: tuple[object, ...] = field(default=(), compare=False)
 
 
 class _Empty:
@@ -52,98 +100,196 @@ class _Empty:
         return None
 
 
-class Outside:
-    """The world as such a peer sees it."""
+class _Names:
+    """Provides ``IResolver``: the stranger's name, and nothing else."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, stranger: Stranger) -> None:
+        self._stranger = stranger
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        """Find nothing."""
+        return Answer(())
+
+    async def addresses(
+        self, name: str, *, ipv6: bool = True, hosts_file: bool = True
+    ) -> tuple[str, ...]:
+        """The stranger's address; another's for other names, which so exist."""
+        own = name.rstrip(".").lower() == self._stranger.name != ""
+        return (self._stranger.address if own else "198.18.0.1",)
+
+    async def names(self, address: str) -> tuple[str, ...]:
+        """The stranger's name."""
+        own = address == self._stranger.address and self._stranger.name
+        return (self._stranger.name,) if own else ()
+
+
+class Outside:
+    """The world as a stranger sees it, in one phase of a session."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        stranger: Stranger = STRANGERS[0],
+        phase: AclPhase = AclPhase.RCPT,
+    ) -> None:
         self.configuration = configuration
-        services = make_services(configuration, WallClock(), lambda name: _Empty())
-        origin = Origin(host_address=HOST, helo_name=Tainted("outside.example"), protocol="esmtp")
-        connection = Connection(origin, acl_phase=AclPhase.RCPT.value)
-        sender = Tainted(f"someone@{DOMAIN}")
-        connection.transaction = Transaction(sender=sender)
-        address = Tainted(f"{LOCAL_PART}@{DOMAIN}")
-        self.scope = Scope(
-            services,
+        self.stranger = stranger
+        self.phase = phase
+        self._services = make_services(
+            configuration, WallClock(), lambda name: _Empty(), resolver=_Names(stranger)
+        )
+
+    def scope(self, state: State = State(), values: Mapping[str, str] | None = None) -> Scope:
+        """Return what strings see."""
+        stranger = self.stranger
+        variables = dict(state.variables)
+        origin = Origin(
+            host_address=stranger.address,
+            host_port=40000,
+            interface_address="192.0.2.25",
+            interface_port=stranger.port,
+            helo_name=Tainted(f"outside.{stranger.domain}"),
+            protocol="esmtp",
+            acl_c={name: text for name, text in variables.items() if name[0] == "c"},
+        )
+        connection = Connection(origin, acl_phase=self.phase.value, acl_args=state.arguments)
+        address = Tainted(f"{LOCAL_PART}@{stranger.domain}")
+        routed = RoutedAddress(
+            Recipient(address), address, Tainted(LOCAL_PART), Tainted(stranger.domain)
+        )
+        if self.phase not in _BEFORE_MAIL:
+            connection.transaction = Transaction(
+                sender=Tainted(f"someone@{stranger.domain}"),
+                acl_m={name: text for name, text in variables.items() if name[0] == "m"},
+                recipients=[] if self.phase is AclPhase.MAIL else [Recipient(address)],
+            )
+        return Scope(
+            self._services,
             connection=connection,
             message=connection.transaction,
             origin=origin,
-            address=RoutedAddress(
-                Recipient(address), address, Tainted(LOCAL_PART), Tainted(DOMAIN)
-            ),
+            address=routed if self.phase is AclPhase.RCPT else None,
+            values=values or {},
         )
 
     def text(self, template: Template, scope: Scope | None = None) -> str | None:
-        """Expand a string where no lookup finds anything; None if that cannot be done here."""
+        """Expand a string where no lookup finds anything; None if that cannot be done here.
+
+        :raises ForcedFailure: the string says so.
+        """
         if template.constant is not None:
             return template.constant
+        if _DEEDS.search(template.source):
+            return None
         try:
-            return drive(template.expand(scope or self.scope))
-        except (ExpansionError, TypeError, NotImplementedError):
+            return drive(template.expand(self.scope() if scope is None else scope))
+        except ForcedFailure:
+            raise
+        except (TemporaryFailure, TypeError, NotImplementedError):
             return None
 
-    def condition(self, template: Template) -> Told:
+    def condition(self, template: Template, state: State = State()) -> Told:
         """Tell what a ``condition`` comes to."""
-        text = self.text(template)
-        if text is None:
-            return Told.UNKNOWN
-        word = text.strip().lower()
-        if word in ("", "no", "false") or (word.lstrip("-").isdigit() and not word.strip("-0")):
+        if _HEADER.search(template.source) and self.phase is not AclPhase.RCPT:
+            return Told.CHOSEN
+        return _joined(
+            self._truth(template, self.scope(state, values))
+            for values in self._choices(template, state)
+        )
+
+    def _truth(self, template: Template, scope: Scope) -> Told:
+        try:
+            text = self.text(template, scope)
+        except ForcedFailure:
+            return Told.IGNORED
+        word = (text or "").strip().lower()
+        if word in ("yes", "true") or (word.lstrip("-").isdigit() and word.strip("-0")):
+            return Told.TRUE
+        return Told.FALSE
+
+    def chosen(self, template: Template, state: State) -> bool:
+        """Tell whether the peer has a say in what a string comes to."""
+        source = template.source
+        return bool(_CHOSEN.search(source)) or any(name in source for name in state.chosen)
+
+    def _choices(self, template: Template, state: State) -> Iterator[dict[str, str]]:
+        """Yield what the peer may say: of itself, and what the string seems to want to hear."""
+        yield {}
+        if template.constant is not None or not self.chosen(template, state):
+            return
+        for tls in ({}, _CIPHER) if "tls_" in template.source else ({},):
+            yield {**tls, **_sender("")}
+            yield tls
+            for word in self._words(template.source):
+                said = dict.fromkeys((f"acl_{name}" for name in state.chosen), word)
+                yield {**tls, **said, **_as_said(word, self.stranger.domain)}
+
+    def _words(self, source: str) -> Iterator[str]:
+        """Yield the words of a string, and of the lists that it names."""
+        texts = [source]
+        for name in re.findall(r"\+(\w+)", source):
+            for kind in ("domain", "address", "localpart"):
+                named = self.configuration.named_lists[kind].get(name)
+                if named is not None:
+                    texts.append(named.template.source)
+        found: dict[str, None] = {}
+        for text in texts:
+            found.update(dict.fromkeys(_WORD.findall(text.replace("\\", ""))))
+        yield from list(found)[:_MOST_WORDS]
+
+    def domains(self, template: Template, state: State = State()) -> Told:
+        """Tell whether the recipient's domain is in a list."""
+        scope = self.scope(state)
+        return self._in_list(template, match_domain(template, self.stranger.domain, scope))
+
+    def hosts(self, template: Template, state: State = State()) -> Told:
+        """Tell whether the peer is in a list."""
+        scope = self.scope(state)
+        assert scope.origin is not None
+        return self._in_list(template, match_host(template, scope.origin, scope))
+
+    def recipients(self, template: Template, state: State = State()) -> Told:
+        """Tell whether the recipient is in a list; the local part is as the peer likes."""
+        local_parts = {word.partition("@")[0] for word in self._words(template.source)}
+        return _joined(
+            self._in_list(
+                template,
+                match_address(template, f"{name}@{self.stranger.domain}", self.scope(state)),
+            )
+            for name in (LOCAL_PART, *sorted(local_parts))
+        )
+
+    def _in_list(self, template: Template, match: object) -> Told:
+        if template.constant is None and _DEEDS.search(template.source):
+            match.close()  # type: ignore[attr-defined]
             return Told.FALSE
-        return Told.TRUE
-
-    def in_list(self, template: Template, kind: str) -> Told:
-        """Tell whether the peer's host, or its recipient's domain, is in a list."""
-        text = self.text(template)
-        return Told.UNKNOWN if text is None else self._walk(split_list(text), kind, 0)
-
-    def _walk(self, items: Iterable[str], kind: str, depth: int) -> Told:
-        result, last_negated = Told.FALSE, False
-        for written in items:
-            item = written.lstrip("!").strip()
-            last_negated = written.startswith("!")
-            found = self._item(item, kind, depth)
-            if found is Told.TRUE:
-                return Told.FALSE if last_negated else Told.TRUE
-            if found is not Told.FALSE and not last_negated:
-                result = found
-        if last_negated and result is Told.FALSE:
-            return Told.TRUE
-        return result
-
-    def _item(self, item: str, kind: str, depth: int) -> Told:
-        if item.startswith("+"):
-            return self._named(item[1:], kind, depth)
-        if item == "*":
-            return Told.TRUE
-        if kind == "host":
-            return _host(item)
-        if item.startswith("^"):
-            return _regex(item)
-        if item.startswith("*"):
-            return Told.TRUE if DOMAIN.endswith(item[1:].lower()) else Told.FALSE
-        return Told.TRUE if item.lower() == DOMAIN else Told.FALSE
-
-    def _named(self, name: str, kind: str, depth: int) -> Told:
-        named = self.configuration.named_lists[kind].get(name)
-        if named is None:
-            return Told.FALSE if "_" in name and kind == "host" else Told.UNKNOWN
-        text = self.text(named.template)
-        if text is None or depth > _DEEPEST:
-            return Told.UNKNOWN
-        return self._walk(split_list(text), kind, depth + 1)
+        try:
+            return Told.FALSE if drive(match) is None else Told.TRUE  # type: ignore[arg-type]
+        except (TemporaryFailure, TypeError, NotImplementedError):
+            return Told.FALSE
 
 
-def _host(item: str) -> Told:
-    try:
-        network = ipaddress.ip_network(item, strict=False)
-    except ValueError:
-        return Told.FALSE  # a name, a lookup, @[] ... : of other hosts
-    return Told.TRUE if ipaddress.ip_address(HOST) in network else Told.FALSE
+def _sender(address: str) -> dict[str, str]:
+    local_part, _, domain = address.rpartition("@")
+    return {
+        "sender_address": Tainted(address),
+        "sender_address_domain": Tainted(domain),
+        "sender_address_local_part": Tainted(local_part),
+    }
 
 
-def _regex(item: str) -> Told:
-    try:
-        return Told.TRUE if re.search(item, DOMAIN) else Told.FALSE
-    except re.error:
-        return Told.UNKNOWN
+def _as_said(word: str, domain: str) -> dict[str, str]:
+    """What a peer says who knows a word of the configuration."""
+    helo = {"sender_helo_name": Tainted(word)}
+    if "@" in word:
+        return {**helo, **_sender(word)}
+    if "." in word:
+        return {**helo, **_sender(f"someone@{word}")}
+    return {**helo, **_sender(f"{word}@{domain}"), "local_part": Tainted(word)}
+
+
+def _joined(all_told: Iterable[Told]) -> Told:
+    found = set(all_told)
+    if len(found) == 1:
+        return found.pop()
+    return Told.CHOSEN

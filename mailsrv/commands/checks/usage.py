@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from mailsrv.acl.model import Acl
 from mailsrv.acl.parse import parse_text
 from mailsrv.config.model import Configuration
-from mailsrv.errors import ConfigError
+from mailsrv.errors import ConfigError, Position
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import AclPhase
 
-_PUNCTUATION = frozenset(" =\n\t")
+_WORD = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def find_acl(configuration: Configuration, template: Template) -> Acl | None:
@@ -19,14 +20,19 @@ def find_acl(configuration: Configuration, template: Template) -> Acl | None:
 
     :raises ConfigError: it is neither.
     """
-    text = (template.constant or "").strip(" \t\n")
+    return find_text(configuration, template.constant or "", template.where)
+
+
+def find_text(configuration: Configuration, text: str, where: Position | None) -> Acl | None:
+    """The same for a string that is expanded already."""
+    text = text.strip(" \t\n")
     acls: dict[str, Acl] = configuration.acls.acls
     if not text or text.startswith("/"):
         return None
     name = text.split()[0]
     if text in acls or name in acls:
         return acls.get(text) or acls[name]
-    return parse_text(text, "", template.where)
+    return parse_text(text, "", where)
 
 
 def phases(configuration: Configuration) -> dict[str, set[AclPhase]]:
@@ -42,12 +48,22 @@ def roots(configuration: Configuration) -> Iterator[tuple[AclPhase, Acl]]:
     for phase in AclPhase:
         option = getattr(configuration.main, phase.option, None)
         if isinstance(option, Template):
-            try:
-                acl = find_acl(configuration, option)
-            except ConfigError:
-                continue
-            if acl is not None:
+            for acl in _meant(configuration, option):
                 yield phase, acl
+
+
+def _meant(configuration: Configuration, template: Template) -> list[Acl]:
+    """Return the ACL that a string means; of one that is expanded, all whose names are in it."""
+    acls: dict[str, Acl] = configuration.acls.acls
+    if template.constant is None:
+        return [
+            acls[name] for name in dict.fromkeys(_WORD.findall(template.source)) if name in acls
+        ]
+    try:
+        acl = find_acl(configuration, template)
+    except ConfigError:
+        return []
+    return [] if acl is None else [acl]
 
 
 def _spread(
@@ -59,10 +75,6 @@ def _spread(
         found.setdefault(acl.name, set()).add(phase)
     for statement in acl.statements:
         for clause in statement.clauses:
-            if clause.item.name == "acl":
-                try:
-                    inner = find_acl(configuration, clause.item.argument)
-                except ConfigError:
-                    continue
-                if inner is not None:
-                    _spread(configuration, inner, phase, found)
+            calls = clause.item.name == "acl" or "{acl" in clause.item.argument.source
+            for inner in _meant(configuration, clause.item.argument) if calls else ():
+                _spread(configuration, inner, phase, found)

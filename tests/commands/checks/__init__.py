@@ -1,0 +1,1 @@
+"""What each of the checks finds, and what it is silent about."""

@@ -1,0 +1,78 @@
+"""Logins in clear, and logins that need no password."""
+
+from __future__ import annotations
+
+from tests.commands.checks.case import CheckTestCase
+
+PLAIN = "begin authenticators\np:\n  driver = plaintext\n  public_name = PLAIN\n"
+EMPTY = "server_condition = ${if eq{$auth3}{${lookup{$auth2}lsearch{/etc/none}}}}"
+TLS = "  server_advertise_condition = ${if def:tls_in_cipher}\n"
+CRAM = "begin authenticators\nc:\n  driver = cram_md5\n  public_name = CRAM-MD5\n"
+
+
+class AuthTests(CheckTestCase):
+    def test_logins_in_clear(self) -> None:
+        good = "  server_condition = no\n"
+        self.one(PLAIN + good, "^2: authenticator p offers PLAIN without TLS")
+        for fine in (
+            PLAIN + good + TLS,
+            f"auth_advertise_hosts = ${{if def:tls_in_cipher{{*}}}}\n{PLAIN}{good}",
+            f"daemon_smtp_ports = 465\ntls_on_connect_ports = 465\n{PLAIN}{good}",
+        ):
+            self.assertEqual(self.found(fine), [])
+
+    def test_an_empty_password(self) -> None:
+        """The article's condition; mailsrv refuses an empty password, unless it is told not to."""
+        login = f"{PLAIN}{TLS}  {EMPTY}\n"
+        self.assertEqual(self.found(login), [])
+        self.one(f"{login}  server_allow_empty_password\n", "^6: .* with an empty password")
+        safe = login.replace("${if eq", "${if and{{!eq{$auth3}{}}{eq").replace("}}}}", "}}}}}}")
+        self.assertEqual(self.found(f"{safe}  server_allow_empty_password\n"), [])
+
+    def test_tls_that_is_asked_for_the_wrong_way(self) -> None:
+        good = f"{PLAIN}  server_condition = no\n"
+        for condition in (
+            "${if !def:tls_in_cipher}",
+            "${if eq{$tls_in_cipher}{}}",
+            "true",
+            "${if eq{$sender_host_address}{10.0.0.1}{no}{yes}}",
+        ):
+            self.one(f"{good}  server_advertise_condition = {condition}\n", "offers PLAIN without")
+        for fine in (
+            f"{good}  server_advertise_condition = ${{if eq{{$tls_in_cipher}}{{}}{{no}}{{yes}}}}\n",
+            f"{good}  server_advertise_condition = ${{if eq{{$sender_host_address}}{{::1}}}}\n",
+            f"auth_advertise_hosts = 10.0.0.0/8 : ::::1\n{good}",
+            f"auth_advertise_hosts =\n{good}",
+            f"auth_advertise_hosts = ${{if eq{{$tls_in_cipher}}{{}}{{}}{{*}}}}\n{good}",
+            good.replace("PLAIN", "GSSAPI"),
+        ):
+            self.assertEqual(self.found(fine), [], fine)
+
+    def test_any_password(self) -> None:
+        lookup = "${lookup{$auth2}lsearch{/x}{$value}%s}"
+        for condition in (
+            "true",
+            "${if eq{1}{1}}",
+            "${if !eq{$auth3}{}}",
+            "${if eq{$auth2}{" + lookup % "{$auth2}" + "}}",
+            "${if !crypteq{$auth3}{" + lookup % "{*}" + "}}",
+        ):
+            self.one(
+                f"{PLAIN}{TLS}  server_condition = {condition}\n",
+                "^6: authenticator p lets an unknown user in with any password",
+            )
+        for condition in (
+            "${if eq{$auth3}{" + lookup % "fail" + "}}",
+            "${if crypteq{$auth3}{" + lookup % "{*:*}" + "}}",
+            "${if and{{!eq{$auth3}{}}{eq{$auth3}{" + lookup % "" + "}}}}",
+            "${if saslauthd{{$auth2}{$auth3}}}",
+            "${if ldapauth{user=x pass=y ldap:///}}",
+        ):
+            found = self.found(f"{PLAIN}{TLS}  server_condition = {condition}\n")
+            self.assertEqual([each for each in found if "lets" in each], [], condition)
+
+    def test_an_empty_secret(self) -> None:
+        lookup = "  server_secret = ${lookup{$auth1}lsearch{/x}{$value}%s}\n"
+        self.one(CRAM + lookup % "", "^5: authenticator c lets an unknown user in with an empty pa")
+        self.assertEqual(self.found(CRAM + lookup % "fail"), [])
+        self.assertEqual(self.found(f"{CRAM}  server_secret = same for all\n"), [])
