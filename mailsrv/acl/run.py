@@ -162,6 +162,8 @@ class Acls:
         try:
             action = await run.obey(await self.find(name, run))
         except Undecided as undecided:
+            if undecided.error:
+                raise ForcedFailure(f'ERROR from acl "{name}"') from undecided
             return None, undecided.text
         finally:
             connection.acl_args = before

@@ -147,7 +147,12 @@ def _caller_scope(services: Services, configuration: Configuration, sender: str 
         connection=connection,
         message=connection.transaction,
         origin=origin,
-        values={"sender_rcvhost": ""},  # there is no host that it was received from
+        values={  # there is no host that it was received from, and no delivery
+            "sender_rcvhost": "",
+            "return_path": "",
+            "config_file": configuration.file,
+            "config_dir": os.path.dirname(configuration.file),
+        },
     )
 
 

@@ -166,7 +166,7 @@ def boolean(text: str) -> bool:
         return False
     if word in ("true", "yes"):
         return True
-    digits = word[1:] if word[:1] in ("-", "+") else word
+    digits = word[1:] if word[:1] == "-" else word
     if digits.isascii() and digits.isdecimal():
         return bool(digits.strip("0"))
     raise ExpansionError(f'unrecognised boolean value "{text.strip(SPACE)}"')
@@ -332,7 +332,9 @@ def _inlist(parser: Parser, name: str) -> Condition:
         wanted = await evaluate(subject, scope)
         text = await evaluate(source, scope)
         for one in split_list(text):
-            if one == wanted or (name == "inlisti" and one.lower() == wanted.lower()):
+            if one == wanted or (
+                name == "inlisti" and one.translate(_LOWER) == wanted.translate(_LOWER)
+            ):
                 return True, scope.within({"value": like(one, text)})
         return False, scope
 
@@ -357,7 +359,7 @@ def _match_list(parser: Parser, name: str) -> Condition:
         try:
             found = await lists.match_text(kind, source.text, wanted, scope)
         except LookupDeferred as error:
-            reason = re.sub(r'\Alookup of ".*?" gave DEFER: ', "", error.reason, flags=re.DOTALL)
+            reason = _without_lookup(error.reason)
             text = f'unable to complete match against "{source.text}": {reason}'
             raise LookupDeferred(text) from error
         if found is None:
@@ -397,9 +399,14 @@ def _ldapauth(parser: Parser, name: str) -> Condition:
         except ExpansionError:
             raise
         except TemporaryFailure as error:
-            raise LookupDeferred(error.reason) from error
+            raise LookupDeferred(_without_lookup(error.reason)) from error
 
     return Condition(test, waits=True)
+
+
+def _without_lookup(reason: str) -> str:
+    """What went wrong, without the words that say in which lookup."""
+    return re.sub(r'\Alookup of ".*?" gave DEFER: ', "", reason, flags=re.DOTALL)
 
 
 @reads("exists")

@@ -22,19 +22,15 @@ from collections.abc import Callable
 
 from mailsrv.expansion import textual
 from mailsrv.expansion.errors import ExpansionError
-from mailsrv.expansion.parse import Parser
+from mailsrv.expansion.parse import NOT_BUILT, Parser
 from mailsrv.expansion.tree import Eager, Node
 
 Reader = Callable[[Parser], Node]
 
 ITEMS: dict[str, Reader] = {}
 
-UNBUILT_ITEMS = frozenset(
-    {
-        "dlfunc",
-        "perl",
-    }
-)
+# What runs code of one's own in Exim, with the least and the most number of its arguments.
+_FOREIGN = {"dlfunc": (2, 10), "perl": (1, 9)}
 
 
 def item(name: str) -> Callable[[Reader], Reader]:
@@ -115,6 +111,18 @@ def _listquote(separator: str, text: str) -> str:
     if not separator:
         return text or " "
     return text.replace(separator[0], separator[0] * 2) or " "
+
+
+def _foreign(name: str, least: int, most: int) -> Reader:
+    def read(parser: Parser) -> Node:
+        parser.arguments(least, most, name)
+        raise ExpansionError(f"${{{name}}}: {NOT_BUILT}; functions in Python: ${{python{{…}}}}")
+
+    return read
+
+
+for _name, (_least, _most) in _FOREIGN.items():
+    ITEMS[_name] = _foreign(_name, _least, _most)
 
 
 def _load() -> None:

@@ -102,31 +102,54 @@ def _extract(parser: Parser) -> Node:
         raise parser.curly()
     if parser.peek() != "{":
         raise ExpansionError("missing '{' for arg 1 of extract")
-    strings, fail = _read_strings(parser, 5)
+    (first,) = parser.each("extract", "arg 1")
+    if isinstance(first, Text):
+        return _extract_constant(parser, first.text.strip(_SPACE), variant)
+    strings, fail = _read_strings(parser, 4)
+    strings.insert(0, first)
     if len(strings) < 2:
-        if isinstance(strings[0], Text) and not strings[0].text.strip(_SPACE):
-            raise ExpansionError('first argument of "extract" must not be empty')
         raise ExpansionError("missing '{' for arg 2 of extract")
-    constant = strings[0].text.strip(_SPACE) if isinstance(strings[0], Text) else None
-    if constant is not None:
-        _extract_split(strings, constant, variant, fail)  # syntax faults now, not at delivery
 
     async def run(scope: Scope) -> str:
         key = (await evaluate(strings[0], scope)).strip(_SPACE)
         count, branches = _extract_split(strings, key, variant, fail)
-        values = [await evaluate(node, scope) for node in strings[1:count]]
-        if variant:
-            found = structured.json_member(key, values[0], unquote=variant == "jsons")
-        elif count == 3:
-            found = structured.field(int(key), values[0], values[1])
-        else:
-            found = structured.keyed(key, values[0])
-        if found is None:
-            return await branches.decline(scope)
-        found = like(found, *values)
-        return await branches.accept(scope.within({"value": found}), found)
+        return await _extracted(key, variant, strings[1:count], branches, scope)
 
     return Lazy(run, waits=any_waits(*strings))
+
+
+def _extract_constant(parser: Parser, key: str, variant: str) -> Node:
+    """Read the rest where the key, and so the number of arguments, is known now."""
+    if not key:
+        raise ExpansionError('first argument of "extract" must not be empty')
+    names = ("arg 2", "arg 3")[: 2 if _is_number(key) and not variant else 1]
+    nodes = parser.each("extract", *names)
+    branches = parse_branches(parser, "extract")
+
+    async def run(scope: Scope) -> str:
+        return await _extracted(key, variant, nodes, branches, scope)
+
+    return Lazy(run, waits=any_waits(*nodes) or branches.waits)
+
+
+async def _extracted(
+    key: str, variant: str, nodes: Sequence[Node], branches: Branches, scope: Scope
+) -> str:
+    values = [await evaluate(node, scope) for node in nodes]
+    if variant:
+        found = structured.json_member(key, values[0], unquote=variant == "jsons")
+    elif len(values) == 2:
+        found = structured.field(int(key), values[0], values[1])
+    else:
+        found = structured.keyed(key, values[0])
+    if found is None:
+        return await branches.decline(scope)
+    found = like(found, *values)
+    return await branches.accept(scope.within({"value": found}), found)
+
+
+def _is_number(key: str) -> bool:
+    return re.fullmatch(r"-?[0-9]+", key, re.ASCII) is not None
 
 
 def _extract_split(
@@ -135,8 +158,7 @@ def _extract_split(
     """How many strings are arguments, and the branches that the others are."""
     if not key:
         raise ExpansionError('first argument of "extract" must not be empty')
-    numbered = re.fullmatch(r"-?[0-9]+", key, re.ASCII) is not None and not variant
-    count = 3 if numbered else 2
+    count = 3 if _is_number(key) and not variant else 2
     rest = list(strings[count:])
     if len(strings) < count:
         raise ExpansionError(f"missing '{{' for arg {len(strings) + 1} of extract")

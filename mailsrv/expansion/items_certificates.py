@@ -24,11 +24,7 @@ _VARIABLES = frozenset(
 
 @item("certextract")
 def _certextract(parser: Parser) -> Node:
-    parser.skip_space()
-    if parser.peek() != "{":
-        raise ExpansionError("missing '{' for field name arg of certextract")
-    field = parser.braced()
-    parser.skip_space()
+    (field,) = parser.each("certextract", "field arg")
     if parser.peek() != "{":
         raise ExpansionError("missing '{' for cert variable arg of certextract")
     start = parser.position + 1

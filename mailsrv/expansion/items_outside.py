@@ -45,7 +45,7 @@ def _run(parser: Parser) -> Node:
     start = parser.position + 1
     whole = parser.braced()
     raw = parser.text[start : parser.position - 1]
-    nodes = [whole] if preexpand else [parse(word) for word in words_of(raw)]
+    nodes = [whole] if preexpand else [_word(word, raw) for word in words_of(raw)]
     branches = parse_branches(parser, "run")
 
     async def run(scope: Scope) -> str:
@@ -65,6 +65,15 @@ def _run(parser: Parser) -> Node:
         return await branches.decline(inner)
 
     return Lazy(run, waits=True)
+
+
+def _word(word: str, command: str) -> Node:
+    """Read a word of a command.  :raises ExpansionError: says in which."""
+    try:
+        return parse(word)
+    except ExpansionError as error:
+        where = f'Expansion of "{word}" from command "{command}" in ${{run}}'
+        raise ExpansionError(f"{where} expansion failed: {error.reason}") from None
 
 
 def _execute(words: list[str]) -> tuple[int, str]:
@@ -125,6 +134,8 @@ def _imap(text: str, separator: str, special: str) -> str:
             shifted = ""
 
     for character in name:
+        if character == "/" and separator != "/":
+            raise ExpansionError("imapfolder: illegal character '/'")
         if character == separator:
             flush()
             found.append(".")

@@ -46,7 +46,8 @@ def _prvs(parser: Parser) -> Node:
 
 @item("prvscheck")
 def _prvscheck(parser: Parser) -> Node:
-    nodes = parser.arguments(2, 3, "prvscheck")
+    nodes = parser.arguments(1, 1, "prvscheck", end=False)
+    nodes += parser.arguments(1, 2, "prvscheck")
 
     async def run(scope: Scope) -> str:
         address = await evaluate(nodes[0], scope)

@@ -65,15 +65,11 @@ def _readsocket(parser: Parser) -> Node:
 
 
 def _options(text: str) -> _Wanted:
-    """:raises ExpansionError: the time is none."""
     wanted = _Wanted()
     for number, option in enumerate(split_list(text)):
         if number == 0:
             if option:
-                time = interval(option)
-                if time is None:
-                    raise ExpansionError(f"bad time value {option}")
-                wanted.timeout = float(time)
+                wanted.timeout = float(interval(option) or DEFAULT)
             continue
         name, _, value = option.partition("=")
         if name == "shutdown":

@@ -144,11 +144,15 @@ _compiled = lru_cache(maxsize=2000)(_read_items)
 async def walk_items(items: tuple[Item, ...], walk: Walk) -> Match | None:
     """Go through items up to the one that decides (10.2: the last one's negation counts)."""
     negated = False
+    # An address without a domain matches nothing, as in Exim; but the null sender may.
+    bare = walk.kind == "address" and walk.subject and "@" not in walk.subject and not walk.wild
     for item in items:
         if item.pattern is None:
             _set(walk, item.setting)
             continue
         negated = item.negated
+        if bare:
+            continue
         try:
             match = await item.pattern.match(walk)
         except UnknownHost:

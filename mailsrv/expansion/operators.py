@@ -23,7 +23,7 @@ from mailsrv.expansion import arithmetic, mailboxes, rfc2047, textual, times
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.lookups import QUERY_STYLE, SINGLE_KEY
 from mailsrv.expansion.lookups import UNBUILT as UNBUILT_LOOKUPS
-from mailsrv.expansion.parse import NOT_BUILT, Parser
+from mailsrv.expansion.parse import Parser
 from mailsrv.expansion.paths import as_path
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import split_list
@@ -70,6 +70,8 @@ def operator(name: str, parser: Parser) -> Node:
     if name == "stat":
         return _stat(sub)
     if name == "listnamed" or name.startswith("listnamed_"):
+        if name[9:] not in ("", "_a", "_d", "_h", "_l"):
+            raise ExpansionError('bad suffix on "list" operator')
         return _listnamed(sub, name[10:])
     found = OPERATORS.get(name)
     if found is None and name.startswith("quote_"):
@@ -77,6 +79,8 @@ def operator(name: str, parser: Parser) -> Node:
     argument = None
     if found is None:
         base, underscore, argument = name.partition("_")
+        if base == "stat":
+            return _stat(sub)
         found = OPERATORS.get(base) if underscore else None
         if not found:
             raise ExpansionError(f'unknown expansion operator "{name}"')
@@ -165,7 +169,8 @@ def _strlen(text: str) -> str:
     return str(len(text))
 
 
-_VALUES = re.compile(r"(-?)([0-9]{0,9})(?:_([0-9]{1,9}))?", re.ASCII)
+_VALUES = re.compile(r"(-?)(?:([0-9]+)(?:_([0-9]+))?)?", re.ASCII)
+_DIGITS = 18  # that count: no string is longer
 
 
 def _values(name: str, argument: str | None) -> tuple[int, int | None]:
@@ -176,8 +181,8 @@ def _values(name: str, argument: str | None) -> tuple[int, int | None]:
     match = _VALUES.fullmatch(argument)
     if not match or (match[1] and name[0] != "s") or (match[3] is not None and not two):
         raise ExpansionError(f'non-digit after underscore in "{name}"')
-    first = int(match[1] + (match[2] or "0"))
-    return first, int(match[3]) if match[3] is not None else None
+    first = int(match[1] + (match[2] or "0")[:_DIGITS])
+    return first, int(match[3][:_DIGITS]) if match[3] is not None else None
 
 
 @op("substr", "s", argument=True)
@@ -215,7 +220,10 @@ def _eval10(text: str) -> str:
 
 @op("randint", clean=True)
 def _randint(text: str) -> str:
-    limit = arithmetic.integer(text)
+    limit = arithmetic.integer(text) if text else -1
+    if limit < 0:
+        kind = "non-negative integer" if text else "integer"
+        raise ExpansionError(f'{kind} expected but "{text}" found')
     return str(secrets.randbelow(limit)) if limit > 0 else "0"
 
 
@@ -315,15 +323,9 @@ def _load_quoters() -> None:
         OPERATORS[f"quote_{name}"] = Operator(function, quotes=family)
 
 
-def _not_built(name: str, text: str) -> str:
-    raise ExpansionError(f"${{{name}:}}: {NOT_BUILT}")
-
-
-for _name in SINGLE_KEY | QUERY_STYLE:
+for _name in SINGLE_KEY | QUERY_STYLE | UNBUILT_LOOKUPS:
     OPERATORS[f"quote_{_name}"] = Operator(_same)
 _load_quoters()
-for _name in UNBUILT_LOOKUPS:
-    OPERATORS[f"quote_{_name}"] = Operator(partial(_not_built, f"quote_{_name}"))
 
 
 @op("rfc2047")

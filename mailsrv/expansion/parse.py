@@ -199,7 +199,7 @@ class Parser:
         return header_node(field, kind)
 
     def _item(self) -> Node:
-        from mailsrv.expansion.items import ITEMS, UNBUILT_ITEMS
+        from mailsrv.expansion.items import ITEMS
         from mailsrv.expansion.operators import operator
         from mailsrv.expansion.variables import variable
 
@@ -207,8 +207,6 @@ class Parser:
         item = ITEMS.get(name)
         if item is not None:
             return item(self)
-        if name in UNBUILT_ITEMS:
-            raise ExpansionError(f"${{{name}}}: {NOT_BUILT}")
         if self.take(":"):
             return operator(name, self)
         if self.take("}"):

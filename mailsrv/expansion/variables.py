@@ -357,7 +357,7 @@ def _build() -> None:
         "message_linecount": _linecount,
         "message_size": _size,
         "message_smtputf8": lambda scope: (
-            "1" if scope.message is not None and scope.message.smtputf8 else ""
+            "no" if scope.message is None or not scope.message.smtputf8 else "yes"
         ),
         "original_domain": _original(1),
         "original_local_part": _original(0),
@@ -410,6 +410,7 @@ def _build() -> None:
         "spool_directory", "bounce_return_size_limit", "queue_name", "spool_space", "log_space",
     ):  # fmt: skip
         table[name] = _setting(name)
+    table["return_size_limit"] = table["bounce_return_size_limit"]
     table |= {f"tod_{name}": function for name, function in times.VARIABLES.items()}
     for direction in ("tls_in_", "tls_"):  # the names without direction are the older ones
         table |= {
