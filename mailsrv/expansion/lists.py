@@ -151,7 +151,7 @@ async def walk_items(items: tuple[Item, ...], walk: Walk) -> Match | None:
             _set(walk, item.setting)
             continue
         negated = item.negated
-        if bare:
+        if bare and not _is_named(item):
             continue
         try:
             match = await item.pattern.match(walk)
@@ -172,6 +172,12 @@ async def walk_items(items: tuple[Item, ...], walk: Walk) -> Match | None:
                 return None
             return replace(match, refused=False) if match.refused else match
     return Match() if negated else None
+
+
+def _is_named(item: Item) -> bool:
+    from mailsrv.expansion.patterns import Named
+
+    return isinstance(item.pattern, Named)
 
 
 def _is_deferral(error: TemporaryFailure) -> bool:

@@ -135,7 +135,7 @@ def _split(tokens: list[Placed], begin: int, end: int) -> list[tuple[list[Placed
     """
     parts: list[tuple[list[Placed], int, int]] = []
     part: list[Placed] = []
-    angle = at = False
+    angle = at = group = False
     for token, position in tokens:
         if token == ("special", "<"):
             angle = True
@@ -144,8 +144,9 @@ def _split(tokens: list[Placed], begin: int, end: int) -> list[tuple[list[Placed
         if not angle and token in (("special", ","), ("special", ";")):
             parts.append((part, begin, position))
             part, begin, at = [], position + 1, False
-        elif not angle and not at and token == ("special", ":"):
-            part, begin = [], position + 1
+            group = group and token == ("special", ",")
+        elif not angle and not at and not group and token == ("special", ":"):
+            part, begin, group = [], position + 1, True
         else:
             part.append((token, position))
             at = at or token == ("special", "@")
