@@ -41,16 +41,6 @@ class MistakeTests(CheckTestCase):
         }.items():
             self.one(text, problem)
 
-    def test_variables_that_are_never_set(self) -> None:
-        for text, problem in {
-            "acl_smtp_mail = a\nbegin acl\na:\n deny message = $local_part": r"^4: \$local_part",
-            "acl_smtp_rcpt = a\nbegin acl\na:\n deny message = $h_subject:": r"^4: \$h_subject",
-            "acl_smtp_connect = a\nbegin acl\na:\n deny message = $sender_address": r"^4: \$sen",
-            "smtp_banner = hello $sender_address": r"^1: \$sender_address .* smtp_banner",
-            f"begin routers\nr:\n driver = accept\n address_data = $auth1{END}": r"^4: \$auth1",
-        }.items():
-            self.one(text, problem)
-
     def test_what_nothing_reaches(self) -> None:
         self.one(
             "begin acl\na:\n accept\n  message = x\n deny hosts = *", "^5: this statement is n"

@@ -3,45 +3,80 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from mailsrv.acl.model import MESSAGE_PHASES, PHASE_NAMES, WHOLE_PHASES
+from mailsrv.acl.model import LOCAL_PHASES, MESSAGE_PHASES, PHASE_NAMES, WHOLE_PHASES, Acl
 from mailsrv.commands.checks.finding import Finding
 from mailsrv.commands.checks.usage import phases
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
-from mailsrv.expansion.template import Template
+from mailsrv.expansion.template import Template, compile_string
 from mailsrv.interfaces import AclPhase
 
-_LITERAL = re.compile(r"\\N.*?(?:\\N|\Z)|\\.", re.DOTALL)
-_USED = re.compile(r"\$\{?([A-Za-z][A-Za-z0-9_]*)|def:([A-Za-z][A-Za-z0-9_]*)")
-
-_ADDRESS = frozenset({AclPhase.RCPT, AclPhase.VRFY})
-_NEVER: frozenset[AclPhase] = frozenset()
-_EARLY = frozenset({AclPhase.CONNECT})
-_CONNECTED = frozenset(AclPhase) - _EARLY
-# The phases in which a variable can have a value; those that are not here can have one anywhere.
-_SET_IN: dict[str, frozenset[AclPhase]] = {
-    **dict.fromkeys(
-        ("local_part", "domain", "local_part_data", "domain_data", "original_local_part"), _ADDRESS
-    ),
-    **dict.fromkeys(("auth1", "auth2", "auth3", "auth4"), _NEVER),
-    **dict.fromkeys(("host", "host_port", "address_file", "address_pipe"), _ADDRESS),
-    **dict.fromkeys(
-        ("message_body", "message_body_end", "message_headers", "recipients", "message_linecount"),
-        WHOLE_PHASES,
-    ),
-    **dict.fromkeys(
-        ("sender_address", "sender_address_domain", "sender_address_local_part"),
-        MESSAGE_PHASES | {AclPhase.MAILAUTH, AclPhase.NOTQUIT, AclPhase.QUIT},
-    ),
-    **dict.fromkeys(("sender_helo_name", "authenticated_id"), _CONNECTED),
+Place = AclPhase | str  # an ACL's phase, or what else has strings
+_ROUTER, _TRANSPORT, _LOGIN = "a router", "a transport", "an authenticator"
+_RETRY, _REWRITING = "a retry rule", "a rewriting rule"
+_ACLS: frozenset[Place] = frozenset(AclPhase)
+_DELIVERY: frozenset[Place] = frozenset({_ROUTER, _TRANSPORT})
+_SMTP: frozenset[Place] = _ACLS - LOCAL_PHASES
+_AFTER_CONNECT: frozenset[Place] = _SMTP - {AclPhase.CONNECT}
+_RECIPIENT: frozenset[Place] = frozenset({AclPhase.RCPT, AclPhase.VRFY})
+_WHOLE: frozenset[Place] = WHOLE_PHASES | _DELIVERY | {_REWRITING}
+_ENVELOPE: frozenset[Place] = (
+    MESSAGE_PHASES
+    | _DELIVERY
+    | {AclPhase.MAILAUTH, AclPhase.NOTQUIT, AclPhase.QUIT, AclPhase.VRFY, _REWRITING}
+)
+_NAMED = {
+    "local_part domain": _RECIPIENT | _DELIVERY | {_REWRITING},
+    "local_part_data domain_data original_local_part original_domain"
+    " parent_domain parent_local_part local_part_prefix local_part_suffix":
+        _RECIPIENT | _DELIVERY,
+    "auth1 auth2 auth3 auth4": frozenset({_LOGIN}),
+    "router_name home local_user_uid local_user_gid": _DELIVERY,
+    "host host_port address_file address_pipe": _RECIPIENT | {_TRANSPORT},
+    "transport_name tls_out_cipher tls_out_ver tls_out_peerdn tls_out_sni":
+        frozenset({_TRANSPORT}),
+    "message_body message_body_end message_headers message_headers_raw message_linecount"
+    " message_body_size body_linecount body_zerocount reply_address received_count":
+        _WHOLE,
+    "message_id message_exim_id":
+        _WHOLE | {AclPhase.QUIT, AclPhase.NOTQUIT, AclPhase.NOT_SMTP_START},
+    "recipients recipients_list": WHOLE_PHASES | {AclPhase.PREDATA, AclPhase.NOT_SMTP_START},
+    "sender_address sender_address_domain sender_address_local_part return_path": _ENVELOPE,
+    "sender_helo_name authenticated_id sender_host_authenticated authenticated_sender":
+        _AFTER_CONNECT | LOCAL_PHASES | _DELIVERY | {_LOGIN, _REWRITING},
+    "sender_host_address sender_host_name sender_host_port sender_fullhost sender_rcvhost"
+    " interface_address interface_port received_ip_address received_port":
+        _ACLS | _DELIVERY | {_LOGIN, _REWRITING},
+    "tls_in_cipher tls_in_cipher_std tls_in_ver tls_in_bits tls_in_sni tls_in_peerdn"
+    " tls_in_peercert tls_in_certificate_verified tls_cipher tls_bits tls_sni tls_peerdn"
+    " tls_certificate_verified":
+        _AFTER_CONNECT - {AclPhase.STARTTLS} | _DELIVERY | {_LOGIN, _REWRITING},
+    "dnslist_domain dnslist_matched dnslist_text dnslist_value sender_rate sender_rate_limit"
+    " sender_rate_period acl_verify_message sender_verify_failure recipient_verify_failure"
+    " acl_arg1 acl_arg2 acl_arg3 acl_arg4 acl_arg5 acl_arg6 acl_arg7 acl_arg8 acl_arg9 acl_narg":
+        _ACLS,
+    "smtp_command smtp_command_argument": _SMTP,
+    "smtp_notquit_reason": frozenset({AclPhase.NOTQUIT}),
+}  # fmt: skip
+_SET_IN: dict[str, frozenset[Place]] = {
+    name: places for names, places in _NAMED.items() for name in names.split()
 }
+_TLS_IN = re.compile(r"tls_(?!out_)\w+\Z")
+
+_LITERAL = re.compile(r"\\N.*?(?:\\N|\Z)|\\.", re.DOTALL)
+_USED = re.compile(r"\$\{?([A-Za-z][A-Za-z0-9_]*)|\bdef:([A-Za-z][A-Za-z0-9_]*)")
 _HEADERS = ("h_", "rh_", "bh_", "lh_", "header_", "rheader_", "bheader_", "lheader_")
-# Options of drivers that see no address, and main options that are expanded for no message.
-_AT_CONNECTION = ("smtp_banner", "smtp_active_hostname", "message_size_limit", "tls_certificate",
-                  "tls_privatekey", "tls_require_ciphers", "smtp_accept_max_per_host",
-                  "smtp_accept_max_per_connection", "smtp_receive_timeout")  # fmt: skip
+# Main options that are expanded for a connection, and the phase by which they are.
+_AT_CONNECTION = ("smtp_banner", "smtp_active_hostname", "host_lookup", "host_reject_connection",
+                  "smtp_accept_max_per_host", "smtp_accept_max_per_connection")  # fmt: skip
+_AT_GREETING = ("message_size_limit", "auth_advertise_hosts", "chunking_advertise_hosts",
+                "dsn_advertise_hosts", "pipelining_advertise_hosts", "tls_advertise_hosts",
+                "smtputf8_advertise_hosts", "helo_verify_hosts",
+                "helo_try_verify_hosts", "helo_accept_junk_hosts", "tls_certificate",
+                "tls_privatekey", "tls_require_ciphers", "tls_verify_certificates",
+                "tls_verify_hosts", "tls_try_verify_hosts")  # fmt: skip
 
 
 def used(source: str) -> set[str]:
@@ -51,47 +86,75 @@ def used(source: str) -> set[str]:
 
 
 def find(configuration: Configuration) -> Iterator[Finding]:
-    """Yield uses in ACLs, and in main options that are expanded as a client connects."""
-    where_used = phases(configuration)
-    for name, acl in configuration.acls.acls.items():
-        in_phases = where_used[name]
-        if not in_phases:
-            continue
+    """Yield uses in ACLs, drivers, rules, and main options that are expanded for a connection."""
+    known = dict(_SET_IN)
+    for name in filter(_TLS_IN.match, _SET_IN):
+        if _without_tls(configuration):
+            known[name] = frozenset()
+        elif configuration.main.tls_on_connect_ports:
+            known[name] |= {AclPhase.CONNECT}
+    for template, places, place in _strings(configuration):
+        for variable in sorted(used(template.source)):
+            allowed = _WHOLE if variable.startswith(_HEADERS) else known.get(variable)
+            if allowed is None or any(each in allowed for each in places):
+                continue
+            why = "" if allowed else " (there is no TLS)"
+            yield Finding(
+                template.where,
+                f"${variable} is never set in {place}{why}: it is always empty",
+                "use it where it is known (specification 11.9)",
+            )
+
+
+def _without_tls(configuration: Configuration) -> bool:
+    main = configuration.main
+    hosts = main.tls_advertise_hosts
+    nobody = hosts is None or (isinstance(hosts, Template) and hosts.source.strip() == "")
+    return nobody and not main.tls_on_connect_ports
+
+
+def _strings(configuration: Configuration) -> Iterator[tuple[Template, Collection[Place], str]]:
+    """Yield strings, where they are expanded, and the name of the place."""
+    for acl, in_phases in _acls(configuration):
+        name = " and ".join(sorted(PHASE_NAMES[phase] for phase in in_phases))
         for statement in acl.statements:
             for clause in statement.clauses:
-                yield from _unset(clause.item.argument, in_phases)
-    main = configuration.main
-    for option in _AT_CONNECTION:
-        value = main.values.get(option)
-        if isinstance(value, Template):
-            yield from _unset(value, {AclPhase.CONNECT}, option)
-    yield from _auth_outside(configuration)
+                for template in clause.item.templates():
+                    yield template, in_phases, f"the {name} ACL"
+    main = configuration.main.values
+    for options, phase in (
+        (_AT_CONNECTION, AclPhase.CONNECT),
+        (_AT_GREETING, AclPhase.HELO),
+    ):
+        for option in options:
+            value = main.get(option)
+            if isinstance(value, Template):
+                yield value, {phase}, option
+    for kind, place in (("router", _ROUTER), ("transport", _TRANSPORT), ("authenticator", _LOGIN)):
+        for each in configuration.instances(kind):
+            yield from _options(each, place)
+    yield from _rules(configuration)
 
 
-def _unset(template: Template, in_phases: set[AclPhase], option: str = "") -> Iterator[Finding]:
-    for variable in sorted(used(template.source)):
-        header = variable.startswith(_HEADERS)
-        allowed = WHOLE_PHASES if header else _SET_IN.get(variable)
-        if allowed is None or in_phases & allowed:
-            continue
-        place = option or " and ".join(sorted(PHASE_NAMES[phase] for phase in in_phases)) + " ACL"
-        yield Finding(
-            template.where,
-            f"${variable} is never set in the {place}: it is always empty",
-            "use it where it is known (specification 11.9)",
-        )
+def _acls(configuration: Configuration) -> Iterator[tuple[Acl, set[AclPhase]]]:
+    """Yield the named ACLs; inline text is expanded before it is read, and so has no variables."""
+    where_used = phases(configuration)
+    for name, acl in configuration.acls.acls.items():
+        if where_used[name]:
+            yield acl, where_used[name]
 
 
-def _auth_outside(configuration: Configuration) -> Iterator[Finding]:
-    """``$auth1`` and its kin belong to authenticators."""
-    sets: list[OptionSet] = [*configuration.routers, *configuration.transports.values()]
-    for options in sets:
-        for value in options.values.values():
-            if not isinstance(value, Template):
-                continue
-            for variable in sorted(used(value.source) & {"auth1", "auth2", "auth3"}):
-                yield Finding(
-                    value.where,
-                    f"${variable} is never set in a {options.kind}: it is always empty",
-                    "server_set_id keeps a login as $authenticated_id",
-                )
+def _options(each: OptionSet, place: str) -> Iterator[tuple[Template, Collection[Place], str]]:
+    for name, value in each.values.items():
+        clients = place is _LOGIN and not name.startswith("server_")
+        if isinstance(value, Template) and not clients and name != "server_mail_auth_condition":
+            yield value, {place}, place
+
+
+def _rules(configuration: Configuration) -> Iterator[tuple[Template, Collection[Place], str]]:
+    for rule in getattr(configuration.retry, "rules", ()):
+        for text in (rule.pattern, rule.senders or ""):
+            yield compile_string(text, rule.where), {_RETRY}, _RETRY
+    for rule in getattr(configuration.rewrite, "rules", ()):
+        for template in (rule.pattern, rule.replacement):
+            yield template, {_REWRITING}, _REWRITING
