@@ -41,7 +41,7 @@ class VariableTests(CheckTestCase):
             f"{ROUTER} address_data = $dnslist_domain\n{TRANSPORT}": r"^5: \$dnslist_domain",
             f"{ROUTER} address_data = $acl_arg1\n{TRANSPORT}": r"^5: \$acl_arg1",
             f"{TRANSPORT} helo_data = $smtp_command": r"^4: \$smtp_command",
-            "begin retry\n${if eq{$sender_host_address}{::1}{*}{x}} * F,1h,5m": (
+            'begin retry\n"${if eq{$sender_host_address}{::1}{*}{x}}" * F,1h,5m': (
                 r"^2: \$sender_host_address is never set in a retry rule"
             ),
             "begin retry\n* * senders=$sender_address F,1h,5m": r"^2: \$sender_address",
