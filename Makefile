@@ -23,6 +23,9 @@ TEST_PACKAGES := dovecot-core dovecot-imapd dovecot-lmtpd swaks slapd ldap-utils
 DEBIAN_PACKAGES := python3-twisted python3-openssl python3-dnspython python3-service-identity \
 	python3-ldap3 python3-argon2 python3-pytest python3-pytest-xdist python3-hypothesis
 
+# Hundreds of servers and commands are started: let them find what is compiled already.
+KEEP_COMPILED = env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache
+
 # $(call need,PACKAGES): install what is missing, or say what is; without dpkg nothing is known.
 need = @./debian/need $(1)
 
@@ -33,7 +36,7 @@ run: $(VENV)/installed
 
 test: $(VENV)/tools
 	$(call need,$(TEST_PACKAGES))
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests
+	$(KEEP_COMPILED) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests
 
 check: check-style check-types check-packaging check-debian
 
