@@ -7,6 +7,7 @@ import sys
 from mailsrv import __version__
 from mailsrv.commands.invocation import Invocation
 from mailsrv.commands.terminal import say
+from mailsrv.config.known import is_unbuilt
 from mailsrv.config.main import FIXED_NEVER_USERS
 from mailsrv.config.model import Configuration
 from mailsrv.config.registry import built_in, module_names
@@ -19,7 +20,8 @@ def tell() -> None:
     print(f"Python {sys.version.split()[0]}")
     print(f"Lookups (built-in): {' '.join(module_names('mailsrv.lookup'))}")
     for kind in ("authenticator", "router", "transport"):
-        print(f"{kind.capitalize()}s: {' '.join(built_in(kind))}")
+        names = (name for name in built_in(kind) if not is_unbuilt(kind, name))
+        print(f"{kind.capitalize()}s: {' '.join(names)}")
     print(f"Fixed never_users: {':'.join(map(str, FIXED_NEVER_USERS))}")
 
 

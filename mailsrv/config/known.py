@@ -238,6 +238,12 @@ tls_resumption tls_sni unknown_in_list
 
 LOG_SELECTORS = frozenset(_LOG_SELECTORS.split())
 
+# Drivers whose options are read, and which cannot do their work.
+_UNBUILT = {
+    "router": frozenset({"iplookup", "queryprogram"}),
+    "authenticator": frozenset({"cyrus_sasl", "spa", "tls"}),
+}
+
 # Other names of options.
 ALIASES = {"daemon_smtp_port": "daemon_smtp_ports", "return_size_limit": "bounce_return_size_limit"}
 
@@ -270,6 +276,11 @@ def main_options() -> frozenset[str]:
 def drivers(kind: str) -> frozenset[str]:
     """The drivers of a kind (router, transport, authenticator) that Exim has."""
     return frozenset(_PRIVATE.get(kind, {}))
+
+
+def is_unbuilt(kind: str, driver: str) -> bool:
+    """Tell whether a driver is only known: what comes to it is deferred."""
+    return driver in _UNBUILT.get(kind, ())
 
 
 def driver_options(kind: str, driver: str) -> frozenset[str]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from functools import cache, cached_property
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
+from mailsrv.config.known import is_unbuilt
 from mailsrv.config.types import OptionType
 from mailsrv.errors import ConfigError, Position
 from mailsrv.expansion.template import Template
@@ -140,7 +141,6 @@ class OptionSet:
     """
 
     kind: ClassVar[str] = "main"  # main, router, transport, authenticator
-    unbuilt: ClassVar[bool] = False  # a driver that is only known: its options are read
 
     def __init__(self, name: str = "", where: Position | None = None) -> None:
         self.name = name
@@ -174,7 +174,7 @@ class OptionSet:
 
         Such are faults that Exim finds only then, and options that are not built.
         """
-        if self.unbuilt:
+        if is_unbuilt(self.kind, self.driver):
             problem = f'{self.kind} driver "{self.driver}" is known to Exim, not to mailsrv'
             yield ConfigError(problem, self.where)
         declared, whose = type(self).options(), f"{self.kind} {self.name}: " if self.name else ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mailsrv.auth.authenticator import Authenticator
 from mailsrv.config.options import option
 from mailsrv.config.types import EXPANDED, STRING
@@ -11,8 +9,6 @@ from mailsrv.config.types import EXPANDED, STRING
 
 class CyrusSasl(Authenticator):
     """Would ask Cyrus SASL."""
-
-    unbuilt: ClassVar[bool] = True
 
     server_hostname = option(EXPANDED, default="$primary_hostname", help="our name in SASL")
     server_mech = option(STRING, help="the mechanism; by default public_name")

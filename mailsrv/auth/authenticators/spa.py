@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mailsrv.auth.authenticator import Authenticator
 from mailsrv.config.options import option
 from mailsrv.config.types import EXPANDED
@@ -12,8 +10,6 @@ from mailsrv.errors import ConfigError
 
 class Spa(Authenticator):
     """Would speak NTLM."""
-
-    unbuilt: ClassVar[bool] = True
 
     client_domain = option(EXPANDED, help="the domain that a client names")
     client_password = option(EXPANDED, help="its password")

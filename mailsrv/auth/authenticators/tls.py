@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mailsrv.auth.authenticator import Authenticator
 from mailsrv.config.options import option
 from mailsrv.config.types import EXPANDED
@@ -11,8 +9,6 @@ from mailsrv.config.types import EXPANDED
 
 class Tls(Authenticator):
     """Would take a certificate as a login."""
-
-    unbuilt: ClassVar[bool] = True
 
     server_param1 = option(EXPANDED, help="becomes $auth1")
     server_param = option(EXPANDED, help="another name of server_param1")

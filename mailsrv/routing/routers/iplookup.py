@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mailsrv.config.options import option
 from mailsrv.config.types import BOOLEAN, EXPANDED, INTEGER, STRING, TIME
 from mailsrv.errors import ConfigError
@@ -12,8 +10,6 @@ from mailsrv.routing.router import Router
 
 class Iplookup(Router):
     """Would ask a server."""
-
-    unbuilt: ClassVar[bool] = True
 
     hosts = option(STRING, help="servers to ask")
     optional = option(BOOLEAN, default=False, help="pass if no server answers")

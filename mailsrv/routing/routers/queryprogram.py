@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mailsrv.config.options import option
 from mailsrv.config.types import COMMAND, EXPANDED_GROUP, EXPANDED_USER, STRING, TIME
 from mailsrv.errors import ConfigError
@@ -12,8 +10,6 @@ from mailsrv.routing.router import Router
 
 class Queryprogram(Router):
     """Would ask a program."""
-
-    unbuilt: ClassVar[bool] = True
 
     command = option(COMMAND, help="the program to ask")
     command_group = option(EXPANDED_GROUP, help="the group that it runs as")
