@@ -51,18 +51,6 @@ class MistakeTests(CheckTestCase):
             "^5: router b is never reached: a ",
         )
 
-    def test_values_that_are_refused_as_tainted(self) -> None:
-        box = "begin transports\nt:\n driver = appendfile\n file = "
-        self.one(f"{box}$h_x-file:", "^4: a path .* cannot begin with what a peer chose")
-        self.one("acl_smtp_rcpt = $sender_address", "^1: an ACL's name cannot begin with")
-        router = "begin routers\nr:\n driver = accept\n"
-        query = "${lookup mysql{SELECT x FROM y WHERE z='%s'}}"
-        bad, good = query % "$local_part", query % "${quote_mysql:$local_part}"
-        bad_one = self.found(f"{router} address_data = {bad}{END}")
-        self.assertTrue(any("mysql query without being quoted" in text for text in bad_one))
-        fine = self.found(f"{router} domains = {good}{END}")
-        self.assertFalse(any("quoted" in text for text in fine))
-
 
 class GoodConfigurationTests(CheckTestCase):
     def test_delivered_ones(self) -> None:

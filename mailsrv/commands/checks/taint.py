@@ -1,15 +1,32 @@
-"""Values that are always refused because a peer chose them (design, decision 3)."""
+"""Values that are always refused because a peer chose them (design, decision 3).
+
+Each string is tried with such values, in a world where lookups find nothing and in
+one where they find something; queries are read, too, whatever branch they are in.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
+from mailsrv.acl.model import PHASE_NAMES
 from mailsrv.commands.checks.finding import Finding
+from mailsrv.commands.checks.outside import Outside
+from mailsrv.commands.checks.usage import phases
 from mailsrv.commands.checks.variables import used
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
-from mailsrv.expansion.template import Template
+from mailsrv.errors import TemporaryFailure
+from mailsrv.expansion.paths import as_path
+from mailsrv.expansion.scope import Scope
+from mailsrv.expansion.template import Template, compile_string
+from mailsrv.expansion.tree import drive
+from mailsrv.interfaces import AclPhase
+from mailsrv.mail.header import Header
+from mailsrv.mail.message import InlineBody, Transaction
+from mailsrv.mail.taint import Tainted, is_tainted
+from mailsrv.transport.commandline import ADDRESSES, PIPE, split
 
 PEERS = frozenset(
     (
@@ -20,56 +37,160 @@ PEERS = frozenset(
         *("parent_domain", "parent_local_part", "tls_in_sni", "tls_in_peerdn", "reply_address"),
     )
 )
-_FIRST = re.compile(r"\s*\$\{?([A-Za-z][A-Za-z0-9_]*)")
+_HEADER = ("h_", "rh_", "bh_", "lh_", "header_", "rheader_", "bheader_", "lheader_")
+_FIELD = re.compile(r"[$:]\{?[rbl]?h(?:eader)?_([!-9;-z|~]+)")
+_COMMANDS = ("pipe", "lmtp", "queryprogram")
 _QUERY = re.compile(r"\$\{lookup\s+(?:mysql|pgsql|sqlite|ldap|ldapm|ldapdn|redis)\b")
 _QUOTED = re.compile(r"\$\{quote_\w+:[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
 _PATHS = {
     "appendfile": ("file", "directory"),
     "redirect": ("file", "include_directory"),
-    "lmtp": ("socket", "command"),
-    "pipe": ("command",),
-    "queryprogram": ("command",),
+    "lmtp": ("socket",),
     "autoreply": ("log", "once", "file"),
 }
 _MEND = "use $local_part_data or $domain_data, or a lookup's result"
 
 
+class _Found:
+    """Provides ``ILookup``: whatever is asked for is there."""
+
+    async def find(self, file: str, key: str, options: str = "") -> str | None:
+        """Find."""
+        return "found"
+
+
+async def _refuse(*what: object) -> object:
+    """Run nothing, and read no file.
+
+    :raises TypeError: always.
+    """
+    raise TypeError("nothing is done for a check")
+
+
 def find(configuration: Configuration) -> Iterator[Finding]:
-    """Yield paths and commands that begin with such a value, and unquoted queries."""
+    """Yield what is refused in drivers, ACLs and the names of ACLs."""
+    in_delivery = _scopes(configuration, AclPhase.RCPT)
     for options in (*configuration.routers, *configuration.transports.values()):
-        yield from _paths(options)
+        yield from _paths(options, in_delivery)
+        yield from _command(options, in_delivery)
         for name, value in options.values.items():
-            yield from _queries(value, name)
-    for item in configuration.acls.items():
-        yield from _queries(item.argument, item.name)
-        if item.name == "acl":
-            yield from _first(item.argument, "an ACL's name")
+            if isinstance(value, Template):
+                yield from _tried(value, name, in_delivery)
+    for acl_name, in_phases in phases(configuration).items():
+        for phase in sorted(in_phases, key=PHASE_NAMES.__getitem__)[:1]:
+            scopes = _scopes(configuration, phase)
+            for statement in configuration.acls.acls[acl_name].statements:
+                for clause in statement.clauses:
+                    item = clause.item
+                    yield from _tried(item.argument, item.name, scopes)
+                    name = item.argument.source.split()[:1]
+                    if item.name == "acl" and not (name and name[0] in configuration.acls.acls):
+                        yield from _acl_name(item.argument, scopes)
+    for phase in AclPhase:
+        option = getattr(configuration.main, phase.option, None)
+        if isinstance(option, Template):
+            yield from _acl_name(option, _scopes(configuration, phase))
     for name, value in configuration.main.values.items():
         yield from _queries(value, name)
-        if name.startswith("acl_") and isinstance(value, Template):
-            yield from _first(value, "an ACL's name")
 
 
-def _paths(options: OptionSet) -> Iterator[Finding]:
+def _scopes(configuration: Configuration, phase: AclPhase) -> tuple[Scope, Scope]:
+    """Return what strings see where lookups find nothing, and where they find something."""
+    scope = Outside(configuration, phase=phase).scope()
+    _fill(scope, configuration)
+    services = replace(scope.services, threads=_refuse)
+    full = replace(services, lookup=lambda name: _Found())
+    return replace(scope, services=services), replace(scope, services=full)
+
+
+def _fill(scope: Scope, configuration: Configuration) -> None:
+    """Give the peer's message the header fields that the configuration asks for, and the rest."""
+    if scope.origin is not None:
+        scope.origin.tls_sni = scope.origin.ident = scope.origin.tls_peer_dn = Tainted("peer")
+    if isinstance(scope.message, Transaction):
+        names = {name for line in configuration.lines for name in _FIELD.findall(line.text)}
+        scope.message.headers = [Header(f"{name}: peer") for name in sorted(names)]
+        scope.message.body = InlineBody(b"peer\r\n")
+
+
+def _expanded(template: Template, scopes: tuple[Scope, ...]) -> Iterator[str]:
+    """Yield what a string can come to.
+
+    :raises TemporaryFailure: it is refused, and says so.
+    """
+    if template.constant is not None or template.error is not None:
+        return
+    for scope in scopes:
+        try:
+            yield drive(template.expand(scope))
+        except TypeError:
+            continue
+        except TemporaryFailure as failure:
+            if "tainted" in failure.reason:
+                raise
+
+
+def _tried(template: Template, name: str, scopes: tuple[Scope, ...]) -> Iterator[Finding]:
+    queries = list(_queries(template, name))
+    yield from queries
+    try:
+        list(_expanded(template, scopes))
+    except TemporaryFailure as failure:
+        if not queries:
+            yield Finding(template.where, f"{name}: {failure.reason}: it is refused", _MEND)
+
+
+def _acl_name(template: Template, scopes: tuple[Scope, ...]) -> Iterator[Finding]:
+    try:
+        refused = any(is_tainted(text) for text in _expanded(template, scopes))
+    except TemporaryFailure:
+        return  # told of by _tried
+    if refused:
+        yield from _refused(template, "the name or text of an ACL cannot hold")
+
+
+def _refused(template: Template, what: str) -> Iterator[Finding]:
+    peers = sorted(
+        name for name in used(template.source) if name in PEERS or name.startswith(_HEADER)
+    )
+    shown = f" (${peers[0]})" if peers else ""
+    yield Finding(template.where, f"{what} what a peer chose{shown}: it is refused", _MEND)
+
+
+def _paths(options: OptionSet, scopes: tuple[Scope, ...]) -> Iterator[Finding]:
     for name in _PATHS.get(options.driver, ()):
         value = options.values.get(name)
-        if isinstance(value, Template):
-            what = "a command" if name == "command" else "a path"
-            yield from _first(value, f"{what} ({name} of {options.kind} {options.name})")
-            if name == "socket" and used(value.source) & PEERS and not _begins(value):
-                yield Finding(value.where, f"{name} of {options.name} is refused as tainted", _MEND)
+        if not isinstance(value, Template):
+            continue
+        if name == "socket" and used(value.source) & PEERS:
+            yield Finding(value.where, f"{name} of {options.name} is refused as tainted", _MEND)
+            continue
+        what = f"a path ({name} of {options.kind} {options.name})"
+        try:
+            for text in _expanded(value, scopes):
+                as_path(text, name)
+        except TemporaryFailure as failure:
+            if "file name" in failure.reason:
+                yield from _refused(value, f"{what} cannot begin with, or be made of,")
 
 
-def _begins(value: Template) -> bool:
-    found = _FIRST.match(value.source)
-    return found is not None and (found[1] in PEERS or found[1].startswith(("h_", "header_")))
-
-
-def _first(value: Template, what: str) -> Iterator[Finding]:
-    if _begins(value):
-        shown = sorted(used(value.source))[0]
-        problem = f"{what} cannot begin with what a peer chose (${shown}): it is refused"
-        yield Finding(value.where, problem, _MEND)
+def _command(options: OptionSet, scopes: tuple[Scope, ...]) -> Iterator[Finding]:
+    """The arguments of a command are expanded one by one, and none may be a peer's."""
+    value = options.values.get("command")
+    if options.driver not in _COMMANDS or not isinstance(value, Template):
+        return
+    whole = bool(options.values.get("use_shell"))
+    for argument in [value.source] if whole else split(value.source):
+        if argument == ADDRESSES or argument in PIPE:
+            continue
+        template = compile_string(argument, value.where)
+        try:
+            if any(is_tainted(text) for text in _expanded(template, scopes)):
+                what = f"the command of {options.kind} {options.name} cannot hold"
+                yield from _refused(template, what)
+                return
+        except TemporaryFailure:
+            return
 
 
 def _queries(value: object, name: str) -> Iterator[Finding]:
