@@ -41,16 +41,6 @@ class MistakeTests(CheckTestCase):
         }.items():
             self.one(text, problem)
 
-    def test_what_nothing_reaches(self) -> None:
-        self.one(
-            "begin acl\na:\n accept\n  message = x\n deny hosts = *", "^5: this statement is n"
-        )
-        self.one(
-            "begin routers\na:\n driver = accept\n transport = t\nb:\n driver = accept\n"
-            f" domains = x{END}",
-            "^5: router b is never reached: a ",
-        )
-
 
 class GoodConfigurationTests(CheckTestCase):
     def test_delivered_ones(self) -> None:

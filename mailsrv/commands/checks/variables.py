@@ -66,7 +66,9 @@ _SET_IN: dict[str, frozenset[Place]] = {
 _TLS_IN = re.compile(r"tls_(?!out_)\w+\Z")
 
 _LITERAL = re.compile(r"\\N.*?(?:\\N|\Z)|\\.", re.DOTALL)
-_USED = re.compile(r"\$\{?([A-Za-z][A-Za-z0-9_]*)|\bdef:([A-Za-z][A-Za-z0-9_]*)")
+_USED = re.compile(
+    r"\$([A-Za-z]\w*)|\$\{([A-Za-z]\w*)\}|\$\{([rbl]?h(?:eader)?_\w+)|\bdef:([A-Za-z]\w*)", re.ASCII
+)
 _HEADERS = ("h_", "rh_", "bh_", "lh_", "header_", "rheader_", "bheader_", "lheader_")
 # Main options that are expanded for a connection, and the phase by which they are.
 _AT_CONNECTION = ("smtp_banner", "smtp_active_hostname", "host_lookup", "host_reject_connection",
@@ -82,7 +84,7 @@ _AT_GREETING = ("message_size_limit", "auth_advertise_hosts", "chunking_advertis
 def used(source: str) -> set[str]:
     """Return the names of the variables that a string uses."""
     text = _LITERAL.sub("", source)
-    return {first or second for first, second in _USED.findall(text)}
+    return {"".join(names) for names in _USED.findall(text)}
 
 
 def find(configuration: Configuration) -> Iterator[Finding]:
