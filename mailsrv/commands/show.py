@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mailsrv.commands.invocation import Invocation
 from mailsrv.commands.terminal import octets, say
-from mailsrv.config.dump import Dump, NotFound
+from mailsrv.config.dump import Dump, NotFound, NotPermitted
 from mailsrv.config.model import Configuration
 from mailsrv.service.environment import set_environment
 
@@ -31,6 +31,9 @@ def run(invocation: Invocation, configuration: Configuration) -> int:
         except NotFound as problem:
             say(str(problem))
             status = 1
+        except NotPermitted as problem:
+            say(f"mailsrv: {problem}", error=True)
+            return 1
     return status
 
 

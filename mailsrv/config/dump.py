@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from mailsrv.config.builtin import builtin_macros
 from mailsrv.config.known import DOUBLE_OPTIONS, driver_options, main_options
-from mailsrv.config.lines import Line
 from mailsrv.config.main import MainOptions
 from mailsrv.config.model import LIST_KINDS, Configuration
 from mailsrv.config.options import Option, OptionSet
@@ -23,6 +23,10 @@ _KINDS: Final = ("router", "transport", "authenticator")
 
 class NotFound(Exception):
     """What was asked for is not there; the text says so as Exim does."""
+
+
+class NotPermitted(Exception):
+    """What was asked for is shown to administrators alone."""
 
 
 class Dump:
@@ -43,6 +47,7 @@ class Dump:
         """Yield the lines for the words after ``-bP``.
 
         :raises NotFound: for a word that names nothing; later words can still be asked for.
+        :raises NotPermitted: the caller may not see it.
         """
         if not arguments:
             yield from self._main()
@@ -59,7 +64,7 @@ class Dump:
             "configure_file": self._file,
             "config_file": self._file,
             "macros": self._macros,
-            "macro_list": lambda: iter(self._configuration.macros),
+            "macro_list": lambda: iter(self._all_macros()),
         }
         if word in whole:
             yield from whole[word]()
@@ -80,10 +85,10 @@ class Dump:
     def _named(self, kind: str, name: str) -> Iterator[str]:
         """Yield a driver instance or a macro."""
         if kind == "macro":
-            if name not in self._configuration.macros:
+            macros = self._all_macros()
+            if name not in macros:
                 raise NotFound(f"macro {name} not found")
-            value = self._configuration.macros[name]
-            yield f"{name}={value}" if self._names else value
+            yield f"{name}={macros[name]}" if self._names else macros[name]
             return
         for each in self._configuration.instances(kind):
             if each.name == name:
@@ -100,23 +105,46 @@ class Dump:
         yield from (self._line(main, each) for each in _MAIN.values() if each.ours)
 
     def _macros(self) -> Iterator[str]:
-        for name, value in self._configuration.macros.items():
+        for name, value in self._all_macros().items():
             yield f"{name}={value}" if self._names else value
+
+    def _all_macros(self) -> dict[str, str]:
+        """The built-in macros, then those of the configuration.
+
+        :raises NotPermitted: they may hold passwords.
+        """
+        if not self._admin:
+            raise NotPermitted("permission denied")
+        return {**dict.fromkeys(sorted(builtin_macros()), "y"), **self._configuration.macros}
 
     def _file(self) -> Iterator[str]:
         yield self._configuration.file
 
     def _config(self) -> Iterator[str]:
-        """Yield the logical lines, with a comment where file or line number jump."""
+        """Yield the logical lines, with a comment where the file changes.
+
+        They are indented by what they are, and runs of white space are one blank; without
+        names (``-n``) there is nothing but them.
+        """
+        step = "  " if self._names else ""
         file, indent = "", ""
+        yield "# Exim Configuration (4.96)"
         for line in self._configuration.lines:
             if line.where.file != file:
+                number = line.where.line if file else 1
                 file = line.where.file
-                yield f'# {line.where.line} "{file}"'
-            indent = "" if _heads(line) else indent
-            yield indent + line.text
-            if line.text.rstrip().endswith(":"):
-                indent = "  "
+                yield f'# {number} "{file}"'
+            text = " ".join(line.text.split())
+            if text.startswith("begin "):
+                yield from [""] if self._names else []
+                yield text
+                indent = step
+            elif text.endswith(":") and "=" not in text:
+                yield from [""] if self._names else []
+                yield step + text
+                indent = 2 * step
+            else:
+                yield indent + (text if self._admin else _shown(text))
 
     def _named_list(self, name: str) -> Iterator[str]:
         found = False
@@ -172,6 +200,8 @@ class Dump:
         )
 
 
-def _heads(line: Line) -> bool:
-    """Tell whether a line begins a section or an instance."""
-    return line.text.lower().startswith("begin ") or line.text.rstrip().endswith(":")
+def _shown(text: str) -> str:
+    """A line as others than administrators see it: macros and what is hidden have no values."""
+    if not text[:1].isupper() and not text.startswith("hide "):
+        return text
+    return f"{text.partition('=')[0].rstrip()} = {_HIDDEN}"
