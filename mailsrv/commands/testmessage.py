@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mailsrv.config.model import Configuration
 from mailsrv.connection.local.fixups import mended, written
+from mailsrv.connection.submission import message_id
 from mailsrv.expansion.scope import Scope
 from mailsrv.mail import fixups
 from mailsrv.mail.message import InlineBody, Recipient, Transaction, counted_size
@@ -49,6 +50,6 @@ def take_message(
         transaction.sender,
         connection.caller,
         main,
-        f"E{transaction.id}@{main.primary_hostname}",
+        message_id(transaction.id, main.primary_hostname or ""),
         transaction.received_at,
     )

@@ -48,7 +48,8 @@ def _joined(values: list[str], name: str) -> str:
 
 
 def _raw(values: list[str]) -> str:
-    return "\n".join(values)
+    """Nothing is taken off, not even the ends of lines."""
+    return "".join(f"{value}\n" for value in values)
 
 
 def _list(values: list[str]) -> str:

@@ -200,7 +200,7 @@ def _received_for(scope: Scope) -> str:
 def _headers(scope: Scope) -> str:
     from mailsrv.expansion.rfc2047 import decode
 
-    return _mark(decode(_headers_raw(scope)))
+    return _mark(decode(_headers_raw(scope)).removesuffix("\n"))
 
 
 def _headers_raw(scope: Scope) -> str:

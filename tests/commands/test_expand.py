@@ -91,6 +91,8 @@ class ExpandTests(SynchronousTestCase):
                 self.run_command("$recipients", command=("-t", "-bem", path)),
                 "c@d, e@mail.example.com\n",
             )
+            made = self.run_command("[$message_headers]", "$h_message-id:", command=("-bem", path))
+            self.assertRegex(made, r"(?s)\A\[From: .*[^\n]\]\n<E[^\n]+@mail.example.com>\n\Z")
 
     def test_no_message(self) -> None:
         self.assertEqual(self.run_command("x", command=("-bem", "/nonexistent"), status=1), "")

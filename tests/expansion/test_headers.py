@@ -27,7 +27,7 @@ class HeaderTests(SynchronousTestCase):
         """``h_`` decodes and translates, ``bh_`` only decodes, ``rh_`` is raw."""
         self.assertEqual(self.value("$h_subject:"), "a\xc3\xa4b\xc3\xa4 c")
         self.assertEqual(self.value("$bh_subject:"), "a\xe4b\xc3\xa4 c")
-        self.assertEqual(self.value("$rh_subject:"), HEADERS[0].value)
+        self.assertEqual(self.value("$rh_subject:"), f"{HEADERS[0].value}\n")
 
     def test_joined(self) -> None:
         """Fields of one name are joined by newlines, address fields by comma and newline."""
