@@ -72,7 +72,7 @@ def folder(name: str) -> Path:
 
 
 def wait_until(
-    condition: Callable[[], object], what: str, timeout: float = 20.0, step: float = 0.02
+    condition: Callable[[], object], what: str, timeout: float = 60.0, step: float = 0.02
 ) -> None:
     """Poll until ``condition()`` holds.
 

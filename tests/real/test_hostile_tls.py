@@ -149,7 +149,7 @@ def test_a_lying_next_hop_defers(
         T_HOP=str(hop.port),
         T_AUTHORITY=hop.authority,
         T_LOGIN="secret",
-        T_TIME="2s",
+        T_TIME="4s",
     )
     send(server)
     server.wait_for_log(" == you@elsewhere.example")
