@@ -226,7 +226,8 @@ def _found(main: MainOptions, checks: Mapping[str, Callable[[], object]]) -> lis
 
 
 def _routers_that_pass_nowhere(configuration: Configuration) -> list[ConfigError]:
-    if all(getattr(each, "pass_router", None) is None for each in configuration.routers):
+    names = ("pass_router", "redirect_router")
+    if all(each.values.get(name) is None for each in configuration.routers for name in names):
         return []
     # Here, so that a check of most configurations stays quick.
     from mailsrv.routing.route import check

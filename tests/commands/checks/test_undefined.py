@@ -1,0 +1,80 @@
+"""Names that nothing has, and arguments that cannot be read, within any string."""
+
+from __future__ import annotations
+
+from tests.commands.checks.case import CheckTestCase
+
+ACL = "acl_smtp_rcpt = a\nbegin acl\na:\n deny "
+ROUTER = "begin routers\nr:\n driver = accept\n"
+REDIRECT = "begin routers\nr:\n driver = redirect\n data = x\n"
+HUB = "begin routers\nr:\n driver = manualroute\n transport = t\n route_list = * hub "
+TRANSPORT = "\nbegin transports\nt:\n driver = smtp\n"
+
+
+class UndefinedTests(CheckTestCase):
+    def test_found(self) -> None:
+        for text, problem in {
+            f"{ACL}condition = ${{if match_domain{{$domain}}{{+nolist}}}}": (
+                '^4: condition: there is no domainlist called "nolist"'
+            ),
+            f"{ACL}condition = ${{if match_ip{{$sender_host_address}}{{10.0.0.1:+nolist}}}}": (
+                "^4: .* hostlist"
+            ),
+            f"{ACL}condition = ${{if match_address{{$sender_address}}{{+nolist}}}}": (
+                "^4: .* addresslist"
+            ),
+            f"{ACL}condition = ${{if match_address{{$sender_address}}{{*@+nolist}}}}": (
+                "^4: .* domainlist"
+            ),
+            f"{ACL}condition = ${{if and{{{{eq{{a}}{{b}}}}"
+            "{match_local_part{$local_part}{!+nolist}}}}": "^4: .* localpartlist",
+            f"{ACL}message = ${{listnamed:nolist}}": "^4: message: .*list called",
+            f"{ACL}condition = ${{acl{{nosuch}}{{x}}}}": "^4: condition: there is no ACL called",
+            f"{ACL}condition = ${{if acl{{{{nosuch}}}}}}": "^4: condition: there is no ACL called",
+            "acl_smtp_mail = ${if eq{a}{b}{x}{nosuch}}": '^1: acl_smtp_mail comes to "nosuch"',
+            f"{ACL}python = f{{x}}": "^4: python: there are no functions",
+            f"{ACL}message = ${{python{{f}}}}": "^4: message: there are no functions",
+            f"{ROUTER} transport = ${{if eq{{$domain}}{{x}}{{t}}{{nosuch}}}}{TRANSPORT}": (
+                '^4: router r: transport comes to "nosuch"'
+            ),
+            f"{HUB}nosuch{TRANSPORT}": '^5: router r: "nosuch" is no transport',
+            f"{REDIRECT} redirect_router = nosuch": '^5: redirect_router "nosuch" not found',
+            "begin retry\n*@+nolist * F,1h,5m": "^2: retry rule: there is no domainlist",
+            "begin retry\n* * senders=+nolist F,1h,5m": "^2: retry rule: there is no addresslist",
+            # malformed
+            f"{ACL}condition = maybe": "^4: condition: .* neither true nor false",
+            f"{ACL}delay = soon": "^4: delay: ",
+            f"{ACL}ratelimit = x / 1h": "^4: ratelimit: ",
+            f"{ACL}seen = x": "^4: seen: ",
+            f"{ACL}dnslists = +nosuch": "^4: dnslists: ",
+            f"{ACL}domains = lsaerch;/x": "^4: domains: unknown lookup type",
+            f"{ACL}hosts = 10.0.0.0/99": "^4: hosts: ",
+            f"{ACL}domains = ^(": "^4: domains: regular expression error",
+            "host_lookup = net99-nosuch;/x": "^1: host_lookup: ",
+            "domainlist x = lsearch;/x : nosuch;/y": "^1: .*unknown lookup type",
+            "begin rewrite\n*@x.example ${lookup{$1}lsearch{/x}": "^2: rewriting rule: ",
+        }.items():
+            found = self.found(text)
+            self.assertEqual(len(found), 1, (text, found))
+            self.assertRegex(found[0], problem)
+
+    def test_not_found(self) -> None:
+        lists = "domainlist d = x\nhostlist h = 10.0.0.1\naddresslist a = x@y\n"
+        for text in (
+            f"{lists}{ACL}condition = ${{if match_domain{{$domain}}{{+d : !x.example}}}}",
+            f"{lists}{ACL}condition = ${{if match_ip{{$sender_host_address}}{{<; +h ; ::1}}}}",
+            f"{lists}{ACL}condition = ${{if match_address{{$sender_address}}{{+a : *@+d}}}}",
+            f"{ACL}condition = ${{if match_address{{$sender_address}}{{+caseful : a+b@x}}}}",
+            f"{lists}{ACL}message = ${{listnamed_d:d}}",
+            f"{ACL}condition = ${{acl{{b}}{{x}}}}\nb:\n accept",
+            "acl_smtp_mail = ${if eq{a}{b}{x}{a}}\nbegin acl\na:\n accept",
+            f"{ROUTER} transport = ${{if eq{{$domain}}{{x}}{{nosuch}}{{t}}}}{TRANSPORT}",
+            f"{HUB}randomize byname t{TRANSPORT}",
+            f"{REDIRECT} redirect_router = r",
+            f"{ACL}condition = ${{if eq{{a}}{{b}}}}\n delay = 5s\n seen = -5m / key=x",
+            f"{ACL}dnslists = +include_unknown : x.example=127.0.0.2/$sender_address_domain",
+            f"{ACL}ratelimit = 5 / 1h / strict / per_rcpt",
+            f"{ACL}hosts = 10.0.0.0/8 : ::::1 : @[] : +include_unknown : *.x : ^x : net-lsearch;/x",
+            f"{ACL}senders = : *@x : ^x@ : lsearch;/x : @@lsearch;/x",
+        ):
+            self.assertEqual(self.found(text), [], text)
