@@ -53,8 +53,9 @@ def _problem(item: Item) -> str:
                 seen.parse_request(text)
             case "dnslists":
                 for each in split_list(text):
-                    if each not in _DNSLISTS_SETTINGS:
-                        dnslists.parse_item(each)
+                    if each.startswith("+") and each not in _DNSLISTS_SETTINGS:
+                        return f'unknown item "{each}"'
+                    dnslists.parse_item(each.lstrip("+"))
     except (ValueError, ConfigError) as error:
         return str(error.problem if isinstance(error, ConfigError) else error)
     return ""
