@@ -5,7 +5,7 @@ from __future__ import annotations
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.parse import Parser
 from mailsrv.expansion.scope import Scope
-from mailsrv.expansion.tree import Node, any_waits, evaluate
+from mailsrv.expansion.tree import Node, Text, any_waits, evaluate
 
 
 class Branches:
@@ -29,9 +29,31 @@ class Branches:
 
         :raises ForcedFailure: the second branch is ``fail``.
         """
-        if self.fail:
-            raise ForcedFailure(f'"{self.kind}" failed and "fail" requested')
-        return "" if self.no is None else await evaluate(self.no, scope)
+        return await evaluate(self.nodes("")[1], scope)
+
+    def nodes(self, found: str) -> tuple[Node, Node]:
+        """Both as nodes; ``found`` as in :meth:`accept`."""
+        yes = Text(found) if self.yes is None else self.yes
+        no = Text("") if self.no is None else self.no
+        return yes, Failing(self.kind) if self.fail else no
+
+
+class Failing:
+    """The branch ``fail``."""
+
+    __slots__ = ("kind",)
+    waits = False
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def value(self, scope: Scope) -> str:
+        """:raises ForcedFailure: always."""
+        raise ForcedFailure(f'"{self.kind}" failed and "fail" requested')
+
+    async def expand(self, scope: Scope) -> str:
+        """:raises ForcedFailure: always."""
+        return self.value(scope)
 
 
 def _curly(parser: Parser, where: str) -> ExpansionError:

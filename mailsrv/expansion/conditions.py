@@ -65,7 +65,11 @@ def _negate(condition: Condition) -> Condition:
         true, after = await condition.test(scope)
         return not true, after
 
-    return Condition(test, waits=condition.waits)
+    def now(scope: Scope) -> Verdict:
+        true, after = condition.now(scope)
+        return not true, after
+
+    return Condition(test, waits=condition.waits, now=now)
 
 
 def reads(*names: str) -> Callable[[Reader], Reader]:
@@ -102,7 +106,10 @@ def eager(name: str, count: int, function: Callable[..., bool]) -> None:
         async def test(scope: Scope) -> Verdict:
             return function(*[await evaluate(node, scope) for node in nodes]), scope
 
-        return Condition(test, waits=any_waits(*nodes))
+        def now(scope: Scope) -> Verdict:
+            return function(*[node.value(scope) for node in nodes]), scope
+
+        return Condition(test, waits=any_waits(*nodes), now=now)
 
     CONDITIONS[name] = read
 
@@ -189,12 +196,18 @@ eager("isip4", 1, partial(_is_ip, 4))
 eager("isip6", 1, partial(_is_ip, 6))
 
 
+def _at_once(test: Callable[[Scope], bool]) -> Condition:
+    """A condition that waits for nothing, and leaves the scope as it is."""
+
+    async def run(scope: Scope) -> Verdict:
+        return test(scope), scope
+
+    return Condition(run, waits=False, now=lambda scope: (test(scope), scope))
+
+
 def _flag(test: Callable[[Scope], bool]) -> Reader:
     def read(parser: Parser, name: str) -> Condition:
-        async def run(scope: Scope) -> Verdict:
-            return test(scope), scope
-
-        return Condition(run, waits=False)
+        return _at_once(test)
 
     return read
 
@@ -216,18 +229,18 @@ def _def(parser: Parser, name: str) -> Condition:
         field = parser.text[start + len(prefix) + 1 : parser.position].rstrip(":")
         assert header_kind(prefix + underscore) is not None
 
-        async def exists(scope: Scope) -> Verdict:
-            return bool(find(scope, field)), scope
-
-        return Condition(exists, waits=False)
+        return _at_once(lambda scope: bool(find(scope, field)))
     if not name:
         raise ExpansionError('variable name omitted after "def:"')
     node = variable(name, f'unknown variable "{name}" after "def:"')
 
+    if not node.waits:
+        return _at_once(lambda scope: bool(node.value(scope)))
+
     async def test(scope: Scope) -> Verdict:
         return bool(await evaluate(node, scope)), scope
 
-    return Condition(test, waits=node.waits)
+    return Condition(test, waits=True)
 
 
 # --- combinations -------------------------------------------------------------------
@@ -267,7 +280,17 @@ def _combined(parser: Parser, name: str) -> Condition:
                 return true, scope
         return name == "and", scope
 
-    return Condition(test, waits=any_waits(*parts))
+    deciding = name == "or"
+    tests = [part.now for part in parts]
+
+    def now(scope: Scope) -> Verdict:
+        for test in tests:
+            true, scope = test(scope)
+            if true is deciding:
+                return true, scope
+        return not deciding, scope
+
+    return Condition(test, waits=any_waits(*parts), now=now)
 
 
 @reads("forall", "forany", "forall_json", "forany_json", "forall_jsons", "forany_jsons")

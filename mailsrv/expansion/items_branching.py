@@ -17,7 +17,7 @@ from mailsrv.expansion.regex import compile_regex, groups
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import compile_again
-from mailsrv.expansion.tree import Lazy, Node, Text, any_waits, evaluate, join
+from mailsrv.expansion.tree import Choice, Lazy, Node, Text, any_waits, evaluate, join
 from mailsrv.mail.taint import Tainted, like
 
 _SPACE = " \t\n\r\v\f"
@@ -27,12 +27,21 @@ _SPACE = " \t\n\r\v\f"
 def _if(parser: Parser) -> Node:
     condition = parser.condition()
     branches = parse_branches(parser, "if")
+    if not condition.waits:
+        yes, no = branches.nodes("true")
+        decide = condition.now
+
+        def choose(scope: Scope) -> tuple[Node, Scope]:
+            true, after = decide(scope)
+            return (yes if true else no), after
+
+        return Choice(choose, waits=branches.waits)
 
     async def run(scope: Scope) -> str:
         true, after = await condition.test(scope)
         return await (branches.accept(after, "true") if true else branches.decline(after))
 
-    return Lazy(run, waits=condition.waits or branches.waits)
+    return Lazy(run, waits=True)
 
 
 # --- lookup ----------------------------------------------------------------------

@@ -235,23 +235,51 @@ class Lazy:
         return await self.function(scope)
 
 
+class Choice:
+    """An item that takes one of two nodes, and decides which without waiting."""
+
+    __slots__ = ("choose", "waits")
+
+    def __init__(self, choose: Callable[[Scope], tuple[Node, Scope]], *, waits: bool) -> None:
+        self.choose = choose
+        self.waits = waits
+
+    def value(self, scope: Scope) -> str:
+        """Evaluate without waiting."""
+        node, scope = self.choose(scope)
+        return node.value(scope)
+
+    async def expand(self, scope: Scope) -> str:
+        """Evaluate."""
+        node, scope = self.choose(scope)
+        return await evaluate(node, scope)
+
+
 Verdict = tuple[bool, "Scope"]
 
 
 class Condition:
-    """A condition: its verdict, and the scope (``$1``, ``$value``) that it leaves."""
+    """A condition: its verdict, and the scope (``$1``, ``$value``) that it leaves.
 
-    __slots__ = ("function", "waits")
+    ``now`` gives the same as ``function`` where nothing waits, without a coroutine.
+    """
+
+    __slots__ = ("function", "now", "waits")
 
     def __init__(
-        self, function: Callable[[Scope], Coroutine[Any, Any, Verdict]], *, waits: bool
+        self,
+        function: Callable[[Scope], Coroutine[Any, Any, Verdict]],
+        *,
+        waits: bool,
+        now: Callable[[Scope], Verdict] | None = None,
     ) -> None:
         self.function = function
         self.waits = waits
+        self.now = now or (lambda scope: drive(function(scope)))
 
     async def test(self, scope: Scope) -> Verdict:
         """Return whether it is true, and the scope after it."""
-        return await self.function(scope)
+        return await self.function(scope) if self.waits else self.now(scope)
 
 
 def any_waits(*parts: Node | Condition | None) -> bool:
