@@ -73,11 +73,12 @@ def _after(outside: Outside, option: Template, state: State) -> list[State]:
     if acl is None:
         accepts = text == "" and outside.phase is not AclPhase.RCPT
         return [state] if accepts else []
-    return Walk(outside, routable=True).run(acl, state).accepted
+    return Walk(outside).run(acl, state).accepted
 
 
 def _finding(configuration: Configuration, stranger: Stranger, steps: list[Position]) -> Finding:
-    lines = ", ".join(str(step.line) for step in steps)
+    one_file = len({step.file for step in steps}) < 2
+    lines = ", ".join(str(step.line if one_file else step) for step in steps)
     kind = ""
     if stranger.name:
         kind = f", with a host name such as {stranger.name}"

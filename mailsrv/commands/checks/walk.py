@@ -28,10 +28,9 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """One stranger on its way; ``routable``: a router would take its recipient."""
+    """One stranger on its way, with a recipient whom a router would take."""
 
     outside: Outside
-    routable: bool
 
     def run(self, acl: Acl, state: State, depth: int = 0) -> Ends:
         """Return how the ACL can end."""
@@ -133,13 +132,8 @@ class Walk:
             case "authenticated" | "python":  # it has no password; nobody runs functions here
                 return Told.FALSE
             case "verify":
-                return self._verify(item.argument.constant or "")
-        return Told.CHOSEN
-
-    def _verify(self, argument: str) -> Told:
-        what = argument.strip().split("/")[0].split("=")[0].strip()
-        if what == "certificate" or (what == "recipient" and not self.routable):
-            return Told.FALSE
+                what = (item.argument.constant or "").strip()
+                return Told.FALSE if what == "certificate" else Told.CHOSEN
         return Told.CHOSEN
 
     def _set(self, item: SetVariable, state: State) -> State:

@@ -184,3 +184,43 @@ class OpenRelayTests(CheckTestCase):
             OUT,
         ):
             self.assertEqual(self.found(fine), [])
+
+    def test_lists_and_statements_in_files(self) -> None:
+        everybody = self.file("# the world\n10.0.0.0/8\n0.0.0.0/0\n", "everybody")
+        one = self.file("10.0.0.0/8\n", "one")
+        self.assertEqual(self.relay(f" accept hosts = {everybody}"), "1")
+        self.assertEqual(self.relay(f" accept hosts = {one}"), "")
+        part = self.file("  accept\n", "part")
+        found = self.found(f"{LISTS} require verify = sender\n.include {part}\n{OUT}")
+        self.assertRegex(found[0], "by lines line 7 of .*exim.conf, line 1 of .*part$")
+
+    def test_the_port_decides(self) -> None:
+        acls = f"begin acl\na:\n require authenticated = *\n accept\nb:\n accept\n{OUT}"
+        ports = "daemon_smtp_ports = 25 : 587\n"
+        chosen = "acl_smtp_rcpt = ${if eq{$interface_port}{587}{%s}{%s}}\n"
+        for names, count in ((("a", "b"), 1), (("b", "a"), 1), (("a", "a"), 0)):
+            found = self.found(ports + chosen % names + acls)
+            self.assertEqual(len([each for each in found if "open relay" in each]), count, names)
+
+    def test_routers_that_send_nothing_on(self) -> None:
+        head = f"{LISTS} accept\nbegin routers\n"
+        transports = "begin transports\nsmtp:\n driver = smtp\nbox:\n driver = lmtp\n socket = /x\n"
+        out = "out:\n driver = dnslookup\n transport = smtp\n"
+        for routers, is_open in {
+            out: True,
+            f"r:\n driver = redirect\n allow_fail\n domains = !+ours\n"
+            f" data = :fail: no\n{out}": False,
+            f"r:\n driver = accept\n transport = box\n{out}": False,
+            f"r:\n driver = accept\n local_parts = x\n transport = box\n{out}": True,
+            f"{out} condition = ${{if def:authenticated_id}}\n": False,
+            f"{out} condition = ${{if !def:authenticated_id}}\n": True,
+            f"{out} domains = +ours\n": False,
+            f"{out} domains = ! +ours\n": True,
+            "r:\n driver = manualroute\n transport = smtp\n route_list = * hub\n": True,
+            "r:\n driver = manualroute\n transport = smtp\n route_list = here.example hub\n": False,
+            "r:\n driver = manualroute\n transport = smtp\n"
+            " route_data = ${lookup{$domain}lsearch{/x}}\n": False,
+            "r:\n driver = accept\n transport = smtp\n": True,
+        }.items():
+            found = self.found(head + routers + transports)
+            self.assertEqual(any("open relay" in each for each in found), is_open, routers)
