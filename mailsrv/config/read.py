@@ -19,6 +19,7 @@ from mailsrv.config.lines import BLANKS, Files, Line, LineReader
 from mailsrv.config.macros import Macros
 from mailsrv.config.main import MainOptions
 from mailsrv.config.model import LIST_KINDS, Configuration, NamedList
+from mailsrv.config.packages import absent
 from mailsrv.config.references import check_references
 from mailsrv.config.settings import set_options, unquote
 from mailsrv.config.types import unexpandable
@@ -202,6 +203,7 @@ class _Reading:
         configuration.late += _bad_values(configuration)
         configuration.late += configuration.acls.late()
         configuration.warnings += configuration.acls.notes()
+        configuration.warnings += absent(configuration.lines)
 
     def _parse(self, section: str) -> Any:
         result, errors = importlib.import_module(_PARSERS[section]).parse_section(

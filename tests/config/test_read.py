@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import cast
+from unittest import mock
 
 from mailsrv.config.known import main_options
 from mailsrv.config.main import MainOptions
@@ -120,6 +121,19 @@ class MainSectionTests(FileTestCase):
         )
         self.assertTrue(all(router.unusable for router in read.routers))
         self.assertFalse(read.transports["t"].unusable)
+
+    def test_a_package_that_is_not_installed(self) -> None:
+        text = (
+            "mysql_servers = h/d/u/p\ndomainlist a = ! pgsql;select 1 : x\n"
+            "begin routers\nr:\n driver = redirect\n data = ${lookup mysql{select 1}}\n"
+            " domains = ${lookup mysql,servers=h {select 1}}:${lookup redis{get x}}\n"
+        )
+        with mock.patch("mailsrv.config.packages.find_spec", {"redis": "here"}.get):
+            warnings = self.read(text).warnings
+        kinds = [warning.partition("type ")[2][:5] for warning in warnings]
+        self.assertEqual(kinds, ["pgsql", "mysql"])
+        self.assertIn("line 2 of", warnings[0])
+        self.assertIn("pip install 'mailsrv[pgsql]'", warnings[0])
 
     def test_an_option_without_effect_is_a_warning(self) -> None:
         warnings = self.read("\nsplit_spool_directory").warnings
