@@ -15,7 +15,7 @@ from mailsrv import __version__
 from mailsrv.commands.invocation import Invocation, UsageError
 from mailsrv.commands.table import find, help_text, is_word, known_to_exim
 from mailsrv.commands.terminal import octets, say
-from mailsrv.errors import ConfigErrors
+from mailsrv.errors import ConfigError, ConfigErrors
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     try:
         return command.load()(invocation, configuration)
+    except ConfigError as problem:  # what only its use finds, such as a faulty python_startup
+        say(f"mailsrv: {problem}", error=True)
+        return 1
     except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

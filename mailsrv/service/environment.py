@@ -206,8 +206,17 @@ def faults_at_start(configuration: Configuration) -> list[ConfigError]:
         "lmtp_sockets": lambda: local_sockets(main.lmtp_sockets),
         "extra_local_interfaces": lambda: local_test(main.extra_local_interfaces),
         "spool_directory": lambda: spool_directory(configuration),
+        "python_startup": lambda: _readable(main.python_startup),
     }
     return _found(main, checks) + _other_users(configuration)
+
+
+def _readable(python_startup: str | None) -> None:
+    if python_startup:
+        # Here, so that a check of most configurations stays quick.
+        from mailsrv.service.functions import read
+
+        read(python_startup)
 
 
 def _found(main: MainOptions, checks: Mapping[str, Callable[[], object]]) -> list[ConfigError]:

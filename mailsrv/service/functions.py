@@ -7,6 +7,7 @@ block it: what takes time is an ``async def``, or returns a Deferred.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import types
 from collections.abc import Callable
@@ -126,18 +127,29 @@ def _text(name: str, result: object) -> str:
     raise ExpansionError(f"python function {name} returned a {type(result).__name__}")
 
 
-def _load(path: str, where: Position | None) -> types.ModuleType:
-    module = types.ModuleType("mailsrv_startup")
-    module.__file__ = path
+def read(path: str, where: Position | None = None) -> ast.Module:
+    """Read the file of python_startup, and do not run it.
+
+    :raises ConfigError: it cannot be read, or is not Python.
+    """
     try:
-        code = compile(Path(path).read_bytes(), path, "exec")
-        exec(code, module.__dict__)  # noqa: S102  (the administrator's own file)
+        return ast.parse(Path(path).read_bytes(), path)
     except OSError as error:
         problem = f"python_startup: cannot read {path}: {error.strerror}"
         raise ConfigError(problem, where) from error
     except SyntaxError as error:
         place = Position(path, error.lineno or 0)
         raise ConfigError(f"python_startup: {error.msg}", place) from error
+    except ValueError as error:  # a NUL
+        raise ConfigError(f"python_startup: {path}: {error}", where) from error
+
+
+def _load(path: str, where: Position | None) -> types.ModuleType:
+    module = types.ModuleType("mailsrv_startup")
+    module.__file__ = path
+    code = compile(read(path, where), path, "exec")
+    try:
+        exec(code, module.__dict__)  # noqa: S102  (the administrator's own file)
     except Exception as error:
         place = Position(path, _line_in(path, error))
         raise ConfigError(f"python_startup: {type(error).__name__}: {error}", place) from error

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import sys
 from pathlib import Path
+from unittest import mock
 
 from mailsrv.commands.main import main
 from tests.commands.checks.case import OUT, CheckTestCase
@@ -84,3 +86,12 @@ class CommandTests(CheckTestCase):
                 "spool is a database\nexim.conf: nothing found\n",
             ),
         )
+
+    def test_functions_that_cannot_be_loaded(self) -> None:
+        """A line on the standard error, no traceback; -bV and a start say it, too."""
+        path = self.file("python_startup = /nonexistent/x.py\n")
+        problem = "line 1 of exim.conf: python_startup: cannot read /nonexistent/x.py"
+        for command, status in ((("-be", "x"), 1), (("-bV",), 0)):
+            with mock.patch.object(sys, "stderr", io.StringIO()) as said:
+                self.assertEqual(self.run_main("-C", path, *command)[0], status)
+            self.assertIn(problem, self.bare(said.getvalue()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 
@@ -17,11 +18,12 @@ from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import AclPhase
 from mailsrv.routing.routers.manualroute import Manualroute
+from mailsrv.service.functions import read
 
 _MATCH = re.compile(r"\bmatch_(domain|ip|address|local_part)[ \t]*\{")
 _LISTNAMED = re.compile(r"\$\{listnamed(?:_[dhla])?:([A-Za-z]\w*)\}")
 _ACL = re.compile(r"\$\{acl[ \t]*\{(\w+)\}|\bacl[ \t]*\{\{[ \t]*(\w+)[ \t]*\}")
-_PYTHON = re.compile(r"\$\{python\b")
+_PYTHON = re.compile(r"\$\{python[ \t]*\{(\w+)\}")
 _KINDS = {"ip": "host", "local_part": "localpart"}
 _SETTINGS = frozenset(
     ("caseful", "include_unknown", "ignore_unknown", "include_defer", "ignore_defer")
@@ -41,7 +43,7 @@ def find(configuration: Configuration) -> Iterator[Finding]:
             if (first or second) not in configuration.acls.acls:
                 problem = f'{name}: there is no ACL called "{first or second}"'
                 yield Finding(template.where, problem, 'define it below "begin acl"')
-        if name == "python" or _PYTHON.search(template.source):
+        if _PYTHON.search(template.source):
             yield from _functions(configuration, name, template)
     outside = Outside(configuration)
     for router in configuration.routers:
@@ -50,9 +52,37 @@ def find(configuration: Configuration) -> Iterator[Finding]:
 
 
 def _functions(configuration: Configuration, name: str, template: Template) -> Iterator[Finding]:
-    if not configuration.main.python_startup:
+    path = configuration.main.python_startup
+    if not path:
         problem = f"{name}: there are no functions in Python, and so it fails"
         yield Finding(template.where, problem, "set python_startup to the file that has them")
+        return
+    try:
+        defined = _defined(read(path))
+    except ConfigError:
+        return  # told of by another check
+    for function in _PYTHON.findall(template.source):
+        if function.startswith("_") or (defined is not None and function not in defined):
+            problem = f'{name}: there is no python function called "{function}"'
+            yield Finding(template.where, problem, f"define it at the top level of {path}")
+
+
+def _defined(module: ast.Module) -> set[str] | None:
+    """Return the names that a file has at its top level; None if they cannot be told."""
+    found: set[str] = set()
+    for node in module.body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                found.add(node.name)
+            case ast.Import() | ast.ImportFrom():
+                found |= {alias.asname or alias.name for alias in node.names}
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                found.add(name)
+            case ast.Expr() | ast.ClassDef() | ast.AnnAssign():
+                pass
+            case _:
+                return None
+    return None if "*" in found else found
 
 
 def _lists(configuration: Configuration, name: str, template: Template) -> Iterator[Finding]:

@@ -78,3 +78,22 @@ class UndefinedTests(CheckTestCase):
             f"{ACL}senders = : *@x : ^x@ : lsearch;/x : @@lsearch;/x",
         ):
             self.assertEqual(self.found(text), [], text)
+
+    def test_functions_in_python(self) -> None:
+        good = self.file(
+            "from os.path import basename\ndef f(x): return x\nasync def g(): pass\n", "good"
+        )
+        for calls, count in (
+            ("python = f{x}\n message = ${python{g}} ${python{basename}{x}}", 0),
+            ("python = nosuch{x}", 1),
+            ("message = ${python{nosuch}}", 1),
+            ("message = ${python{_f}}", 1),
+        ):
+            found = self.found(f"python_startup = {good}\n{ACL}{calls}")
+            self.assertEqual(len(found), count, found)
+        bad = self.file("x = 1\ndef f(:\n", "bad")
+        for path, problem in (
+            (bad, "^2: python_startup: invalid syntax"),
+            ("/nonexistent/x.py", "^1: python_startup: cannot read"),
+        ):
+            self.assertRegex(self.found(f"python_startup = {path}\n{ACL}python = f")[0], problem)
