@@ -56,6 +56,6 @@ def _undefined(configuration: Configuration, template: Template, option: str) ->
     except ConfigError as error:
         text = template.constant.strip()
         problem = f'{option}: there is no ACL called "{text}"'
-        if " " in text or "=" in text:
+        if " " in text or "=" in text or text.startswith("/"):
             problem = f"{option}: {error.problem}"
         yield Finding(template.where, problem, 'define it below "begin acl"')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from mailsrv.acl.model import Acl
 from mailsrv.acl.parse import parse_text
@@ -24,15 +25,24 @@ def find_acl(configuration: Configuration, template: Template) -> Acl | None:
 
 
 def find_text(configuration: Configuration, text: str, where: Position | None) -> Acl | None:
-    """The same for a string that is expanded already."""
+    """The same for a string that is expanded already; it may be the path of a file, too."""
     text = text.strip(" \t\n")
     acls: dict[str, Acl] = configuration.acls.acls
-    if not text or text.startswith("/"):
+    if not text:
         return None
+    if text.startswith("/"):
+        return parse_text(_file(text, where), "", Position(text, 1))
     name = text.split()[0]
     if text in acls or name in acls:
         return acls.get(text) or acls[name]
     return parse_text(text, "", where)
+
+
+def _file(path: str, where: Position | None) -> str:
+    try:
+        return Path(path).read_text("latin-1")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", where) from error
 
 
 def phases(configuration: Configuration) -> dict[str, set[AclPhase]]:

@@ -10,6 +10,7 @@ LISTS = """\
 domainlist ours = here.example : lsearch;/x
 hostlist relays = 10.0.0.0/8 : ::1
 hostlist bad = 198.51.100.0/24
+domainlist all = *
 acl_smtp_rcpt = a
 begin acl
 a:
@@ -25,7 +26,7 @@ class OpenRelayTests(CheckTestCase):
             return ""
         lines = _LINE.search(found[0])
         assert lines is not None, found
-        return ", ".join(str(int(line) - 6) for line in lines[0].split(","))
+        return ", ".join(str(int(line) - 7) for line in lines[0].split(","))
 
     def test_open(self) -> None:
         expected = {
@@ -54,6 +55,16 @@ class OpenRelayTests(CheckTestCase):
             " accept condition = ${if !match_ip{$sender_host_address}{10.0.0.0/8}}": "1",
             " accept condition = ${if isip{$sender_host_address}}": "1",
             " accept !hosts = +bad": "1",
+            " accept hosts = +relays : !+bad": "1",
+            " accept hosts = <; 10.0.0.0/8 ; ! 192.0.2.1": "1",
+            " accept domains = +ours : !bad.example": "1",
+            " accept domains = +ours : +all": "1",
+            " deny !encrypted = *\n accept": "2",
+            # the last item is no exception, and so the list is none of all others
+            " deny hosts = !+relays : +bad\n accept": "2",
+            " require !hosts = +bad\n accept": "1, 2",
+            " deny hosts = +relays\n domains = +ours\n accept": "3",
+            " accept condition = ${if eq{${lookup{$domain}lsearch{/x}}}{}}": "1",
             # domains
             " accept domains = !+ours": "1",
             " accept domains = *.com : *.org": "1",
@@ -169,6 +180,13 @@ class OpenRelayTests(CheckTestCase):
             " require authenticated = *\n accept",
             " accept encrypted = *\n authenticated = *",
             " accept verify = certificate",
+            " deny hosts = !+relays\n domains = !+ours\n accept",
+            " accept domains = +ours : +all\n authenticated = *",
+            " accept condition = ${if eq{$tls_in_peerdn}{CN=client}}",
+            " accept condition = ${if eq{$tls_in_certificate_verified}{1}}",
+            " accept hosts = net-dbm;/var/popauth",
+            " accept condition = ${prvscheck{$local_part@$domain}{secret}{1}}",
+            " accept domains = ${lookup{$domain}lsearch{/x}{$domain}}",
         )
         wrong = {acl: self.relay(acl) for acl in closed}
         self.assertEqual({acl: lines for acl, lines in wrong.items() if lines}, {})
@@ -192,7 +210,7 @@ class OpenRelayTests(CheckTestCase):
         self.assertEqual(self.relay(f" accept hosts = {one}"), "")
         part = self.file("  accept\n", "part")
         found = self.found(f"{LISTS} require verify = sender\n.include {part}\n{OUT}")
-        self.assertRegex(found[0], "by lines line 7 of .*exim.conf, line 1 of .*part$")
+        self.assertRegex(found[0], "by lines line 8 of .*exim.conf, line 1 of .*part$")
 
     def test_the_port_decides(self) -> None:
         acls = f"begin acl\na:\n require authenticated = *\n accept\nb:\n accept\n{OUT}"
@@ -224,3 +242,22 @@ class OpenRelayTests(CheckTestCase):
         }.items():
             found = self.found(head + routers + transports)
             self.assertEqual(any("open relay" in each for each in found), is_open, routers)
+
+    def test_what_earlier_acls_remember(self) -> None:
+        tail = f" accept\nb:\n accept condition = $acl_c_known\n{OUT}"
+        head = "acl_smtp_helo = a\nacl_smtp_rcpt = b\nbegin acl\na:\n warn "
+        for remember, is_open in {
+            "condition = ${if eq{$sender_helo_name}{friend.example}}": True,
+            "hosts = 10.0.0.0/8": False,
+            "condition = ${if def:authenticated_id}": False,
+            "hosts = *": True,
+        }.items():
+            found = self.found(f"{head}{remember}\n set acl_c_known = 1\n{tail}")
+            self.assertEqual(any("open relay" in each for each in found), is_open, remember)
+
+    def test_an_acl_in_a_file(self) -> None:
+        path = self.file(" require verify = sender\n accept\n", "rcpt")
+        self.assertRegex(self.found(f"acl_smtp_rcpt = {path}\n{OUT}")[0], "open relay")
+        closed = self.file(" accept authenticated = *\n", "closed")
+        self.assertEqual(self.found(f"acl_smtp_rcpt = {closed}\n{OUT}"), [])
+        self.one(f"acl_smtp_rcpt = /nonexistent/x\n{OUT}", "^1: acl_smtp_rcpt: cannot read /non")
