@@ -53,6 +53,7 @@ _ACCEPT_CODES = {
     AclPhase.PREDATA: 354,
 }
 _CODE = re.compile(r"([0-9]{3}) (?:([0-9])\.([0-9]{1,3})\.([0-9]{1,3})(?:[ ]|$))?")
+_ACCEPTED = Verdict(Action.ACCEPT)
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # a tab may stand in a reply (RFC 5321 4.2)
 
 ReadFile = Callable[[str], str]
@@ -238,7 +239,7 @@ class Acls:
         if phase in _DENY_UNSET:
             code = _REFUSAL_CODES.get(phase, 550)
             return Verdict(Action.DENY, Status(code, 0, 0, PROHIBITED), bare=True)
-        return Verdict(Action.ACCEPT)
+        return _ACCEPTED
 
     # --- the reply -----------------------------------------------------------
 

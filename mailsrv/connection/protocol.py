@@ -113,8 +113,7 @@ class SmtpProtocol(ESMTP):
             dialogue.gone = True
             if pending is not None and not dialogue.storing:
                 pending.cancel()
-            done = Deferred.fromCoroutine(dialogue.lost("connection-lost"))
-            done.addErrback(self._unexpected)
+            self._start(dialogue.lost("connection-lost"))
         ended, self._ended = self._ended, []
         for deferred in ended:
             deferred.callback(None)
@@ -262,19 +261,24 @@ class SmtpProtocol(ESMTP):
         )
 
     def _drive(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine; what comes next waits for it."""
+        deferred = self._start(work)
+        if deferred is not None:
+            self._pending = deferred
+            deferred.addCallback(self._went_on, deferred)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> Deferred[None] | None:
         """Run a coroutine; a Deferred is made only if it waits."""
         try:
             work.send(None)
         except StopIteration:
-            return
+            return None
         except Exception as error:
             self._unexpected(_failure(error))
-            return
+            return None
         # Sent to once more, a waiting coroutine asks its Deferred again, which is as before.
         deferred: Deferred[None] = Deferred.fromCoroutine(work)
-        self._pending = deferred
-        deferred.addErrback(self._unexpected)
-        deferred.addCallback(self._went_on, deferred)
+        return deferred.addErrback(self._unexpected)
 
     def _went_on(self, _: None, deferred: Deferred[None]) -> None:
         if self._pending is deferred:

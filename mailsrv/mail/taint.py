@@ -9,6 +9,10 @@ the expansion engine does in one place for all its items.
 
 from __future__ import annotations
 
+import re
+
+_HARMFUL = re.compile(r"[\x00-\x1f\x7f/]")  # in a component of a path
+
 
 class Tainted(str):
     """An octet string that a peer chose: never a path, query or command as it is."""
@@ -75,9 +79,4 @@ def is_harmless_component(value: str) -> bool:
     It may if it is not empty, has no slash, no leading dot and no control
     character, and fits in a directory entry (255 octets).
     """
-    return (
-        0 < len(value) <= 255
-        and value[0] != "."
-        and "/" not in value
-        and not any(c < " " or c == "\x7f" for c in value)
-    )
+    return 0 < len(value) <= 255 and value[0] != "." and _HARMFUL.search(value) is None

@@ -23,6 +23,7 @@ from mailsrv.logs.log import MailLog
 from mailsrv.mail.msgid import MessageIds
 from mailsrv.net.listen import Listener
 from mailsrv.net.threads import Threads
+from mailsrv.service import collector
 from mailsrv.service.build import Lasting, Stages
 from mailsrv.service.clockwatch import ClockWatch
 from mailsrv.service.doors import Doors
@@ -110,6 +111,7 @@ class Core:
         self.log.main(started(listening))
         for warning in self.stages.prepared.warnings:
             self.log.panic(warning)
+        collector.keep()
 
     def _clock_was_set(self, by: float) -> None:
         self.log.main(f"the clock was set by {by:+.0f} seconds: timers move with it")
@@ -136,6 +138,7 @@ class Core:
         self.log.main(f"configuration read anew: pid={os.getpid()}")
         for warning in prepared.warnings:
             self.log.panic(warning)
+        collector.keep()
 
     def _retire(self) -> None:
         """Close what the old stages keep open, as soon as nothing uses it."""

@@ -36,6 +36,7 @@ _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*", re.ASCII)
 _UTF8_ORCPT = re.compile(r"(?:[!-*,-<>-\[\]-~]|\\x\{[0-9A-F]{1,6}\}|[\x80-\xff])*", re.ASCII)
 _ORCPT_TYPE = re.compile(r"[A-Za-z0-9-]+", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)  # RFC 1870 3
+_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9.-]")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 
 _MAX_PATH = 2048  # RFC 5321 4.5.3.1.3 says 256 and more
@@ -350,7 +351,7 @@ def helo_is_valid(name: str, allowed: str = "") -> bool:
         return False
     if name.startswith("["):
         return _is_literal(name)
-    return all((c.isascii() and (c.isalnum() or c in "-.")) or c in allowed for c in name)
+    return all(c in allowed for c in _NOT_IN_NAME.findall(name))
 
 
 def _is_literal(name: str) -> bool:
