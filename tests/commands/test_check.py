@@ -71,10 +71,24 @@ class CommandTests(CheckTestCase):
         path = self.file(f"acl_smtp_rcpt = accept\nhost_lookup = +x\n{OUT}")
         status, text = self.run_main("-C", path, "check")
         self.assertEqual(status, 1)
-        first, mend, second = text.splitlines()
+        first, mend, second, other = text.splitlines()
         self.assertRegex(first, "^line 1 of exim.conf: open relay: ")
         self.assertRegex(mend, "^  mend: accept only with")
         self.assertRegex(second, "^line 2 of exim.conf: there is no hostlist")
+        self.assertEqual(other, "  mend: define it before the first begin")
+
+    def test_every_finding_has_a_mend(self) -> None:
+        path = self.file(
+            "smtp_banner = $primary_hostnam ${if\nacl_smtp_rcpt = a\nbegin acl\na:\n deny\n"
+            "  condition = perhaps\n  delay = x\n  hosts = 10.0.0.0/99\n  control = no\n"
+            "  verify = nothing\n  message = ${nosuch:x}\n"
+        )
+        _, text = self.run_main("-C", path, "check")
+        lines = text.splitlines()
+        self.assertGreater(len(lines), 10)
+        for first, second in zip(lines[::2], lines[1::2], strict=True):
+            self.assertRegex(first, "^line [0-9]+ of exim.conf: ")
+            self.assertTrue(second.startswith("  mend: "), first)
 
     def test_nothing_found(self) -> None:
         path = self.file("split_spool_directory\n")

@@ -96,7 +96,7 @@ def _without_password(each: Authenticator, outside: Outside) -> Iterator[Finding
             f"authenticator {each.name} lets an unknown user in with an empty password: a lookup "
             "that finds nothing is empty, too, and so they are equal",
             "remove server_allow_empty_password, or begin server_condition with "
-            "and{{!eq{$auth2}{}}…}",
+            "and{{!eq{$auth2}{}}...}",
         )
 
 
@@ -113,5 +113,5 @@ def _empty_secret(each: Authenticator, outside: Outside) -> Iterator[Finding]:
                 secret.where or each.where,
                 f"authenticator {each.name} lets an unknown user in with an empty password: a "
                 f"lookup that finds nothing makes {name} empty",
-                "end the lookup with fail: ${lookup{$auth1}…{$value}fail}",
+                "end the lookup with fail: ${lookup{$auth1}...{$value}fail}",
             )

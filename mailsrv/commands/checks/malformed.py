@@ -19,6 +19,14 @@ from mailsrv.expansion.separated import split_list
 _DNSLISTS_SETTINGS = ("+include_unknown", "+exclude_unknown", "+defer_unknown")
 _TRUTH = re.compile(r"-?[0-9]+|yes|no|true|false|", re.IGNORECASE)
 
+_MENDS = {
+    "condition": "write yes or no, or a string that comes to one, such as ${if ...}",
+    "delay": "write a time, such as 30s",
+    "dnslists": "specification 44.27 has the forms",
+    "ratelimit": "write a number / a period / options / a key, such as 100 / 1h / strict",
+    "seen": "write a time, such as -5m, / options",
+}
+
 
 def find(configuration: Configuration) -> Iterator[Finding]:
     """Yield what is malformed in lists, conditions and rules."""
@@ -27,14 +35,17 @@ def find(configuration: Configuration) -> Iterator[Finding]:
             try:
                 read_item(kind, item)
             except ExpansionError as error:
-                yield Finding(template.where, f"{name}: {error.reason}")
+                problem = f"{name}: {error.reason}"
+                yield Finding(template.where, problem, "specification 10 has the forms of items")
     for each in configuration.acls.items():
         problem = _problem(each)
         if problem:
-            yield Finding(each.where, f"{each.name}: {problem}")
+            mend = _MENDS.get(each.name, "specification 44 has its form")
+            yield Finding(each.where, f"{each.name}: {problem}", mend)
     for name, template in rules(configuration):
         if template.error is not None:
-            yield Finding(template.where, f"{name}: {template.error.reason}")
+            problem = f"{name}: {template.error.reason}"
+            yield Finding(template.where, problem, "mailsrv -be 'STRING' tries one")
 
 
 def _problem(item: Item) -> str:
