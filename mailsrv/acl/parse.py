@@ -16,6 +16,7 @@ from typing import Protocol
 from mailsrv.acl.item import Item, all_names, find
 from mailsrv.acl.model import Acl, AclTable, Clause, Statement, Verb
 from mailsrv.acl.modifiers import SetVariable
+from mailsrv.config.macros import LONGEST_NAME
 from mailsrv.errors import ConfigError, Position
 
 _NAME = re.compile(r"([A-Za-z0-9_-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
@@ -134,6 +135,9 @@ def parse_section(lines: Sequence[Line]) -> tuple[AclTable, list[ConfigError]]:
                 if current is not None:
                     acls[current.name] = current.finish()
                 current = _Reading(named[1], line.where)
+                if len(named[1]) > LONGEST_NAME:
+                    problem = f"the name is longer than {LONGEST_NAME} characters"
+                    raise ConfigError(problem, line.where)
                 if named[1] in acls:
                     raise ConfigError(f'there are two ACLs called "{named[1]}"', line.where)
                 text = named[2]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from mailsrv.config.options import OptionSet, option
 from mailsrv.config.types import EXPANDED, STRING
+from mailsrv.errors import ConfigError
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.interfaces import IClientExchange, IMailLog
 from mailsrv.mail.connection import Connection
@@ -73,6 +74,15 @@ class Authenticator(OptionSet):
     def mechanism(self) -> str:
         """The name by which clients know the mechanism, upper case."""
         return (self.public_name or self.name).upper()
+
+    def demand_public_name(self) -> None:
+        """Refuse an instance without ``public_name``, of a driver that has no other name.
+
+        :raises ConfigError: it is not set.
+        """
+        if self.public_name is None:
+            problem = f"no public name specified for the {self.name} authenticator"
+            raise ConfigError(problem, self.where)
 
     def is_server(self) -> bool:
         """Tell whether the instance is configured for the server side."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from mailsrv.config.known import driver_options
 from mailsrv.config.lines import BLANKS, Line
-from mailsrv.config.macros import Macros
+from mailsrv.config.macros import LONGEST_NAME, Macros
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
 from mailsrv.config.registry import PACKAGES, driver_class
@@ -19,6 +19,7 @@ from mailsrv.expansion.template import Template
 _NAME: Final = re.compile(r"([A-Za-z]\w*)[ \t]*:[ \t]*(.*)", re.ASCII | re.DOTALL)
 _MACRO: Final = re.compile(r"[A-Z]\w*[ \t]*=", re.ASCII)
 _DRIVER: Final = re.compile(r"(?:hide[ \t]+)?driver[ \t]*=[ \t]*(.*)", re.ASCII | re.DOTALL)
+_OPTION: Final = re.compile(r"(?:hide[ \t]+)?(?:not?_)?(\w+)", re.ASCII)
 _TRANSPORTS: Final = (
     "transport",
     "file_transport",
@@ -52,6 +53,8 @@ class DriverSection:
             self._name, self._where = name, line.where
             if rest.strip(BLANKS):
                 raise ConfigError(f"extra characters follow driver name {name}", line.where)
+            if len(name) > LONGEST_NAME:
+                raise ConfigError(f"the name is longer than {LONGEST_NAME} characters", line.where)
             if name in self._names:
                 raise ConfigError(
                     f'there are two {self.kind}s called "{name}"',
@@ -86,15 +89,32 @@ class DriverSection:
         instance = driver_class(self.kind, driver, line.where)(self._name, self._where)
         instance.driver = driver
         known = driver_options(self.kind, driver)
+        begun = False
         for line in self._lines:
             if _DRIVER.fullmatch(line.text):
+                begun = True
                 continue
             try:
+                if not begun:
+                    _need_no_driver(instance, line)
                 set_options(instance, line, known)
             except ConfigError as error:
                 self._errors.append(error)
         if instance.name not in (each.name for each in self.instances):
             self.instances.append(instance)
+
+
+def _need_no_driver(instance: OptionSet, line: Line) -> None:
+    """Refuse a private option that stands before ``driver``.
+
+    :raises ConfigError: it is one.
+    """
+    found = _OPTION.match(line.text)
+    declared = type(instance).options().get(found[1]) if found else None
+    if declared is None or declared.ours or declared.name in driver_options(instance.kind, ""):
+        return
+    problem = f'"driver" must be specified before any private options such as {declared.name}'
+    raise ConfigError(problem, line.where)
 
 
 def check_instances(configuration: Configuration) -> list[ConfigError]:

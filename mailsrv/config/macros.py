@@ -15,6 +15,8 @@ _DEFINITION = re.compile(r"(\w*)[ \t]*=(=?)[ \t]*(.*)", re.ASCII | re.DOTALL)
 _AT_START = re.compile(r"[A-Z]\w*[ \t]*(?==)", re.ASCII)
 _BUILTIN = re.compile(r"_[A-Z]")
 
+LONGEST_NAME = 63  # of macros, drivers and ACLs, in Exim
+
 
 class Macros:
     """The macros in force at a point of the file, in the order of their definition.
@@ -36,6 +38,8 @@ class Macros:
         if found is None:
             raise ConfigError("malformed macro definition", where, "NAME = replacement")
         name, again, value = found.groups()
+        if len(name) > LONGEST_NAME:
+            raise ConfigError(f"macro name too long (maximum is {LONGEST_NAME} characters)", where)
         if name in self.values:
             if name in self._given:
                 return

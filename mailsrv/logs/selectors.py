@@ -71,7 +71,7 @@ ALL = DEFAULT | {
 }
 
 # The names may stand together or apart: "+all -pid" and "+all-pid" are the same.
-_ITEM = re.compile(r"[ \t\n]*([+-])[ \t\n]*([a-z0-9_]+)", re.ASCII)
+_ITEM = re.compile(r"[ \t\n]*([+-])([a-z0-9_]+)", re.ASCII)
 
 
 def parse(text: str) -> frozenset[str]:

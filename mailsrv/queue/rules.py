@@ -29,6 +29,7 @@ _BY_LOWER = {name.lower(): name for name in ERRORS} | {
 }
 _SMTP_ERROR = re.compile(r"(mail|rcpt|data)_(4(?:xx|[0-9]x|[0-9][0-9]))", re.ASCII)
 _WORD = re.compile(r'\s*((?:[^\s"]|"(?:[^"\\]|\\.)*")+)')
+_SENDERS = re.compile(r"\A[ \t]+senders[ \t]*=[ \t]*", re.IGNORECASE)
 _SIMPLE = re.compile(r"(?:[^@:!+$;^*/\\]+@|\*@)?\*?[A-Za-z0-9._-]*", re.ASCII)
 
 
@@ -178,8 +179,8 @@ def parse_rule(text: str, where: Position) -> Rule:
         words.append(found[1])
         position = found.end()
         if len(words) == 2:
-            rest = text[position:].lstrip(" \t")
-            if not rest.startswith("senders="):
+            text = text[:position] + _SENDERS.sub(" senders=", text[position:])
+            if not text[position:].startswith(" senders="):
                 break
     if len(words) < 2:
         raise ConfigError("a retry rule needs a pattern and an error name", where)
@@ -189,7 +190,9 @@ def parse_rule(text: str, where: Position) -> Rule:
         raise ConfigError(str(fault), where) from None
     senders = _unquote(words[2][8:]) if len(words) == 3 else None
     sets = [item.strip(" \t") for item in text[position:].split(";")]
-    parameters = tuple(_parameters(item, where) for item in sets if item)
+    if not sets[-1]:
+        sets.pop()
+    parameters = tuple(_parameters(item, where) for item in sets)
     return Rule(_unquote(words[0]), error, senders, parameters, where)
 
 
@@ -227,7 +230,7 @@ def _parameters(text: str, where: Position) -> Parameters:
     cutoff, interval = parse_time(values[0], where), parse_time(values[1], where)
     factor = 1.0
     if letter != "F":
-        if not re.fullmatch(r"[0-9]+(\.[0-9]{1,3})?", values[2], re.ASCII):
+        if not re.fullmatch(r"[0-9]+(\.[0-9]*)?", values[2], re.ASCII):
             raise ConfigError(f"{values[2]!r} is no multiplier", where)
         factor = float(values[2])
     if cutoff <= 0 or interval <= 0 or factor < 1:

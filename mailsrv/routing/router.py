@@ -175,7 +175,6 @@ class Router(OptionSet):
     self_ = option(STRING, default="freeze", help="what to do when the host is this host")
     senders = option(ADDRESS_LIST, help="the envelope sender must match")
     set_ = option(STRING_LIST, help="sets $r_ variables: r_name = value; ...")
-    translate_ip_address = option(EXPANDED, help="another IP address to send to", unbuilt=True)
     transport = option(EXPANDED, help="the transport of accepted addresses")
     transport_current_directory = option(EXPANDED, help="current directory of the transport")
     transport_home_directory = option(EXPANDED, help="$home for the transport")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mailsrv.config.main import MainOptions
@@ -178,8 +178,9 @@ def faults(configuration: Configuration) -> list[ConfigError]:
         "dns_servers": lambda: name_servers(main.dns_servers.source) if main.dns_servers else (),
         "log_selector": lambda: selectors.parse(main.log_selector or ""),
         "syslog_facility": lambda: facility(main.syslog_facility or ""),
-        "log_file_path": lambda: destinations(
-            at_start(main.log_file_path, services, "log_file_path"), "/"
+        "log_file_path": lambda: (
+            "log_file_path" in main.places
+            and destinations(at_start(main.log_file_path, services, "log_file_path"), "/")
         ),
         "keep_environment": lambda: _kept(main.keep_environment or ""),
     }
@@ -187,6 +188,7 @@ def faults(configuration: Configuration) -> list[ConfigError]:
     if not 0 < main.workers <= WORKERS:
         problem = f"workers must be between 1 and {WORKERS}"
         found.append(ConfigError(problem, main.places.get("workers")))
+    found += _names_used_twice(configuration.authenticators)
     return found + _routers_that_pass_nowhere(configuration)
 
 
@@ -232,6 +234,21 @@ def _found(main: MainOptions, checks: Mapping[str, Callable[[], object]]) -> lis
                 where, problem, hint = error.where or where, error.problem, error.hint
             found.append(ConfigError(problem, where, hint))
     return found
+
+
+def _names_used_twice(authenticators: Sequence[Any]) -> Iterator[ConfigError]:
+    """Yield a fault for each further authenticator of one public name and side (chapter 33)."""
+    for side in ("server", "client"):
+        first: dict[str, Any] = {}
+        for each in authenticators:
+            if not getattr(each, f"is_{side}")():
+                continue
+            name = each.mechanism
+            if name in first:
+                both = f"{first[name].name} and {each.name}"
+                problem = f"two {side} authenticators ({both}) have the same public name ({name})"
+                yield ConfigError(problem, each.where)
+            first.setdefault(name, each)
 
 
 def _routers_that_pass_nowhere(configuration: Configuration) -> list[ConfigError]:

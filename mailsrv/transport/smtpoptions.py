@@ -78,9 +78,6 @@ class SmtpOptions(Transport):
         help="look hosts up as the system does",
         no_effect="hosts are looked up in the hosts file first in any case",
     )
-    gnutls_compat_mode = option(
-        BOOLEAN, default=False, help="GnuTLS's way with old servers", no_effect=_OPENSSL
-    )
     helo_data = option(EXPANDED, "$primary_hostname", help="our name in EHLO")
     host = option(STRING_LIST, help="taken as hosts, with a warning", ours=True)
     host_name_extract = option(

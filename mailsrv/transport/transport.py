@@ -166,7 +166,15 @@ class Transport(OptionSet):
             self.rewriter = Rewriter(parse_list(self.headers_rewrite.source, where))
         if self.body_only and self.headers_only:
             raise ConfigError("only one of body_only and headers_only may be set", self.where)
-        if isinstance(self.user, User) and self.user.gid is None and self.group is None:
+        if self.shadow_transport is not None and not self.local:
+            problem = f"shadow transport not allowed on non-local transport {self.name}"
+            raise ConfigError(problem, self.places.get("shadow_transport", self.where))
+        if (
+            self.local
+            and isinstance(self.user, User)
+            and self.user.gid is None
+            and self.group is None
+        ):
             problem = f"user set without group for the {self.name} transport"
             raise ConfigError(problem, self.places.get("user", self.where))
 

@@ -10,7 +10,7 @@ CONFIGURATIONS = collection()
 
 
 def test_there_are_enough() -> None:
-    assert len(CONFIGURATIONS) >= 100
+    assert len(CONFIGURATIONS) >= 450
     assert sum(each.exim_accepts for each in CONFIGURATIONS) >= 50
     assert sum(not each.exim_accepts for each in CONFIGURATIONS) >= 50
     different = [each for each in CONFIGURATIONS if each.exim_accepts != each.mailsrv_accepts]

@@ -59,7 +59,9 @@ class MainSectionTests(FileTestCase):
             "local_sender_retain": "local_from_check must be false if local_sender_retain is true",
             "localhost_number = x": "localhost_number: a number from 0 to 16 is wanted",
             "tls_dh_max_bits = 512": "tls_dh_max_bits is too small, it must be at least 1024",
-            "gecos_pattern = ^[": "gecos_pattern: regular expression error",
+            "uucp_from_pattern = ^[": "uucp_from_pattern: regular expression error",
+            "localhost_number = ${if": "localhost_number: ",
+            f"{'X' * 64} = x": "macro name too long",
             "smtp_active_hostname = $nosuch": "smtp_active_hostname: unknown variable name",
             "errors_reply_to = x": '"x" does not contain a domain for errors_reply_to',
         }.items():
@@ -101,7 +103,7 @@ class MainSectionTests(FileTestCase):
         text = (
             "event_action = x\nno_mua_wrapper\nbegin acl\na:\n deny malware = *\n"
             "begin routers\nr:\n driver = iplookup\n hosts = h\n port = 5\n"
-            "q:\n driver = accept\n translate_ip_address = x\n transport = t\n"
+            "q:\n driver = accept\n dnssec_require_domains = x\n transport = t\n"
             "begin transports\nt:\n driver = appendfile\n file = /x\n no_use_bsmtp\n"
             " create_file = anywhere\n quota_warn_threshold = 0\n"
             "begin authenticators\nspa:\n driver = spa"
@@ -116,7 +118,7 @@ class MainSectionTests(FileTestCase):
                 f'authenticator driver "spa"{words}',
                 f"event_action{words}",
                 f'router driver "iplookup"{words}',
-                f"router q: translate_ip_address{words}",
+                f"router q: dnssec_require_domains{words}",
             ],
         )
         self.assertTrue(all(router.unusable for router in read.routers))
@@ -277,8 +279,17 @@ class DriverTests(FileTestCase):
         self.assertEqual((router.name, router.driver, router.kind), ("r1", "accept", "router"))
         self.assertEqual(router.where and router.where.line, 2)
 
-    def test_the_driver_may_come_after_private_options(self) -> None:
-        self.read('begin transports\nt1:\n socket = /x\n driver = "lmtp"\n')
+    def test_private_options_come_after_the_driver(self) -> None:
+        self.read('begin transports\nt1:\n headers_only\n driver = "lmtp"\n socket = /x\n')
+        errors = self.errors("begin transports\nt1:\n hide hosts = x\n driver = smtp\n")
+        self.assertEqual(len(errors), 1)
+        self.assertIn('line 3 of exim.conf: "driver" must be specified before', errors[0])
+
+    def test_a_name_has_63_characters_at_most(self) -> None:
+        self.read(f"begin transports\n{'x' * 63}:\n driver = smtp\nbegin acl\n{'a' * 63}:\n accept")
+        for section in ("transports", "acl"):
+            error = self.errors(f"begin {section}\n{'x' * 64}:\n")[0]
+            self.assertIn("line 2 of exim.conf: the name is longer than 63 characters", error)
 
     def test_options_that_join(self) -> None:
         router = self.read(

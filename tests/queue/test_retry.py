@@ -42,6 +42,7 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(self.find(text, ["a@b"], "rcpt_450", ""), "*")
         self.assertIsNone(self.find(text, ["a@b"], "rcpt_450", "x@y"))
         self.assertIsNone(self.find(text, ["a@b"], "rcpt_450"))
+        self.assertEqual(parse_rule("* * senders = a F,1h,5m", HERE).senders, "a")
         text = 'a.domain rcpt_452 senders="xb.dom : yc.dom" G,8h,10m,1.5'
         self.assertEqual(self.find(text, ["u@a.domain"], "rcpt_452", "s@yc.dom"), "a.domain")
 

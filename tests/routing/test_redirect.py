@@ -255,12 +255,19 @@ def test_an_alias_file_of_100_000_lines(world: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "data = x\nfile = /x", "data = x\ntransport = users", "data = x\nallow_filter",
              "data = x\none_time\nunseen", "data = x\none_time\nheaders_add = X: y",
-             "data = x\nqualify_domain = a\nqualify_preserve_domain", "file = /x\ncheck_owner"],
+             "data = x\nqualify_domain = a\nqualify_preserve_domain"],
 )  # fmt: skip
 def test_bad_options(world: Any, text: str) -> None:
     with pytest.raises(Exception) as caught:
         world(text)
     assert "aliases router" in str(caught.value)
+
+
+def test_an_owner_that_nobody_can_be(world: Any) -> None:
+    """Exim, too, finds it only when it reads the file."""
+    w = world("file = /x\ncheck_owner")
+    (error,) = w.routing.routers[0].late()
+    assert "check_owner needs check_local_user or owners" in error.problem
 
 
 def test_redirect_router_must_exist(world: Any) -> None:

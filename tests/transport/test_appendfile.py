@@ -268,6 +268,8 @@ def test_a_configuration_that_names_another_user_is_told_so() -> None:
 
 BAD = [
     {"file": "/a", "directory": "/b"},
+    {"file": "/a", "quota": "5M", "quota_directory": "/b"},
+    {"directory": "/b", "maildir_format": "true", "quota_filecount": "5"},
     {"file": "/a", "use_lockfile": "false", "use_fcntl_lock": "false"},
 ]
 

@@ -284,13 +284,17 @@ def test_force_command(tmp_path: Path) -> None:
         {"log_output": "true", "log_fail_output": "true"},
         {"use_shell": "true", "allow_commands": "/bin/x"},
         {"use_shell": "true", "restrict_to_path": "true"},
-        {"force_command": "true"},
         {"temp_errors": "x"},
     ],
 )
 def test_bad_options(options: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
         make(Pipe, **options)
+
+
+def test_force_command_without_a_command_is_found_when_it_is_used() -> None:
+    (error,) = make(Pipe, force_command="true").late()
+    assert "force_command needs command" in error.problem
 
 
 def test_a_command_that_is_given_up_ends() -> None:

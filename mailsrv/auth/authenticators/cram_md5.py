@@ -28,6 +28,11 @@ class CramMd5(Authenticator):
     client_secret = option(EXPANDED, help="the secret, for a client")
     server_secret = option(EXPANDED, help="the secret of user $auth1, for a server")
 
+    def check(self) -> None:
+        """See :meth:`OptionSet.check`."""
+        super().check()
+        self.demand_public_name()
+
     def late(self) -> Iterator[ConfigError]:
         """See :meth:`OptionSet.late`."""
         if self.server_secret is None and self.client_secret is None:

@@ -65,6 +65,13 @@ class MainOptions(ReceptionOptions, MessageOptions, DeliveryOptions, SystemOptio
         for option, problem in self._problems():
             raise ConfigError(problem, self.places.get(option))
 
+    def late(self) -> Iterator[ConfigError]:
+        """See :meth:`OptionSet.late`."""
+        yield from super().late()
+        for option in ("gecos_pattern", "dns_check_names_pattern"):
+            if reason := _bad_pattern(self.values.get(option)):
+                yield ConfigError(f"{option}: {reason}", self.places.get(option))
+
     def _problems(self) -> Iterator[tuple[str, str]]:
         """Yield options with what is wrong with them, as Exim says when it has read the file."""
         if self.local_sender_retain and self.local_from_check:
@@ -77,16 +84,21 @@ class MainOptions(ReceptionOptions, MessageOptions, DeliveryOptions, SystemOptio
             yield "localhost_number", "localhost_number: a number from 0 to 16 is wanted"
         if self.tls_dh_max_bits < 1024:
             yield "tls_dh_max_bits", "tls_dh_max_bits is too small, it must be at least 1024"
-        for option in ("gecos_pattern", "uucp_from_pattern", "dns_check_names_pattern"):
-            pattern = self.values.get(option)
-            try:
-                compile_regex(pattern or "")
-            except ExpansionError as error:
-                yield option, f"{option}: {error.reason}"
-        for option in ("pid_file_path", "smtp_active_hostname"):
+        if reason := _bad_pattern(self.uucp_from_pattern):
+            yield "uucp_from_pattern", f"uucp_from_pattern: {reason}"
+        for option in ("localhost_number", "pid_file_path", "smtp_active_hostname"):
             value = self.values.get(option)
             if isinstance(value, Template) and value.error is not None:
                 yield option, f"{option}: {value.error.reason}"
+
+
+def _bad_pattern(pattern: str | None) -> str:
+    """Return what is wrong with a regular expression; "" if nothing is."""
+    try:
+        compile_regex(pattern or "")
+    except ExpansionError as error:
+        return error.reason
+    return ""
 
 
 def machine_name() -> str:

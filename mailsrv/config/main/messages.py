@@ -114,11 +114,6 @@ class MessageOptions(OptionSet):
     dkim_verify_signers = option(
         DOMAIN_LIST, "$dkim_signers", help="DKIM signers that are verified", no_effect=NO_DKIM
     )
-    dmarc_forensic_sender = option(
-        EXPANDED, help="sender of DMARC's forensic reports", no_effect=NO_DKIM
-    )
-    dmarc_history_file = option(STRING, help="file of DMARC's results", no_effect=NO_DKIM)
-    dmarc_tld_file = option(STRING, help="file of public suffixes", no_effect=NO_DKIM)
     drop_cr = option(BOOLEAN, False, help="has no effect in Exim, either", no_effect=UNUSED)
     dsn_from = option(
         EXPANDED,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 
 from mailsrv.config.options import option
@@ -124,10 +124,16 @@ class Redirect(FilterOptions):
             if self.unseen:
                 self._refuse('"unseen" may not be used with "one_time"')
             self.values |= {"forbid_file": True, "forbid_pipe": True}
+
+    def late(self) -> Iterator[ConfigError]:
+        """See :meth:`OptionSet.late`."""
+        yield from super().late()
         for kind, given in (("owner", self.owners), ("group", self.owngroups)):
-            if self.values.get(f"check_{kind}") and not given and not self.check_local_user:
+            option = f"check_{kind}"
+            if self.values.get(option) and not given and not self.check_local_user:
                 name = "owners" if kind == "owner" else "owngroups"
-                self._refuse(f"check_{kind} needs check_local_user or {name}", f"check_{kind}")
+                problem = f"{self.name} router: {option} needs check_local_user or {name}"
+                yield ConfigError(problem, self.places.get(option, self.where))
 
     def _refuse(self, problem: str, option: str = "") -> None:
         where = self.places.get(option, self.where)

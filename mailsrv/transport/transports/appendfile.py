@@ -125,14 +125,12 @@ class Appendfile(LocalTransport):
             problem = f"create_file cannot be {self.create_file!r}"
             where = self.places.get("create_file")
             raise ConfigError(problem, where, "anywhere, belowhome or inhome")
-        if self.file is not None and self.quota_filecount.source not in ("", "0"):
-            problem = "quota_filecount must not be set without directory"
-            raise ConfigError(problem, self.places.get("quota_filecount"))
-        for name in ("quota_size_regex", "maildir_quota_directory_regex"):
-            try:
-                compile_regex(self.values.get(name, ""))
-            except ExpansionError as error:
-                raise ConfigError(error.reason, self.places.get(name)) from None
+        for name in ("quota_directory", "quota_filecount"):
+            if name in self.values and self.file is not None:
+                problem = f"{name} must not be set without directory"
+                raise ConfigError(problem, self.places.get(name))
+            if name in self.values and self.directory is not None and self.quota is None:
+                raise ConfigError(f"quota must be set if {name} is set", self.places.get(name))
         self.values.setdefault("use_fcntl_lock", not self.use_flock_lock)
         locked = self.use_lockfile or self.use_fcntl_lock or self.use_flock_lock
         if self.directory is None and not self.maildir_format and not locked:
@@ -147,6 +145,11 @@ class Appendfile(LocalTransport):
         """See :meth:`OptionSet.late`."""
         yield from super().late()
         name = f"{self.name} transport"
+        for pattern in ("quota_size_regex", "maildir_quota_directory_regex"):
+            try:
+                compile_regex(self.values.get(pattern, ""))
+            except ExpansionError as error:
+                yield ConfigError(f"{name}: {error.reason}", self.places.get(pattern))
         if self.directory is not None and not self.maildir_format and not self.mailstore_format:
             problem = "directory without maildir_format is known to Exim, not to mailsrv"
             yield ConfigError(f"{name}: {problem}", self.places.get("directory"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from mailsrv.config.options import option
@@ -78,9 +79,6 @@ class Pipe(LocalTransport):
         BOOLEAN, default=False, help="run as the user who sent the message", unbuilt=True
     )
     use_bsmtp = option(BOOLEAN, default=False, help="write batched SMTP", unbuilt=True)
-    use_classresources = option(
-        BOOLEAN, default=False, help="set limits by login class", unbuilt=True
-    )
     use_shell = option(BOOLEAN, default=False, help="let a shell run the command line")
 
     def check(self) -> None:
@@ -92,12 +90,18 @@ class Pipe(LocalTransport):
         if self.use_shell and (self.allow_commands is not None or self.restrict_to_path):
             name = "restrict_to_path" if self.restrict_to_path else "allow_commands"
             self._refuse(f"{name} may not be set with use_shell", name)
-        if self.force_command and self.command is None:
-            self._refuse("force_command needs command", "force_command")
-        codes = self.temp_errors.split(":")
-        if self.temp_errors.strip() != "*" and not all(c.strip().isdecimal() for c in codes):
+        if self.pipe_as_creator and (self.user is not None or self.group is not None):
+            self._refuse("pipe_as_creator and a user or group are both set", "pipe_as_creator")
+        if self.temp_errors.strip() != "*" and not re.fullmatch(r"[0-9 \t:]*", self.temp_errors):
             self._refuse("temp_errors must be a list of numbers or an asterisk", "temp_errors")
         self.use_defaults()
+
+    def late(self) -> Iterator[ConfigError]:
+        """See :meth:`OptionSet.late`."""
+        yield from super().late()
+        if self.force_command and self.command is None:
+            problem = f"{self.name} transport: force_command needs command"
+            yield ConfigError(problem, self.places.get("force_command", self.where))
 
     def _refuse(self, problem: str, option: str) -> None:
         raise ConfigError(f"{self.name} transport: {problem}", self.places.get(option, self.where))
@@ -288,7 +292,7 @@ class Pipe(LocalTransport):
             return Result.FAILED, reason if ended.status else f"{child} gave output", False
         if not ended.status or self.ignore_status:
             return Result.DELIVERED, "", False
-        codes = [code.strip() for code in self.temp_errors.split(":")]
+        codes = re.split(r"[: \t]+", self.temp_errors.strip())
         temporary = codes == ["*"] or str(ended.status) in codes
         return Result.DEFERRED if temporary else Result.FAILED, reason, False
 
