@@ -37,6 +37,7 @@ PEERS = frozenset(
         *("parent_domain", "parent_local_part", "tls_in_sni", "tls_in_peerdn", "reply_address"),
     )
 )
+_LOGIN = ("auth1", "auth2", "auth3")
 _HEADER = ("h_", "rh_", "bh_", "lh_", "header_", "rheader_", "bheader_", "lheader_")
 _FIELD = re.compile(r"[$:]\{?[rbl]?h(?:eader)?_([!-9;-z|~]+)")
 _COMMANDS = ("pipe", "lmtp", "queryprogram")
@@ -76,6 +77,14 @@ def find(configuration: Configuration) -> Iterator[Finding]:
         for name, value in options.values.items():
             if isinstance(value, Template):
                 yield from _tried(value, name, in_delivery)
+    at_login = tuple(
+        scope.within(dict.fromkeys(_LOGIN, Tainted("peer")))
+        for scope in _scopes(configuration, AclPhase.AUTH)
+    )
+    for each in configuration.authenticators:
+        for name, value in each.values.items():
+            if isinstance(value, Template) and name.startswith("server_"):
+                yield from _tried(value, name, at_login)
     for acl_name, in_phases in phases(configuration).items():
         for phase in sorted(in_phases, key=PHASE_NAMES.__getitem__)[:1]:
             scopes = _scopes(configuration, phase)
