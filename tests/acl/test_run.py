@@ -14,6 +14,7 @@ from mailsrv.mail.header import Header
 from tests.acl.harness import Bench
 
 PROHIBITED = "550 Administrative prohibition"
+ENDLESS = "${if match{" + "a" * 60 + "b}{\\N^(?:(a+))+$\\N}}"
 LATER = "451 Temporary local problem - please try later"
 
 # ACL, recipient, reply, text of the log line ("" for none)
@@ -72,6 +73,13 @@ DIALOGUES = [
         "tmp",
         "451 later please",
         "later please",
+    ),
+    (
+        f"deny condition = {ENDLESS}\naccept",  # the search is given up, and nothing is let in
+        "alice",
+        LATER,
+        f'failed to expand ACL string "{ENDLESS}": regular expression "^(?:(a+))+$": '
+        "the match takes too many steps or too much memory",
     ),
     ("require verify = recipient\naccept", "bad", "550 user gone", "user gone"),
     ("require verify = recipient\naccept", "tmp", "451 later please", "later please"),

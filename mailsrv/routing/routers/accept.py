@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mailsrv.config.options import option
+from mailsrv.config.types import BOOLEAN
 from mailsrv.errors import ConfigError
 from mailsrv.mail.routed import RoutedAddress
 from mailsrv.routing.decision import Accepted, Decision
@@ -10,6 +12,13 @@ from mailsrv.routing.router import Context, Router
 
 class Accept(Router):
     """Accepts every address that meets the preconditions."""
+
+    log_as_local = option(
+        BOOLEAN,
+        default=True,
+        help="log the local part alone",
+        no_effect="log lines have the whole address",
+    )
 
     def check(self) -> None:
         """See :meth:`OptionSet.check`."""
