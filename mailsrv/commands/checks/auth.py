@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mailsrv.auth.authenticator import Authenticator
 from mailsrv.commands.checks.finding import Finding
-from mailsrv.commands.checks.outside import Outside, Told
+from mailsrv.commands.checks.outside import CIPHER, Outside, Told
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError
 from mailsrv.expansion.errors import ForcedFailure
@@ -19,6 +19,7 @@ from mailsrv.net.listen import ports
 _IN_CLEAR = ("PLAIN", "LOGIN")
 _UNKNOWN_USER = "nobody-has-this-name"
 _SECRETS = ("server_secret", "server_spa_password")
+_DRIVERS = ("plaintext", "external")  # whose server_condition alone decides
 _NO = ("", "0", "no", "false")
 
 
@@ -37,8 +38,9 @@ def find(configuration: Configuration) -> Iterator[Finding]:
                 "the network in clear",
                 "server_advertise_condition = ${if def:tls_in_cipher}",
             )
-        yield from _without_password(each, outside)
-        yield from _empty_secret(each, outside)
+        if _is_offered(each, outside):
+            yield from _without_password(each, outside)
+            yield from _empty_secret(each, outside)
 
 
 def _offered(configuration: Configuration, outside: Outside) -> bool:
@@ -62,6 +64,15 @@ def _is_true(condition: Template | None, outside: Outside) -> bool:
     return text is not None and text.strip().lower() not in _NO
 
 
+def _is_offered(each: Authenticator, outside: Outside) -> bool:
+    """Tell whether a stranger is offered the mechanism, with TLS or without."""
+    condition = each.server_advertise_condition
+    if condition is None:
+        return True
+    texts = (_text(condition, outside, outside.scope(values=tls)) for tls in ({}, CIPHER))
+    return any(text is None or text.strip().lower() not in _NO for text in texts)
+
+
 def _text(template: Template, outside: Outside, scope: Scope) -> str | None:
     try:
         return outside.text(template, scope)
@@ -73,7 +84,9 @@ def _lets_in(each: Authenticator, outside: Outside, password: str) -> bool:
     """Evaluate server_condition for a user that no lookup finds."""
     assert each.server_condition is not None
     words = (Tainted(_UNKNOWN_USER), Tainted(password) if password else "")
-    strings = ("", *words) if each.mechanism == "PLAIN" else words
+    strings: tuple[str, ...] = ("", *words) if each.mechanism == "PLAIN" else words
+    if each.driver == "external":
+        strings = words[:1]
     values = {f"auth{number}": text for number, text in enumerate(strings, 1)}
     scope = outside.scope().within(values, ("", *strings))
     text = _text(each.server_condition, outside, scope)
@@ -81,14 +94,15 @@ def _lets_in(each: Authenticator, outside: Outside, password: str) -> bool:
 
 
 def _without_password(each: Authenticator, outside: Outside) -> Iterator[Finding]:
-    if each.driver != "plaintext" or each.server_condition is None:
+    if each.driver not in _DRIVERS or each.server_condition is None:
         return
     where = each.server_condition.where or each.where
     if _lets_in(each, outside, "any-password-will-do"):
         yield Finding(
             where,
-            f"authenticator {each.name} lets an unknown user in with any password",
-            "compare the password in server_condition: see specification 34.1",
+            f"authenticator {each.name} lets an unknown user in with any password"
+            + (", and without a certificate" if each.driver == "external" else ""),
+            "let server_condition compare what proves who it is: see specification 34",
         )
     elif getattr(each, "server_allow_empty_password", False) and _lets_in(each, outside, ""):
         yield Finding(

@@ -42,7 +42,7 @@ _CHOSEN = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(?:@[A-Za-z0-9.-]+)?")
 _MOST_WORDS = 60
-_CIPHER = {
+CIPHER = {
     "tls_in_cipher": "TLS1.3:TLS_AES_256_GCM_SHA384:256",
     "tls_cipher": "TLS1.3:TLS_AES_256_GCM_SHA384:256",
     "tls_in_ver": "TLS1.3",
@@ -217,7 +217,7 @@ class Outside:
         yield {}
         if template.constant is not None or not self.chosen(template, state):
             return
-        for tls in ({}, _CIPHER) if "tls_" in template.source else ({},):
+        for tls in ({}, CIPHER) if "tls_" in template.source else ({},):
             yield {**tls, **_sender("")}
             yield tls
             for word in self._words(template.source):

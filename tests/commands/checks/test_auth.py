@@ -76,3 +76,22 @@ class AuthTests(CheckTestCase):
         self.one(CRAM + lookup % "", "^5: authenticator c lets an unknown user in with an empty pa")
         self.assertEqual(self.found(CRAM + lookup % "fail"), [])
         self.assertEqual(self.found(f"{CRAM}  server_secret = same for all\n"), [])
+
+    def test_a_name_that_nobody_proves(self) -> None:
+        head = "begin authenticators\ne:\n driver = external\n public_name = EXTERNAL\n"
+        for condition, found in {
+            "true": True,
+            "${if !eq{$auth1}{}}": True,
+            "${if eq{$auth1}{$tls_in_peerdn}}": False,
+            "$tls_in_certificate_verified": False,
+        }.items():
+            text = f"{head} server_condition = {condition}\n"
+            self.assertEqual(any("lets" in each for each in self.found(text)), found, condition)
+        for offered, found in {
+            "$tls_in_certificate_verified": False,
+            "${if eq{$sender_host_address}{::1}}": False,
+            "${if def:tls_in_cipher}": True,
+            "${if eq{$tls_in_cipher}{}{}{*}}": True,
+        }.items():
+            text = f"{head} server_condition = true\n server_advertise_condition = {offered}\n"
+            self.assertEqual(any("lets" in each for each in self.found(text)), found, offered)
