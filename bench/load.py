@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 PATIENCE = 90.0
 LINE = b"x" * 70 + b"\r\n"
+Begin = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter, bool]]]
+_ANYBODY = ssl.create_default_context()
+_ANYBODY.check_hostname, _ANYBODY.verify_mode = False, ssl.CERT_NONE
 
 
 @dataclass
@@ -110,10 +115,21 @@ async def expect(reader: asyncio.StreamReader, code: bytes) -> bytes:
             return reply
 
 
-async def idle(port: int, count: int) -> list[asyncio.StreamWriter]:
+async def secured(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bool]:
+    """Connect, and say EHLO again after STARTTLS; whose certificate it is does not matter."""
+    reader, writer, _ = await greet(port)
+    writer.write(b"STARTTLS\r\n")
+    await expect(reader, b"220")
+    await writer.start_tls(_ANYBODY, server_hostname="bench.example")
+    writer.write(b"EHLO client.example\r\n")
+    offered = await expect(reader, b"250")
+    return reader, writer, b"PIPELINING" in offered
+
+
+async def idle(port: int, count: int, begin: Begin = greet) -> list[asyncio.StreamWriter]:
     """Open ``count`` sessions that have said EHLO, some at a time."""
     writers: list[asyncio.StreamWriter] = []
     while len(writers) < count:
         some = min(50, count - len(writers))
-        writers += [w for _, w, _ in await asyncio.gather(*(greet(port) for _ in range(some)))]
+        writers += [w for _, w, _ in await asyncio.gather(*(begin(port) for _ in range(some)))]
     return writers

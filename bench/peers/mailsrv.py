@@ -13,16 +13,28 @@ class Mailsrv:
 
     name = "mailsrv"
 
-    def __init__(self, sink_port: int, *, deliver: bool, aliases: Path | None = None) -> None:
+    def __init__(
+        self, sink_port: int, *, deliver: bool, aliases: Path | None = None, tls: bool = False
+    ) -> None:
         macros = {"T_SINK": str(sink_port), **({} if deliver else {"T_QUEUE_ONLY": "yes"})}
         if aliases is not None:
             macros["T_ALIASES"] = str(aliases)
+        if tls:
+            macros["T_TLS"] = "yes"
         self._server = Server(Path(__file__).parent / "exim.conf", macros)
 
     def start(self) -> int:
         """See :meth:`Peer.start`."""
         self._server.start()
         return self._server.smtp_port
+
+    def stop(self) -> None:
+        """End it; its spool stays, for another :meth:`start`."""
+        self._server.stop()
+
+    def spools(self) -> list[Path]:
+        """The databases of its workers."""
+        return sorted((self._server.folder / "spool").glob("*/spool.sqlite3"))
 
     def processes(self) -> list[int]:
         """See :meth:`Peer.processes`."""
