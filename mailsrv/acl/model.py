@@ -60,9 +60,10 @@ class Acl:
 
 @dataclass(frozen=True, slots=True)
 class AclTable:
-    """The ACL section: all named ACLs."""
+    """The ACL section: all named ACLs, and what Exim drops from its lines."""
 
     acls: dict[str, Acl] = field(default_factory=dict)
+    dropped: tuple[ConfigError, ...] = ()
 
     def items(self) -> Iterator[Item]:
         """All conditions and modifiers of the section."""
@@ -77,7 +78,8 @@ class AclTable:
             yield from (f"{item.where}: {note}" for note in item.notes())
 
     def late(self) -> Iterator[ConfigError]:
-        """Faults that Exim, too, finds only when it reaches them."""
+        """Faults that Exim, too, finds only when it reaches them, or never."""
+        yield from self.dropped
         for item in self.items():
             for template in item.templates():
                 if template.error is not None:

@@ -89,6 +89,10 @@ class SetVariable(Modifier):
         :raises ConfigError: if the variable's name is none.
         """
         problem = ""
+        if variable in ("dkim_verify_status", "dkim_verify_reason"):
+            made = cls(value, where)
+            made.late = not_in_mailsrv(f'"set {variable}"', where)
+            return made
         bad = re.search(r"[^A-Za-z0-9_]", variable)
         if not variable.startswith(("acl_c", "acl_m")):
             problem = '(must start "acl_c" or "acl_m")'
@@ -106,7 +110,12 @@ class SetVariable(Modifier):
         return made
 
     async def test(self, run: Evaluation) -> bool:
-        """Take effect; always met."""
+        """Take effect; always met.
+
+        :raises Undecided: the variable is one of DKIM's.
+        """
+        if self.late is not None:
+            raise Undecided(log=self.late.problem, error=True)
         value = await run.expanded(self.argument)
         if self.variable.startswith("c"):
             run.connection.origin.acl_c[self.variable] = value

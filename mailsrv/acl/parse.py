@@ -1,7 +1,8 @@
 """Reading ACLs: the section of the configuration, inline text, files (44.12, 44.17).
 
-A logical line is a name with a colon, or a verb with its first condition, or a
-further condition.  All faults of a section are collected.  The wording is
+A logical line is a name with a colon (Exim drops the rest of that line, and so
+do we), or a verb with its first condition, or a further condition.  All faults
+of a section are collected.  The wording is
 Exim's where it has one.
 """
 
@@ -23,6 +24,7 @@ _NAME = re.compile(r"([A-Za-z0-9_-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
 _WORD = re.compile(r"([A-Za-z0-9_]*)[ \t]*", re.DOTALL)
 _CLAUSE = re.compile(r"(!?)[ \t]*([A-Za-z0-9_]*)[ \t]*(.*)", re.DOTALL)
 _SET = re.compile(r"([^\s=]*)[ \t]*(.*)", re.DOTALL)
+_DROPPED = "Exim drops what stands behind the name of an ACL: put it into the next line"
 _VERBS = {verb.value: verb for verb in Verb}
 
 
@@ -126,6 +128,7 @@ def parse_section(lines: Sequence[Line]) -> tuple[AclTable, list[ConfigError]]:
     """Read the lines after ``begin acl``; an ACL with a fault keeps its other statements."""
     acls: dict[str, Acl] = {}
     errors: list[ConfigError] = []
+    dropped: list[ConfigError] = []
     current: _Reading | None = None
     for line in lines:
         text = line.text.strip(" \t\n")
@@ -140,7 +143,11 @@ def parse_section(lines: Sequence[Line]) -> tuple[AclTable, list[ConfigError]]:
                     raise ConfigError(problem, line.where)
                 if named[1] in acls:
                     raise ConfigError(f'there are two ACLs called "{named[1]}"', line.where)
-                text = named[2]
+                text = ""
+                if named[2] and not named[2].startswith("#"):
+                    dropped.append(
+                        ConfigError(f'"{named[2]}" is no part of the ACL', line.where, _DROPPED)
+                    )
             if current is None:
                 raise ConfigError("missing or malformed ACL name", line.where)
             if text:
@@ -149,7 +156,7 @@ def parse_section(lines: Sequence[Line]) -> tuple[AclTable, list[ConfigError]]:
             errors.append(error)
     if current is not None:
         acls[current.name] = current.finish()
-    return AclTable(acls), errors
+    return AclTable(acls, tuple(dropped)), errors
 
 
 def parse_text(text: str, name: str = "", where: Position | None = None) -> Acl:

@@ -55,15 +55,24 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(errors[0].hint, "did you mean recipients?")
 
     def test_shapes(self) -> None:
-        """A verb may stand with its first condition, or alone; a name may share its line."""
+        """A verb may stand with its first condition, or alone."""
         table, errors = parse_section(
-            lines("one: accept\nhosts = *\n!senders = :\ntwo:\ndeny\n message = x : y\nwarn")
+            lines("one:\naccept\nhosts = *\n!senders = :\ntwo:\ndeny\n message = x : y\nwarn")
         )
         self.assertEqual(errors, [])
         (accept,) = table.acls["one"].statements
         self.assertEqual([c.item.name for c in accept.clauses], ["hosts", "senders"])
         self.assertEqual([c.negated for c in accept.clauses], [False, True])
         self.assertEqual([s.verb for s in table.acls["two"].statements], [Verb.DENY, Verb.WARN])
+
+    def test_what_follows_a_name_is_dropped(self) -> None:
+        """Exim does so: what follows may not decide here, and the administrator is told."""
+        table, errors = parse_section(lines("one: accept\ndeny\ntwo: # a comment\nwarn"))
+        self.assertEqual(errors, [])
+        self.assertEqual([s.verb for s in table.acls["one"].statements], [Verb.DENY])
+        (error,) = table.late()
+        self.assertIn("line 1 of", str(error))
+        self.assertIn('"accept" is no part of the ACL', str(error))
 
     @settings(max_examples=200, deadline=None)
     @given(st.text(st.characters(max_codepoint=255), max_size=80))

@@ -68,9 +68,8 @@ class MainOptions(ReceptionOptions, MessageOptions, DeliveryOptions, SystemOptio
     def late(self) -> Iterator[ConfigError]:
         """See :meth:`OptionSet.late`."""
         yield from super().late()
-        for option in ("gecos_pattern", "dns_check_names_pattern"):
-            if reason := _bad_pattern(self.values.get(option)):
-                yield ConfigError(f"{option}: {reason}", self.places.get(option))
+        if reason := _bad_pattern(self.gecos_pattern):
+            yield ConfigError(f"gecos_pattern: {reason}", self.places.get("gecos_pattern"))
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         """Yield options with what is wrong with them, as Exim says when it has read the file."""
@@ -84,8 +83,11 @@ class MainOptions(ReceptionOptions, MessageOptions, DeliveryOptions, SystemOptio
             yield "localhost_number", "localhost_number: a number from 0 to 16 is wanted"
         if self.tls_dh_max_bits < 1024:
             yield "tls_dh_max_bits", "tls_dh_max_bits is too small, it must be at least 1024"
-        if reason := _bad_pattern(self.uucp_from_pattern):
-            yield "uucp_from_pattern", f"uucp_from_pattern: {reason}"
+        if self.gecos_name is not None and (reason := _bad_pattern(self.gecos_pattern)):
+            yield "gecos_pattern", f"gecos_pattern: {reason}"
+        for option in ("uucp_from_pattern", "dns_check_names_pattern"):
+            if reason := _bad_pattern(self.values.get(option)):
+                yield option, f"{option}: {reason}"
         for option in ("localhost_number", "pid_file_path", "smtp_active_hostname"):
             value = self.values.get(option)
             if isinstance(value, Template) and value.error is not None:
