@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from mailsrv.commands.check import findings
+from mailsrv.config.read import read
 from tests.config.collection import Answer, ask, collection
 from tests.config.variations import variations
 from tests.real import machine, sandbox
@@ -128,3 +130,6 @@ def test_debian(folder: Path) -> None:
         answer = ask(folder / f"{number}.conf")
         print(f"{name}: {answer.said or 'accepted'}")
         assert answer.accepts or answer.unbuilt, answer.said
+        if answer.accepts:
+            found = findings(read(str(folder / f"{number}.conf")))
+            assert not [str(each) for each in found if "known to Exim" not in each.problem]
