@@ -38,8 +38,10 @@ _DEEDS = re.compile(
 )
 _HEADER = re.compile(r"\$\{?[rbl]?h(?:eader)?_|\bdef:[rbl]?h(?:eader)?_|\$\{?message_(?:body|head)")
 _CHOSEN = re.compile(
-    r"\b(?:sender_address(?:_domain|_local_part)?|sender_helo_name|local_part|tls_in_\w+|tls_\w+)\b"
+    r"\b(?:sender_address(?:_domain|_local_part)?|sender_helo_name|local_part"
+    r"|smtp_command_argument|tls_\w+)\b"
 )
+_SAID = ("sender_helo_name", "smtp_command_argument", "tls_in_sni", "tls_sni")
 _WORD = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(?:@[A-Za-z0-9.-]+)?")
 _MOST_WORDS = 60
 CIPHER = {
@@ -162,6 +164,7 @@ class Outside:
                 sender=Tainted(f"someone@{stranger.domain}"),
                 acl_m={name: text for name, text in variables.items() if name[0] == "m"},
                 recipients=[] if self.phase is AclPhase.MAIL else [Recipient(address)],
+                recipients_seen=0 if self.phase is AclPhase.MAIL else 1,
             )
         return Scope(
             self._services,
@@ -280,7 +283,7 @@ def _sender(address: str) -> dict[str, str]:
 
 def _as_said(word: str, domain: str) -> dict[str, str]:
     """What a peer says who knows a word of the configuration."""
-    helo = {"sender_helo_name": Tainted(word)}
+    helo = dict.fromkeys(_SAID, Tainted(word))
     if "@" in word:
         return {**helo, **_sender(word)}
     if "." in word:

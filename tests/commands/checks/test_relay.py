@@ -84,6 +84,12 @@ class OpenRelayTests(CheckTestCase):
             " accept condition = ${if eq{$local_part}{abuse}}": "1",
             " accept condition = ${if def:tls_in_cipher}": "1",
             " accept encrypted = *": "1",
+            " accept condition = ${if eq{$tls_in_sni}{relay.here.example}}": "1",
+            " accept condition = ${if >{$rcpt_count}{0}}": "1",
+            " accept condition = ${if <{$message_size}{1000}}": "1",
+            " accept condition = ${if eqi{${domain:$sender_address}}{Here.Example}}": "1",
+            " accept condition = ${if match_local_part{$local_part}{postmaster}}": "1",
+            " accept condition = ${if or{{match_domain{$domain}{+ours}}{def:sender_address}}}": "1",
             " accept verify = helo": "1",
             " accept verify = reverse_host_lookup": "1",
             # constants, and conditions that are nothing
