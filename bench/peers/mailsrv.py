@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bench.peers import family
 from tests.real.server import Server
+
+WORKERS = len(os.sched_getaffinity(0))  # as many as it makes by default
+_SERVES = "daemon started: pid="
 
 
 class Mailsrv:
@@ -25,7 +29,10 @@ class Mailsrv:
 
     def start(self) -> int:
         """See :meth:`Peer.start`."""
+        served = self._server.log().count(_SERVES)
         self._server.start()
+        # Its ports are open before its workers serve; the others are measured when they do, too.
+        self._server.wait_for_log(_SERVES, timeout=60, count=served + WORKERS)
         return self._server.smtp_port
 
     def stop(self) -> None:
