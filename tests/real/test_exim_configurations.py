@@ -1,7 +1,8 @@
 """The real exim4 and mailsrv agree on which configurations are accepted.
 
 The collection of ``tests/config/configurations``, Debian's own configuration for each kind of
-machine, and a share of the variations of every option; the tables are printed.
+machine, a share of the variations of every option, and damaged configurations; the
+tables are printed.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import pytest
 
 from mailsrv.commands.check import findings
 from mailsrv.config.read import read
-from tests.config.collection import Answer, ask, collection
+from tests.config.collection import FOLDER, Answer, ask, collection
+from tests.config.mutations import mutations
 from tests.config.variations import variations
 from tests.real import machine, sandbox
 
 SHARE = 30  # one in so many variations
+MUTATIONS = 30  # of each of three configurations
 AGREEMENT = 0.98
 
 _ASK = """for file in "$2"/*.conf; do
@@ -89,6 +92,18 @@ def test_collection(folder: Path) -> None:
 def test_variations(folder: Path) -> None:
     """Every option with good and bad values."""
     share, rows = agreement(folder, list(variations(SHARE)))
+    assert share >= AGREEMENT, rows
+
+
+def test_mutations(folder: Path) -> None:
+    """Good configurations with one line damaged."""
+    texts = [("debian", debian("smarthost", "maildir_home"))]
+    texts += [
+        (each, (FOLDER / f"typical-{each}.conf").read_text("latin-1"))
+        for each in ("virtual", "lists")
+    ]
+    damaged = [found for name, text in texts for found in mutations(name, text, MUTATIONS)]
+    share, rows = agreement(folder, damaged)
     assert share >= AGREEMENT, rows
 
 
