@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mailsrv.errors import TemporaryFailure
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
 
 T = TypeVar("T")
 Threads = Callable[..., Awaitable[Any]]
@@ -53,6 +56,7 @@ class FileCache(Generic[T]):
         self._what = what
         self._threads = threads
         self._files: dict[str, tuple[Identity, T]] = {}
+        self._waiting: dict[str, list[Deferred[None]]] = {}  # for files that are being loaded
 
     async def get(self, path: str) -> T:
         """The parsed file; at once if it is known and has not changed.
@@ -63,22 +67,46 @@ class FileCache(Generic[T]):
             raise TemporaryFailure(
                 reason=f"failed to open {path} for {self._what}: not an absolute path"
             )
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            raise unusable(path, self._what, error) from None
-        known = self._files.pop(path, None)
-        if known is not None and known[0] == identity(status):
-            self._files[path] = known
-            return known[1]
-        if status.st_size > _BIG:
-            loaded = await in_thread(self._threads, self._load, path)
-        else:
-            loaded = self._load(path)
+        while True:
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                raise unusable(path, self._what, error) from None
+            known = self._files.pop(path, None)
+            if known is not None and known[0] == identity(status):
+                self._files[path] = known
+                return known[1]
+            if status.st_size <= _BIG:
+                return self._keep(path, self._load(path))
+            if path not in self._waiting:
+                return self._keep(path, await self._load_for_all(path))
+            await self._loaded(path)
+
+    def _keep(self, path: str, loaded: tuple[Identity, T]) -> T:
         self._files[path] = loaded
         while len(self._files) > _MOST_FILES:
             del self._files[next(iter(self._files))]
         return loaded[1]
+
+    async def _load_for_all(self, path: str) -> tuple[Identity, T]:
+        """Load a big file once, however many lookups come for it meanwhile."""
+        self._waiting[path] = []
+        try:
+            loaded = await in_thread(self._threads, self._load, path)
+            self._files[path] = loaded
+            return loaded
+        finally:
+            for waiting in self._waiting.pop(path):
+                if not waiting.called:
+                    waiting.callback(None)
+
+    async def _loaded(self, path: str) -> None:
+        """Return when another lookup's load of the file has ended, well or not."""
+        from twisted.internet.defer import Deferred
+
+        ended: Deferred[None] = Deferred()
+        self._waiting[path].append(ended)
+        await ended
 
     def _load(self, path: str) -> tuple[Identity, T]:
         try:
