@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.auth.authenticator import Authenticator
+from mailsrv.auth.authenticators.cram_md5 import CramMd5, digest
 from mailsrv.auth.authenticators.cred import Cred
 from mailsrv.auth.authenticators.dovecot import Dovecot
 from mailsrv.auth.authenticators.external import External
@@ -81,6 +82,28 @@ class ExchangeCase(SynchronousTestCase):
 
     def advertised(self) -> list[str]:
         return self.successResultOf(Deferred.fromCoroutine(self.auth.advertised(self.connection)))
+
+
+class CramTests(ExchangeCase):
+    def answer(self, secret: bytes) -> AuthStep:
+        """Log in as ``u`` with a secret."""
+        exchange = self.begin("CRAM-MD5")
+        challenge = self.step(exchange, None).challenge
+        return self.step(exchange, b"u " + digest(secret, challenge))
+
+    def serve(self, secret: str) -> None:
+        options = {"public_name": "CRAM-MD5", "server_secret": compile_string(secret)}
+        self.with_drivers(self.driver(CramMd5, "cram", **options))
+
+    def test_secrets(self) -> None:
+        self.serve("${if eq{$auth1}{u}{tanstaaf}fail}")
+        self.assertEqual(self.answer(b"tanstaaf").result, SUCCESS)
+        self.assertEqual(self.answer(b"another").result, FAILURE)
+
+    def test_an_empty_secret_lets_nobody_in(self) -> None:
+        """As a lookup without ``fail`` gives it for somebody who does not exist."""
+        self.serve("${if eq{$auth1}{joe}{tanstaaf}}")
+        self.assertEqual(self.answer(b"").result, FAILURE)
 
 
 class PlainTests(ExchangeCase):

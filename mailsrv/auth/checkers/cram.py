@@ -52,6 +52,8 @@ class CramChecker:
             secret = await self._secret.expand(with_strings(scope, (user,)))
         except ForcedFailure:
             raise Refused("no such user", (user,)) from None
+        if not secret:  # what a lookup gives for an unknown user: anybody knows it
+            raise Refused("empty secret", (user,))
         if not hmac.compare_digest(digest(secret.encode("latin-1"), challenge), theirs.lower()):
             raise Refused("", (user,))
         return MailUser(user)
