@@ -40,6 +40,7 @@ T = TypeVar("T")
 HOLD = 60.0  # seconds until a message is tried again that could not be loaded or written
 FROZEN_CHECK = 900.0  # seconds between looks at frozen messages, if an option asks for them
 LONGEST_TIMER = 3600.0
+EXPECTED = 10000  # messages being stored at a time; one forgotten is looked for in the spool
 POLL = 0.1  # seconds between looks whether attempts that a command waits for have ended
 LAST_WRITES = 5.0  # seconds that the spool has at the end to record what was delivered
 
@@ -95,6 +96,7 @@ class QueueRunner:
         self._take(schedule, routing, delivering, bouncer, settings)
         self._active: set[str] = set()
         self._parked: set[str] = set()  # of the active: those that wait for a busy host
+        self._expected: OrderedDict[str, None] = OrderedDict()  # being stored, nobody's yet
         self._fresh: list[Message] = []  # received in this turn of the reactor
         self._new: deque[str] = deque()  # received before, when there was no room
         self._asked: OrderedDict[str, None] = OrderedDict()  # run_now, each id once
@@ -210,6 +212,12 @@ class QueueRunner:
 
     def first_attempt(self, message: Message) -> float:
         """See :meth:`IQueue.first_attempt`."""
+        self._expected[message.id] = None
+        if len(self._expected) > EXPECTED:  # of what could not be stored none is submitted
+            self._expected.popitem(last=False)
+        return self._due(message)
+
+    def _due(self, message: Message) -> float:
         return message.received_at + (QUEUED if self._only_queued(message) else 0.0)
 
     def _only_queued(self, message: Message) -> bool:
@@ -221,11 +229,20 @@ class QueueRunner:
         )
 
     def submit(self, message: Message) -> None:
-        """See :meth:`IQueue.submit`."""
+        """See :meth:`IQueue.submit`.
+
+        The spool may show a message before whoever stored it hears of that.  If it was taken
+        from there meanwhile, this copy is out of date, and what is left is looked for.
+        """
+        known = message.id in self._expected
+        self._expected.pop(message.id, None)
         if message.frozen_at and not message.no_tell and self._bouncer.freeze_tell:
             self._spawn(self._tell_frozen(message))
         if message.frozen_at or self._only_queued(message):
-            self._soonest = min(self._soonest, self.first_attempt(message))
+            self._soonest = min(self._soonest, self._due(message))
+            self._wake()
+        elif not known:
+            self._soonest = 0.0
             self._wake()
         elif self._room() > 0 and not self._new:
             self._active.add(message.id)  # nothing else may begin with it
@@ -441,6 +458,7 @@ class QueueRunner:
 
         if id in self._active:
             raise Locked(id)
+        self._expected.pop(id, None)
         self._active.add(id)
         said = f"{id}: cannot be changed"
         changing, waiting = shielded(claimed(), lambda error: self._log.panic(said, error))
@@ -528,6 +546,7 @@ class QueueRunner:
 
     def _start(self, id: str, *, first: bool, message: Message | None = None) -> None:
         """Begin an attempt; ``message`` is given if it is at hand, as the spool has it."""
+        self._expected.pop(id, None)
         self._active.add(id)
         attempt = self._spawn(self._attempt(id, first, message))
         if not attempt.called:

@@ -81,7 +81,7 @@ class QueueTestCase(SynchronousTestCase):
 
     def submit(self, *recipients: str | Recipient, **fields: Any) -> Message:
         message = self.message(*recipients, **fields)
-        self.done(self.spool.store(message, self.clock.seconds()))
+        self.done(self.spool.store(message, self.runner.first_attempt(message)))
         self.runner.submit(message)
         self.clock.advance(0)
         return message
@@ -123,6 +123,43 @@ class DeliveryTests(QueueTestCase):
         self.assertEqual(asked, ["due", "next_due"])
         self.advance(3600)
         self.assertEqual(len(self.sent()), 15)
+
+    def stored(self) -> Message:
+        """Return a message that the spool shows, and whose reception has not heard of it yet."""
+        message = self.message()
+        self.done(self.spool.store(message, self.runner.first_attempt(message)))
+        return message
+
+    def test_taken_from_the_spool_before_it_is_submitted(self) -> None:
+        """A look between commit and submit begins the message's only attempt."""
+        message, begun = self.stored(), list[str]()
+        never: Deferred[None] = Deferred()
+
+        def deliver(message: Message, *rest: Any) -> Deferred[None]:
+            begun.append(message.id)
+            return never
+
+        with mock.patch.object(self.delivering, "deliver", deliver):
+            self.runner.start()
+            self.runner.submit(message)
+            self.clock.advance(0)
+        self.assertEqual(begun, [message.id])
+
+    def test_delivered_from_the_spool_before_it_is_submitted(self) -> None:
+        """The same when the attempt has ended by then."""
+        message = self.stored()
+        self.runner.start()
+        self.runner.submit(message)
+        self.clock.advance(0)
+        self.assertEqual(self.sent(), ["a@b"])
+
+    def test_removed_before_it_is_submitted(self) -> None:
+        """What an administrator removes between commit and submit is not delivered."""
+        message = self.stored()
+        self.assertTrue(self.done(self.runner.remove(message.id)))
+        self.runner.submit(message)
+        self.clock.advance(0)
+        self.assertEqual(self.sent(), [])
 
     def test_one_delivery_for_equal_addresses(self) -> None:
         """Recipients that become the same address get it once; both are done."""
