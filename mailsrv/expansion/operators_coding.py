@@ -11,6 +11,7 @@ from ssl import PEM_cert_to_DER_cert
 
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.operators import op
+from mailsrv.mail.connection import PeerCertificate
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -113,12 +114,9 @@ def _base62d(text: str) -> str:
     return _signed(_digits(text, "base62d", "base 62", _BASE62))
 
 
-_CERTIFICATE = "-----BEGIN CERTIFICATE-----\n"
-
-
 def _digest(new: Callable[..., hashlib._Hash], text: str) -> str:
-    """Of a certificate it is its fingerprint, in upper case."""
-    if text.startswith(_CERTIFICATE):
+    """Of ``$tls_in_peercert`` alone it is the certificate's fingerprint, in upper case."""
+    if isinstance(text, PeerCertificate):
         return new(PEM_cert_to_DER_cert(text)).hexdigest().upper()
     return new(text.encode("latin-1")).hexdigest()
 

@@ -8,6 +8,13 @@ from dataclasses import dataclass, field
 from mailsrv.mail.caller import Caller
 from mailsrv.mail.message import Submission, Transaction
 from mailsrv.mail.origin import Origin
+from mailsrv.mail.taint import Tainted
+
+
+class PeerCertificate(Tainted):
+    """A certificate that a peer showed in its handshake, as PEM."""
+
+    __slots__ = ()
 
 
 @dataclass(slots=True)
@@ -34,7 +41,7 @@ class Connection:
     auth: tuple[str, ...] = ()  # $auth1, $auth2, $auth3 of the AUTH in hand
     authentication_failed: bool = False
     mechanism: str = ""  # the one of the last AUTH
-    peer_certificate: str = ""  # $tls_in_peercert, as PEM
+    peer_certificate: PeerCertificate | None = None  # $tls_in_peercert
     messages_received: int = 0
     # effects of ACLs that last for the connection
     submission: Submission | None = None

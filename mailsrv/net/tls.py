@@ -21,6 +21,7 @@ from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.lists import match_host
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import Template
+from mailsrv.mail.connection import PeerCertificate
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.taint import Tainted, tainted
 
@@ -351,10 +352,10 @@ def _server_name(connection: SSL.Connection) -> None:
         return  # the certificate of a client without SNI is offered
 
 
-def tls_facts(transport: Any, origin: Origin) -> str:
+def tls_facts(transport: Any, origin: Origin) -> PeerCertificate | None:
     """Note in an Origin what the handshake of ``transport`` brought ($tls_in_…).
 
-    Returns the peer's certificate as PEM, "" if it gave none.
+    Returns the peer's certificate; None if it gave none.
     """
     connection = transport.getHandle()
     version = {"TLSv1": "TLS1.0", "TLSv1.1": "TLS1.1", "TLSv1.2": "TLS1.2", "TLSv1.3": "TLS1.3"}
@@ -364,9 +365,10 @@ def tls_facts(transport: Any, origin: Origin) -> str:
     origin.tls_cipher = f"{origin.tls_version}:{connection.get_cipher_name()}:{origin.tls_bits}"
     certificate = connection.get_peer_certificate()
     if certificate is None:
-        return ""
+        return None
     start = _starts.get(connection)
     origin.tls_certificate_verified = start is not None and start.verified
     names = certificate.get_subject().get_components()
     origin.tls_peer_dn = tainted(b",".join(b"%s=%s" % item for item in reversed(names)))
-    return tainted(crypto.dump_certificate(crypto.FILETYPE_PEM, certificate))
+    pem = crypto.dump_certificate(crypto.FILETYPE_PEM, certificate)
+    return PeerCertificate(pem.decode("ascii"))

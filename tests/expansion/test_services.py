@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import shutil
 import socket
@@ -21,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.expansion import conditions_services, items_socket
 from mailsrv.expansion.errors import ExpansionError
-from mailsrv.mail.connection import Connection
+from mailsrv.mail.connection import Connection, PeerCertificate
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.taint import Tainted
 from tests.expansion.setting import expand, failure, make_scope
@@ -184,7 +185,8 @@ class CertificateTests(ServicesTestCase):
         super().setUp()
         certificate, _ = a_certificate()
         pem = certificate.public_bytes(serialization.Encoding.PEM)
-        self.connection.peer_certificate = Tainted(pem.decode("ascii"))
+        self.pem = pem.decode("ascii")
+        self.connection.peer_certificate = PeerCertificate(self.pem)
         self.digest = certificate.fingerprint(hashes.SHA256()).hex().upper()
 
     def field(self, name: str) -> str:
@@ -209,8 +211,15 @@ class CertificateTests(ServicesTestCase):
     def test_fingerprint(self) -> None:
         self.assertEqual(self.value("${sha256:$tls_in_peercert}"), self.digest)
 
+    def test_text_that_looks_like_one(self) -> None:
+        """What a peer writes is text, whether it can be read as a certificate or not."""
+        for text in (self.pem, "-----BEGIN CERTIFICATE-----\n x"):
+            self.scope = self.scope.within({"value": Tainted(text)})
+            right = hashlib.md5(text.encode("ascii")).hexdigest()
+            self.assertEqual(self.value("${md5:$value}"), right)
+
     def test_none(self) -> None:
-        self.connection.peer_certificate = ""
+        self.connection.peer_certificate = None
         self.assertEqual(self.field("subject"), "none")
 
 
