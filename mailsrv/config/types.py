@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Generic, TypeVar
 
 from mailsrv.errors import ConfigError, Position
+from mailsrv.expansion.arithmetic import whole
 from mailsrv.expansion.template import Template, compile_string
 
 T = TypeVar("T")
@@ -235,7 +236,7 @@ def _integer(text: str, where: Position, largest: int, octal: bool = False) -> i
     base = 16 if digits[:2] in ("0x", "0X") else 8 if octal or digits[0] == "0" else 10
     if found.end() != len(text) or (base == 8 and set(digits) & set("89")):
         raise ConfigError("extra characters follow integer value", where)
-    value = int(digits, base) << _SUFFIXES[suffix.lower()]
+    value = (whole(digits) if base == 10 else int(digits, base)) << _SUFFIXES[suffix.lower()]
     if value > largest:
         raise ConfigError(f'absolute value of integer "{text}" is too large (overflow)', where)
     return -value if sign == "-" else value
@@ -324,8 +325,8 @@ class _Fixed(OptionType[float]):
             raise ConfigError("fixed-point number expected", where)
         if found.end() != len(text):
             raise ConfigError("extra characters follow fixed-point value", where)
-        whole, places = found.groups()
-        return (int(whole) * 1000 + int((places or "").ljust(3, "0"))) / 1000
+        units, places = found.groups()
+        return (whole(units) * 1000 + int((places or "").ljust(3, "0"))) / 1000
 
     def show(self, value: float) -> str:
         text = f"{value:.3f}".rstrip("0")
@@ -345,7 +346,7 @@ def parse_time(text: str, where: Position | None = None) -> int:
     """
     if not _TIME.fullmatch(text):
         raise ConfigError("invalid time value", where, "for example 1h30m or 2d")
-    return sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"([0-9]+)(.)", text))
+    return sum(whole(count) * _UNITS[unit] for count, unit in re.findall(r"([0-9]+)(.)", text))
 
 
 def show_time(seconds: int) -> str:
@@ -397,7 +398,7 @@ class _Pacing(OptionType[Pacing]):
             )
         count, delay, unit, factor, most, last = found.groups()
         return Pacing(
-            int(count), float(delay) * _UNITS[unit], float(factor), float(most) * _UNITS[last]
+            whole(count), float(delay) * _UNITS[unit], float(factor), float(most) * _UNITS[last]
         )
 
     def show(self, value: Pacing) -> str:
@@ -470,7 +471,8 @@ class Group:
 
 
 def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit()
+    """Whether a name stands for a uid or gid; a longer number is nobody's."""
+    return name.isascii() and name.isdigit() and len(name) < 19
 
 
 def _user(name: str, where: Position) -> User:

@@ -11,7 +11,17 @@ _SCALE = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _INTEGER = re.compile(r"[ \t\n\r\v\f]*([+-]?[0-9]+)([kKmMgG]?)[ \t\n\r\v\f]*\Z", re.ASCII)
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+", re.ASCII)
 _SPACE = " \t\n\r\v\f"
+_MOST_DIGITS = 40
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
+
+
+def whole(digits: str) -> int:
+    """The number that digits write, with a sign or without.
+
+    Python refuses thousands of them, which a peer may send: such a number is too large for
+    whatever it counts, and its first forty digits are, too.
+    """
+    return int(digits[:_MOST_DIGITS])
 
 
 def wrap(number: int) -> int:
@@ -37,7 +47,7 @@ def integer(text: str) -> int:
     """
     match = _INTEGER.match(text)
     if match:
-        number = int(match[1][:40]) * _SCALE[match[2].upper()]
+        number = whole(match[1]) * _SCALE[match[2].upper()]
         if not _LOWEST <= number <= _HIGHEST:
             raise ExpansionError(f'absolute value of integer "{text}" is too large (overflow)')
         return number
@@ -151,14 +161,14 @@ class Evaluator:
 
     def _digits(self, digits: str, end: int) -> tuple[int, int]:
         if self.decimal:
-            return _limited(int(digits[:40])), end
+            return _limited(whole(digits)), end
         if digits[:2] in ("0x", "0X"):
             return _limited(int(digits[2:42] or "0", 16)), end
         if digits[0] == "0":
             octal = re.match(r"[0-7]*", digits)
             assert octal is not None
             return _limited(int(octal[0][:60] or "0", 8)), end - (len(digits) - octal.end())
-        return _limited(int(digits[:40])), end
+        return _limited(whole(digits)), end
 
 
 def evaluate(text: str, *, decimal: bool = False) -> str:

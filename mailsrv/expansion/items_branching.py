@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from mailsrv.expansion import structured
+from mailsrv.expansion.arithmetic import whole
 from mailsrv.expansion.branches import Branches, parse_branches
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.items import item
@@ -148,7 +149,7 @@ async def _extracted(
     if variant:
         found = structured.json_member(key, values[0], unquote=variant == "jsons")
     elif len(values) == 2:
-        found = structured.field(int(key), values[0], values[1])
+        found = structured.field(whole(key), values[0], values[1])
     else:
         found = structured.keyed(key, values[0])
     if found is None:

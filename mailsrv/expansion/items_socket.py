@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
+from mailsrv.expansion.arithmetic import whole
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.items import item
 from mailsrv.expansion.parse import Parser
@@ -131,7 +132,7 @@ def _connected(name: str, timeout: float) -> socket.socket:
         raise _Failed(f"missing port for readsocket {name}")
     host = host.removeprefix("[").removesuffix("]")
     try:
-        number = int(port) if port.isdigit() else socket.getservbyname(port, "tcp")
+        number = whole(port) if port.isdigit() else socket.getservbyname(port, "tcp")
         return socket.create_connection((host, number), timeout)
     except (OSError, ValueError, OverflowError) as error:
         problem = getattr(error, "strerror", None) or error

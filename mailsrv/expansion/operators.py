@@ -170,7 +170,6 @@ def _strlen(text: str) -> str:
 
 
 _VALUES = re.compile(r"(-?)(?:([0-9]+)(?:_([0-9]+))?)?", re.ASCII)
-_DIGITS = 18  # that count: no string is longer
 
 
 def _values(name: str, argument: str | None) -> tuple[int, int | None]:
@@ -181,8 +180,8 @@ def _values(name: str, argument: str | None) -> tuple[int, int | None]:
     match = _VALUES.fullmatch(argument)
     if not match or (match[1] and name[0] != "s") or (match[3] is not None and not two):
         raise ExpansionError(f'non-digit after underscore in "{name}"')
-    first = int(match[1] + (match[2] or "0")[:_DIGITS])
-    return first, int(match[3][:_DIGITS]) if match[3] is not None else None
+    first = arithmetic.whole(match[1] + (match[2] or "0"))
+    return first, arithmetic.whole(match[3]) if match[3] is not None else None
 
 
 @op("substr", "s", argument=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from mailsrv.expansion.arithmetic import whole
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.operators import op
 
@@ -69,14 +70,15 @@ def mask_text(text: str, *, normal: bool = False) -> str:
     if not re.fullmatch(r"[ \t]*[0-9]*", bits):
         raise ExpansionError(f'"{text}" is not an IP address')
     bits = bits.lstrip(" \t") or "0"  # as Exim's own numbers: nothing is zero
-    if int(bits[:4]) > address.max_prefixlen:
+    length = whole(bits)
+    if length > address.max_prefixlen:
         raise ExpansionError(f'mask value too big in "{text}"')
-    network = ipaddress.ip_network(f"{address_text}/{int(bits)}", strict=False)
+    network = ipaddress.ip_network(f"{address_text}/{length}", strict=False)
     first = network.network_address
     if isinstance(first, ipaddress.IPv4Address):
-        return f"{first}/{int(bits)}"
+        return f"{first}/{length}"
     shown = _plain(first) if normal else first.exploded.replace(":", ".")
-    return f"{shown}/{int(bits)}"
+    return f"{shown}/{length}"
 
 
 @op("mask", argument=True)

@@ -9,6 +9,7 @@ after its name is the business of the tables in ``items.py``,
 
 from __future__ import annotations
 
+from mailsrv.expansion.arithmetic import whole
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.tree import Concatenation, Condition, Node, Number, Text
 
@@ -153,12 +154,12 @@ class Parser:
         if character in _LETTERS:
             return self._bare_name()
         if character in _DIGITS:
-            return Number(int(self._digits()))
+            return Number(whole(self._digits()))
         if character != "{":
             raise ExpansionError("$ not followed by letter, digit, or {")
         self.position += 1
         if self.peek() in _DIGITS:
-            number = Number(int(self._digits()))
+            number = Number(whole(self._digits()))
             if not self.take("}"):
                 raise ExpansionError("} expected after number")
             return number

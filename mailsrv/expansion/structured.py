@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from mailsrv.expansion.arithmetic import whole
 from mailsrv.expansion.errors import ExpansionError
 
 _SPACE = " \t\n\r\v\f"
@@ -110,7 +111,7 @@ def json_member(key: str, text: str, *, unquote: bool) -> str | None:
     elements = json_elements(text)
     value: str | None = None
     if re.fullmatch(r"-?[0-9]+", key, re.ASCII):
-        number = int(key[:9])
+        number = whole(key)
         if number <= 0:
             raise ExpansionError('first argument of "extract" must be greater than zero')
         value = elements[number - 1][1] if number <= len(elements) else None

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mailsrv.expansion.arithmetic import whole
+
 if TYPE_CHECKING:
     from mailsrv.expansion.scope import Scope
 
@@ -20,7 +22,7 @@ def interval(text: str) -> int | None:
     """Seconds of an interval such as ``1d12h``; None if it is none."""
     position, total = 0, 0
     while match := _PART.match(text, position):
-        total += int(match[1]) * _UNITS[match[2]]
+        total += whole(match[1]) * _UNITS[match[2]]
         position = match.end()
     return total if position and position == len(text) else None
 

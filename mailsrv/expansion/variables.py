@@ -421,8 +421,8 @@ def _build() -> None:
             f"{direction}sni": _origin("tls_sni"),
         }
     table["tls_in_peercert"] = lambda scope: (
-        scope.connection and scope.connection.peer_certificate
-    ) or ""
+        (scope.connection and scope.connection.peer_certificate) or ""
+    )
     table["tls_in_ver"] = _origin("tls_version", peer=False)
     table["tls_in_cipher_std"] = _cipher_std
     for name in ("cipher", "cipher_std", "peerdn", "sni", "ver", "dane", "tlsa_usage"):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from mailsrv.errors import TemporaryFailure
+from mailsrv.expansion.arithmetic import whole
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.lookup._backing import Backing
 
@@ -83,7 +84,7 @@ class Query:
             return 0
         if not (text.isascii() and text.isdigit()):
             raise deferred(self.text, f"malformed parameter setting: {name}={text}")
-        return int(text)
+        return whole(text)
 
     @property
     def nettime(self) -> int:

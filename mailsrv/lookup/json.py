@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from mailsrv.errors import TemporaryFailure
+from mailsrv.expansion.arithmetic import whole
 from mailsrv.expansion.separated import split_list
 from mailsrv.lookup._files import FileCache, Threads
 
@@ -28,9 +29,10 @@ class Lookup:
         element = await self._files.get(file)
         for selector in split_list(key):
             if isinstance(element, list):
-                if not (selector.isascii() and selector.isdigit() and int(selector) < len(element)):
+                number = whole(selector) if selector.isascii() and selector.isdigit() else -1
+                if not 0 <= number < len(element):
                     return None
-                element = element[int(selector)]
+                element = element[number]
             elif isinstance(element, dict):
                 name = selector.encode("latin-1").decode("utf-8", "replace")
                 if name not in element:

@@ -98,6 +98,22 @@ class MainSectionTests(FileTestCase):
             ],
         )
 
+    def test_numbers_that_are_far_too_long(self) -> None:
+        """Each is an error with its line, or as good as the largest."""
+        digits = "9" * 5000
+        for text, problem in (
+            (f"recipients_max = {digits}", "too large (overflow)"),
+            (f"recipients_max = {digits}K", "too large (overflow)"),
+            (f"never_users = {digits}", "not found"),
+            (f"retry_interval_max = {digits}s", ""),
+            (f"queue_only_load = {digits}.5", ""),
+            (f"smtp_ratelimit_mail = {digits},1s,1,1s", ""),
+            (f"begin retry\n* * F,{digits}s,1m", ""),
+        ):
+            errors = self.errors(text) if problem else self.read(text).late
+            self.assertEqual(len(errors), bool(problem), text[:40])
+            self.assertIn(problem, "".join(map(str, errors)))
+
     def test_what_is_not_built_is_a_late_fault(self) -> None:
         """It is accepted as Exim accepts it, and fails when it is reached."""
         text = (
