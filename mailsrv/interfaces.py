@@ -431,10 +431,17 @@ class IQueue(Protocol):
     """The queue runner, as reception sees it."""
 
     def first_attempt(self, message: Message) -> float:
-        """Return when a new message is due: what :meth:`ISpool.store` is given for it."""
+        """Return when a new message is due: what :meth:`ISpool.store` is given for it.
+
+        The message is expected from now on: of one that is submitted without, the
+        queue looks into the spool for what is left.
+        """
 
     def submit(self, message: Message) -> None:
-        """Take over a message that the spool holds durably; returns at once."""
+        """Take over a message that the spool holds durably; returns at once.
+
+        The spool may have shown it to the queue before: it is attempted once all the same.
+        """
 
 
 class IBodyWriter(Protocol):

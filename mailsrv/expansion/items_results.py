@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from mailsrv.expansion.items import item
 from mailsrv.expansion.parse import Parser
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.tree import Lazy, Node, evaluate
 from mailsrv.mail.taint import like
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @item("authresults")
@@ -44,7 +48,12 @@ def _login(scope: Scope) -> list[str]:
         return []
     name = scope.connection.mechanism if scope.connection else ""
     said = [";\n\tauth=pass (", name or origin.authenticator, ") smtp.auth="]
-    said.append(origin.authenticated_id)
+    said.append(_in_line(origin.authenticated_id))
     if origin.authenticated_sender:
-        said += [" smtp.mailfrom=", origin.authenticated_sender]
+        said += [" smtp.mailfrom=", _in_line(origin.authenticated_sender)]
     return said
+
+
+def _in_line(value: str) -> str:
+    """A login's name may have been sent with line ends in it, and begins no header field."""
+    return like(_CONTROL.sub("?", value), value)

@@ -27,13 +27,13 @@ class _Failed(Exception):
     """No answer; the text says why."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Wanted:
     """The third argument: how long to wait, and how to talk."""
 
-    timeout: float = DEFAULT
-    shutdown: bool = True
-    tls: bool = False
+    timeout: float
+    shutdown: bool
+    tls: bool
 
 
 @item("readsocket")
@@ -48,13 +48,12 @@ def _readsocket(parser: Parser) -> Node:
     async def run(scope: Scope) -> str:
         values = [await evaluate(node, scope) for node in nodes]
         name, request, options, ending = [*values, "", ""][:4]
-        if is_tainted(name):
-            as_path(name, "readsocket")
+        if is_tainted(name) and name.startswith("inet:"):
+            raise ExpansionError(f"tainted host for readsocket is not permitted: '{name}'")
+        name = as_path(name, "readsocket")
         wanted = _options(options)
         try:
-            said = await scope.services.in_thread(
-                _talk, str(name), request.encode("latin-1"), wanted
-            )
+            said = await scope.services.in_thread(_talk, name, request.encode("latin-1"), wanted)
         except _Failed as failure:
             if instead is None:
                 raise ExpansionError(str(failure)) from None
@@ -66,18 +65,11 @@ def _readsocket(parser: Parser) -> Node:
 
 
 def _options(text: str) -> _Wanted:
-    wanted = _Wanted()
-    for number, option in enumerate(split_list(text)):
-        if number == 0:
-            if option:
-                wanted.timeout = float(interval(option) or DEFAULT)
-            continue
-        name, _, value = option.partition("=")
-        if name == "shutdown":
-            wanted.shutdown = value != "no"
-        elif name == "tls":
-            wanted.tls = value == "yes"
-    return wanted
+    """Read a list: a time first, if anything."""
+    time, *settings = split_list(text) or [""]
+    return _Wanted(
+        float(interval(time) or DEFAULT), "shutdown=no" not in settings, "tls=yes" in settings
+    )
 
 
 def _talk(name: str, request: bytes, wanted: _Wanted) -> bytes:

@@ -238,10 +238,15 @@ class Attempt:
 
     async def _queued(self, address: RoutedAddress) -> bool:
         """Whether an address is left for another attempt: queue_smtp_domains."""
-        tools = self._tools
-        if address.transport not in tools.remote or not await tools.later_remote(address.domain):
+        tools, why = self._tools, "domain is in queue_smtp_domains"
+        if address.transport not in tools.remote:
             return False
-        self._postpone(address, "domain is in queue_smtp_domains")
+        try:
+            if not await tools.later_remote(address.domain):
+                return False
+        except TemporaryFailure as failure:
+            why = f"queue_smtp_domains: {failure.reason}"
+        self._postpone(address, why)
         return True
 
     def _claim(self, address: RoutedAddress) -> bool:

@@ -145,6 +145,8 @@ class SocketTests(ServicesTestCase):
     def test_a_peer_chooses_no_socket(self) -> None:
         self.scope = self.scope.within({"value": Tainted("/tmp/x")})
         self.assertIn("tainted", failure("${readsocket{$value}{a}}", self.scope))
+        self.scope = self.scope.within({"value": Tainted("localhost")})
+        self.assertIn("tainted", failure("${readsocket{inet:$value:1}{a}}", self.scope))
 
 
 class SaslauthdTests(ServicesTestCase):
@@ -235,6 +237,8 @@ class ResultsTests(ServicesTestCase):
             "Authentication-Results: mx;\n\tiprev=fail smtp.remote-ip=192.0.2.1"
             ";\n\tauth=pass (PLAIN) smtp.auth=joe",
         )
+        origin.authenticated_id = "joe\r\nX-Spam: no"
+        self.assertTrue(self.value("${authresults{mx}}").endswith("=joe??X-Spam: no"))
         origin.host_name = "h.example"
         self.assertIn(";\n\tiprev=pass (h.example) smtp", self.value("${authresults{mx}}"))
 

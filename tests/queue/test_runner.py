@@ -344,14 +344,18 @@ class DeliveryTests(QueueTestCase):
         """queue_smtp_domains: what another host has to have waits, local copies do not."""
 
         async def later(domain: str) -> bool:
+            if domain == "unknown":
+                raise TemporaryFailure(reason="no answer")
             return domain == "far"
 
         self.runner = self.make(later_remote=later, remote=frozenset({"smtp"}))
-        self.routing.answers["r@far"] = lambda r: Routed((an_address(r, transport="smtp"),))
-        self.submit("r@far", "local@far", "a@b")
+        for address in ("r@far", "r@unknown"):
+            self.routing.answers[address] = lambda r: Routed((an_address(r, transport="smtp"),))
+        self.submit("r@far", "r@unknown", "local@far", "a@b")
         self.assertEqual(self.sent(), ["local@far", "a@b"])
+        self.assertEqual([text for kind, text in self.log.events if kind == "panic"], [])
         self.advance(3600)
-        self.assertEqual(self.sent(), ["local@far", "a@b", "r@far"])
+        self.assertEqual(self.sent(), ["local@far", "a@b", "r@far", "r@unknown"])
 
     def test_nothing_is_delivered_that_a_filter_should_see(self) -> None:
         self.runner = self.make(halted="system_filter is not built")
