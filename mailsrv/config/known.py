@@ -241,6 +241,7 @@ LOG_SELECTORS = frozenset(_LOG_SELECTORS.split())
 # Drivers whose options are read, and which cannot do their work.
 _UNBUILT = {
     "router": frozenset({"iplookup", "queryprogram"}),
+    "transport": frozenset({"autoreply"}),
     "authenticator": frozenset({"cyrus_sasl", "spa", "tls"}),
 }
 

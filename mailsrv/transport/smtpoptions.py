@@ -23,6 +23,7 @@ _OPENSSL = "it is for GnuTLS alone"
 _NOT_RESUMED = "TLS sessions are not resumed: connections are kept instead"
 _ONE_BY_ONE = "connections are kept, so that a first round trip saved is little"
 _ONE_REPLY = "SMTP gives one reply for all recipients of a message"
+_NO_SIGNING = "nothing is signed, and what dkim_domain asks to sign is deferred"
 _NO_OCSP = "OCSP is not asked for"
 _OUTLOOK = (
     "${if and {{match{$host}{.outlook.com\\$}} {match{$item}{\\N^250-([\\w.]+)\\s\\N}}} {$1}}"
@@ -47,16 +48,20 @@ class SmtpOptions(Transport):
     delay_after_cutoff = option(
         BOOLEAN, default=True, help="hosts that fail for long are not tried for each new message"
     )
-    dane_require_tls_ciphers = option(EXPANDED, help="ciphers where DANE holds", unbuilt=True)
-    dkim_canon = option(EXPANDED, help="DKIM: canonicalization", unbuilt=True)
+    dane_require_tls_ciphers = option(
+        EXPANDED, help="ciphers where DANE holds", no_effect="DANE is not built"
+    )
+    dkim_canon = option(EXPANDED, help="DKIM: canonicalization", no_effect=_NO_SIGNING)
     dkim_domain = option(EXPANDED, help="DKIM: domains that sign", unbuilt=True)
-    dkim_hash = option(EXPANDED, help="DKIM: hash of the signature", unbuilt=True)
-    dkim_identity = option(EXPANDED, help="DKIM: the AUID", unbuilt=True)
-    dkim_private_key = option(EXPANDED, help="DKIM: the key, or its file", unbuilt=True)
-    dkim_selector = option(EXPANDED, help="DKIM: names of keys", unbuilt=True)
-    dkim_sign_headers = option(EXPANDED, help="DKIM: fields to sign", unbuilt=True)
-    dkim_strict = option(EXPANDED, help="DKIM: defer what cannot be signed", unbuilt=True)
-    dkim_timestamps = option(EXPANDED, help="DKIM: seconds that a signature holds", unbuilt=True)
+    dkim_hash = option(EXPANDED, help="DKIM: hash of the signature", no_effect=_NO_SIGNING)
+    dkim_identity = option(EXPANDED, help="DKIM: the AUID", no_effect=_NO_SIGNING)
+    dkim_private_key = option(EXPANDED, help="DKIM: the key, or its file", no_effect=_NO_SIGNING)
+    dkim_selector = option(EXPANDED, help="DKIM: names of keys", no_effect=_NO_SIGNING)
+    dkim_sign_headers = option(EXPANDED, help="DKIM: fields to sign", no_effect=_NO_SIGNING)
+    dkim_strict = option(EXPANDED, help="DKIM: defer what cannot be signed", no_effect=_NO_SIGNING)
+    dkim_timestamps = option(
+        EXPANDED, help="DKIM: seconds that a signature holds", no_effect=_NO_SIGNING
+    )
     dns_qualify_single = option(
         BOOLEAN, default=True, help="complete host names without a dot", no_effect=_AS_THEY_ARE
     )

@@ -35,6 +35,7 @@ class CramMd5(Authenticator):
 
     def late(self) -> Iterator[ConfigError]:
         """See :meth:`OptionSet.late`."""
+        yield from super().late()
         if self.server_secret is None and self.client_secret is None:
             yield ConfigError(
                 f"{self.name} authenticator: server_secret or client_secret must be set",

@@ -47,7 +47,11 @@ class Appendfile(LocalTransport):
     create_directory = option(BOOLEAN, default=True, help="make missing directories")
     create_file = option(STRING, default="anywhere", help="where files may be made", unbuilt=True)
     directory = option(EXPANDED, help="the Maildir")
-    directory_file = option(EXPANDED, help="names of files in a plain directory", unbuilt=True)
+    directory_file = option(
+        EXPANDED,
+        help="names of files in a plain directory",
+        no_effect="plain directories are not built",
+    )
     directory_mode = option(OCTAL, default=0o700, help="mode of directories that are made")
     file = option(EXPANDED, help="the mailbox file")
     file_format = option(STRING, help="transports for files that begin otherwise", unbuilt=True)
@@ -77,8 +81,12 @@ class Appendfile(LocalTransport):
         STRING, help="names of folders that get a maildirfolder file", unbuilt=True
     )
     mailstore_format = option(BOOLEAN, default=False, help="two files for a message", unbuilt=True)
-    mailstore_prefix = option(EXPANDED, help="beginning of an envelope file", unbuilt=True)
-    mailstore_suffix = option(EXPANDED, help="end of an envelope file", unbuilt=True)
+    mailstore_prefix = option(
+        EXPANDED, help="beginning of an envelope file", no_effect="mailstore_format is not built"
+    )
+    mailstore_suffix = option(
+        EXPANDED, help="end of an envelope file", no_effect="mailstore_format is not built"
+    )
     mbx_format = option(BOOLEAN, default=False, help="the mailbox has MBX format", unbuilt=True)
     mode = option(OCTAL, default=0o600, help="mode of files that are made")
     mode_fail_narrower = option(
@@ -100,7 +108,11 @@ class Appendfile(LocalTransport):
         BOOLEAN, default=True, help="the new message counts for the quota, too"
     )
     quota_size_regex = option(STRING, help="the size of a file, in its name")
-    quota_warn_message = option(EXPANDED, help="the warning that space is short", unbuilt=True)
+    quota_warn_message = option(
+        EXPANDED,
+        help="the warning that space is short",
+        no_effect="quota_warn_threshold is not built",
+    )
     quota_warn_threshold = option(EXPANDED, "0", help="the size at which to warn", unbuilt=True)
     use_bsmtp = option(BOOLEAN, default=False, help="write batched SMTP", unbuilt=True)
     use_fcntl_lock = option(

@@ -6,14 +6,10 @@ interpreted, and what a router sends here is deferred, with a warning at the sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from mailsrv.config.options import option
 from mailsrv.config.types import ADDRESS_LIST, BOOLEAN, EXPANDED, INTEGER, OCTAL
-from mailsrv.errors import ConfigError, TemporaryFailure
+from mailsrv.errors import TemporaryFailure
 from mailsrv.transport.transport import Batch, Transport
-
-_UNBUILT = "automatic replies are known to Exim, not to mailsrv"
 
 
 class Autoreply(Transport):
@@ -38,14 +34,9 @@ class Autoreply(Transport):
     text = option(EXPANDED, help="the text")
     to = option(EXPANDED, help="addresses of To:")
 
-    def late(self) -> Iterator[ConfigError]:
-        """See :meth:`OptionSet.late`."""
-        yield from super().late()
-        yield ConfigError(f"{self.name} transport: {_UNBUILT}", self.where)
-
     async def deliver(self, batch: Batch) -> None:
         """See :meth:`Transport.deliver`.
 
         :raises TemporaryFailure: always.
         """
-        raise TemporaryFailure(reason=f"{self.name} transport: {_UNBUILT}")
+        raise TemporaryFailure(reason=self.unusable or "automatic replies are not built")
