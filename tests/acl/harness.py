@@ -43,6 +43,7 @@ class Bench:
     in_message: bool = True
     verifier: FakeVerifier = field(default_factory=usual)
     resolver: object = None
+    unbuilt: dict[AclPhase, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         text = self.acl if self.acl.startswith(("a:", "b:")) else f"a:\n{self.acl}"
@@ -68,6 +69,7 @@ class Bench:
             clock=self.clock,
             log=self.log,
             rates=MemoryRates(self.clock),
+            unbuilt=self.unbuilt,
         )
 
     async def _call(self, *arguments: Any) -> Any:

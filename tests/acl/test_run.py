@@ -385,6 +385,27 @@ class WhichAclTests(SynchronousTestCase):
         )
 
 
+class UnbuiltTests(SynchronousTestCase):
+    """What would have judged a message and cannot lets none in (docs/differences.md)."""
+
+    def test_the_phase_is_decided_for_the_time_being(self) -> None:
+        for phase, name in (
+            (AclPhase.DATA, "acl_smtp_mime"),
+            (AclPhase.NOT_SMTP, "acl_not_smtp_mime"),
+        ):
+            bench = Bench("accept", phase, unbuilt={phase: [name]})
+            self.assertEqual(
+                bench.shown(), (LATER, f"{name}: known to Exim, not to mailsrv"), phase
+            )
+            self.assertEqual(Bench("accept", phase).shown()[0], "")
+
+    def test_also_without_an_acl(self) -> None:
+        bench = Bench("accept", AclPhase.DATA, unbuilt={AclPhase.DATA: ["acl_smtp_dkim"]})
+        bench.acls.options = {}
+        self.assertTrue(bench.acls.configured(AclPhase.DATA))
+        self.assertEqual(bench.shown()[0], LATER)
+
+
 class WarnTests(SynchronousTestCase):
     """The warn verb."""
 

@@ -56,6 +56,14 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(client.read(), b"554 SMTP service not available\r\n")
         self.assertTrue(client.closed)
 
+    def test_hosts_proxy(self) -> None:
+        """Those hosts would speak for others: they are refused, others are not."""
+        client = connect(hosts_proxy="192.0.2.1")
+        self.assertEqual(client.read(), b"421 Service not available\r\n")
+        self.assertTrue(client.closed)
+        self.assertTrue(any("hosts_proxy is known to Exim" in line for line in lines(client)))
+        self.assertFalse(connect(hosts_proxy="192.0.2.2").closed)
+
     def test_reserved_connections(self) -> None:
         """The last smtp_accept_reserve connections are for smtp_reserve_hosts."""
         server = Server(smtp_accept_max=3, smtp_accept_reserve=1, smtp_reserve_hosts="192.0.2.200")

@@ -6,7 +6,8 @@ import ssl as stdlib_ssl
 from itertools import product
 from unittest import mock
 
-from OpenSSL import SSL
+from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,6 +21,7 @@ from mailsrv.net import tls as net_tls
 from mailsrv.net.tls import KeyStore, ServerStart, ServerTls, TlsOptions
 from tests.connection.test_hostile import BARE, HARMLESS, cuts
 from tests.connection.tls import TlsCase
+from tests.net.authority import AUTHORITY
 
 
 class StartTlsTests(TlsCase):
@@ -174,6 +176,33 @@ class ClientCertificateTests(TlsCase):
             self.start(_Given(context))
             self.assertIs(self.say(b"EHLO c.example\r\n").startswith(b"250"), goes_on)
             self.assertIs(self.origin().tls_certificate_verified, False)
+
+    def test_revoked(self) -> None:
+        """tls_crl: who is on the list is refused; a list that is not there is no licence."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = AUTHORITY.sign(key, "client.example")
+        context = SSL.Context(SSL.SSLv23_METHOD)
+        context.use_certificate(crypto.X509.from_cryptography(certificate))
+        context.use_privatekey(crypto.PKey.from_cryptography_key(key))
+        believed = {
+            "tls_verify_hosts": "*",
+            "tls_verify_certificates": self.write("ca.pem", AUTHORITY.pem),
+        }
+        for serial in (certificate.serial_number, 1):
+            crl = self.write("crl.pem", AUTHORITY.revoke(serial))
+            self.connect(tls_crl=crl, **believed)
+            self.start(_Given(context))
+            goes_on = self.say(b"EHLO c.example\r\n").startswith(b"250")
+            self.assertIs(goes_on, serial == 1)
+        self.connect(tls_crl="/nonexistent", **believed)
+        self.say(b"EHLO c.example\r\n")
+        self.assertTrue(self.say(b"STARTTLS\r\n").startswith(b"454 "))
+
+    def write(self, name: str, octets: bytes) -> str:
+        path = os.path.join(self.folder, name)
+        with open(path, "wb") as file:
+            file.write(octets)
+        return path
 
     def test_not_asked_for(self) -> None:
         self.assertTrue(self.shake(True))

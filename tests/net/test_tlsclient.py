@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.net.tlsclient import ClientStart, ClientTls, TlsFacts, TlsRefused, TlsWanted
+from tests.net.authority import AUTHORITY
 
 NAME = "mail.example.org"
-Key = ec.EllipticCurvePrivateKey
-
-
-class Authority:
-    """A certificate authority; ``pem`` is its own certificate."""
-
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-        self.certificate = self.sign(self.key, "test authority", authority=True)
-        self.pem = self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    def sign(
-        self, key: Key, name: str, *, days: int = 2, authority: bool = False, alone: bool = False
-    ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.timezone.utc)  # noqa: UP017
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject if alone else self.name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=5))
-            .not_valid_after(now + datetime.timedelta(days=days))
-            .add_extension(x509.BasicConstraints(authority, None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-            .sign(key if alone else self.key, hashes.SHA256())
-        )
-
-
-AUTHORITY = Authority()
 KINDS: dict[str, dict[str, object]] = {
     "right": {"name": NAME},
     "wrong name": {"name": "other.example.org"},
@@ -189,18 +154,8 @@ def test_revocation_list(revoked: bool, authorities: str, tmp_path: Path) -> Non
     """tls_crl: a certificate on the list is not believed, another one is."""
     serials: list[int] = []
     other = server("right", serial=serials)
-    now = datetime.datetime.now(datetime.timezone.utc)  # noqa: UP017
-    one = x509.RevokedCertificateBuilder().serial_number(serials[0] if revoked else 1)
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(AUTHORITY.name)
-        .last_update(now - datetime.timedelta(days=1))
-        .next_update(now + datetime.timedelta(days=1))
-        .add_revoked_certificate(one.revocation_date(now - datetime.timedelta(days=1)).build())
-    )
     crl = tmp_path / "crl.pem"
-    signed = builder.sign(AUTHORITY.key, hashes.SHA256())
-    crl.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    crl.write_bytes(AUTHORITY.revoke(serials[0] if revoked else 1))
     wanted = TlsWanted(authorities=authorities, names=(NAME,), revoked=str(crl))
     start = ClientTls().start(wanted)
     connection = start.clientConnectionForTLS(None)
