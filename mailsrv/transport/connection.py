@@ -12,13 +12,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionRefusedError, TimeoutError
+from twisted.internet.error import (
+    ConnectBindError,
+    ConnectError,
+    ConnectionRefusedError,
+    TCPTimedOutError,
+    TimeoutError,
+)
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import IClock
 from mailsrv.net.connect import connect
 from mailsrv.net.tlsclient import ClientStart, TlsFacts, TlsRefused
@@ -38,7 +45,7 @@ from mailsrv.wire.outgoing import Chunker, DotStuffer
 from mailsrv.wire.replies import Phase, ProtocolError, Reply, ReplyParser, printable
 
 GRACE = 10.0  # seconds from QUIT until a connection that is still there is aborted
-IDLE_REPLIES = 1000  # replies that may wait to be asked for
+SPARE_REPLIES = 1000  # replies that may wait to be asked for, beyond one for each command sent
 
 
 class HopFailure(Exception):
@@ -60,7 +67,7 @@ class HopFailure(Exception):
 class Timeouts:
     """How long the steps may take, in seconds (RFC 5321 4.5.3.2)."""
 
-    connect: float = 300.0
+    connect: float = 300.0  # 0: the system's own
     command: float = 300.0  # the greeting, and each reply to a command
     data: float = 300.0  # each time the connection takes no more octets of the message
     final: float = 600.0  # the reply to the end of data
@@ -83,9 +90,10 @@ class IConnector(Protocol):
     """Opens connections; ``tests/doubles/nexthop.py`` has the one without a network."""
 
     async def connect(self, target: Target, protocol: HopProtocol, timeout: float) -> None:
-        """Connect ``protocol``.
+        """Connect ``protocol``; a ``timeout`` of 0 seconds is the system's own.
 
-        :raises HopFailure: the connection cannot be made, or not in time (seconds).
+        :raises HopFailure: the connection cannot be made, or not in time.
+        :raises TemporaryFailure: the fault is on this side: no descriptor, no such local address.
         """
 
 
@@ -107,10 +115,13 @@ class Connector:
                 timeout=timeout,
                 bind=target.interface,
             )
-        except TimeoutError as error:
+        except (TimeoutError, TCPTimedOutError) as error:
             raise HopFailure("Connection timed out", "timeout_connect") from error
         except ConnectionRefusedError as error:
             raise HopFailure("Connection refused", "refused") from error
+        except ConnectBindError as error:  # no socket, or it cannot have this address
+            reason = f"no connection can be made from here: {error.args[-1]}"
+            raise TemporaryFailure(reason=printable(reason)) from error
         except (ConnectError, OSError) as error:
             raise HopFailure(printable(str(error.args[-1] if error.args else error))) from error
         keep_alive = getattr(protocol.transport, "setTcpKeepAlive", None)
@@ -145,6 +156,7 @@ class HopProtocol(TwistedProtocol):
         self.interface = ""
         self.sent = 0
         self.phase: Phase | None = None
+        self._commands = 0  # that were written at once, at most
         self._clock = clock
         self._parser = ReplyParser()
         self._replies: list[Reply] = []
@@ -165,7 +177,12 @@ class HopProtocol(TwistedProtocol):
     @property
     def alive(self) -> bool:
         """Whether the connection is there, and the session may go on."""
-        return self._failure is None and self.session.usable
+        return self._failure is None and self.session.usable and not self._unasked
+
+    @property
+    def _unasked(self) -> bool:
+        """Whether the hop has said, or begun to say, what nobody has asked for."""
+        return bool(self._replies) or self._parser.partial
 
     # --- from the transport ---
 
@@ -183,7 +200,7 @@ class HopProtocol(TwistedProtocol):
         except ProtocolError as error:
             self.fail(HopFailure(str(error)))
             return
-        if not self._busy or len(self._replies) > IDLE_REPLIES:
+        if not self._busy or len(self._replies) > SPARE_REPLIES + self._commands:
             what = f": {self._replies[0]}" if self._replies else ""
             self.fail(HopFailure(f"unexpected data{what}", "lost_connection"))
         else:
@@ -254,6 +271,7 @@ class HopProtocol(TwistedProtocol):
             step = next(steps)
             while True:
                 if isinstance(step, bytes):
+                    self._commands = step.count(b"\n")
                     self._write(step)
                     step = next(steps)
                 elif isinstance(step, Receive):
@@ -299,8 +317,9 @@ class HopProtocol(TwistedProtocol):
     def _write(self, data: bytes) -> None:
         if self._failure is not None:
             raise self._failure
-        if self._replies or self._parser.partial:
-            raise ProtocolError("reply before the command that it answers")
+        if self._unasked:
+            said = f": {self._replies[0]}" if self._replies else ""
+            raise ProtocolError(f"reply before the command that it answers{said}")
         assert self.transport is not None
         write_now(self.transport, data)
 
@@ -357,12 +376,14 @@ class HopProtocol(TwistedProtocol):
             self.fail(HopFailure(self._late, "timeout"))
 
     async def _send(self, content: Content) -> None:
-        """Write the message with its final dot."""
+        """Write the message with its final dot, unless the hop refuses it half-way."""
         stuffer = DotStuffer()
         waiting = b""
         self._produce(True)
         try:
             async for piece in content():
+                if self._refuses:
+                    return
                 self._write(waiting)
                 self.sent += len(waiting)
                 waiting = stuffer.feed(piece)
@@ -374,9 +395,21 @@ class HopProtocol(TwistedProtocol):
         finally:
             self._produce(False)
         # The last piece goes with the dot in one segment, after a look for early replies.
+        if self._refuses:
+            return
         waiting += stuffer.end()
         self._write(waiting)
         self.sent += len(waiting)
+
+    @property
+    def _refuses(self) -> bool:
+        """Whether the hop has refused a message of which the dot was not sent: nobody has it.
+
+        What it has said is taken for the final reply.
+        """
+        refuses = bool(self._replies) and self._replies[0].refusal and not self.session.lmtp
+        self.session.usable = self.session.usable and not refuses
+        return refuses
 
     async def _send_chunk(self, chunks: AsyncIterator[tuple[bytes, bool]]) -> bool:
         """Write the next chunk of the message; tell whether it was the last."""
@@ -399,12 +432,17 @@ class HopProtocol(TwistedProtocol):
         """
         if self._failure is not None:
             raise self._failure
-        if self._replies or self._parser.partial:
+        if self._unasked:
             raise ProtocolError("data in clear after the reply to STARTTLS")
         assert self._tls is not None and self.transport is not None
         self._starting = True
         self.transport.startTLS(self._tls)
-        await self._until(lambda: not self._starting, self.timeouts.command, "timeout in TLS")
+        late = "TLS session: timeout"
+        try:
+            await self._until(lambda: not self._starting, self.timeouts.command, late)
+        except HopFailure as failure:
+            failure.tls = True  # whatever it was, it may be tried without TLS
+            raise
         if self._failure is not None:
             raise self._failure
         return self._facts

@@ -37,6 +37,19 @@ class ConnectTests(SynchronousTestCase):
         factory.clientConnectionFailed(None, Failure(ConnectError()))
         self.failureResultOf(done, ConnectError)
 
+    def test_path_of_a_unix_socket_that_no_system_takes(self) -> None:
+        self.failureResultOf(self.start("/run/" + "x" * 103), ConnectError)
+        self.assertEqual(self.reactor.unixClients, [])
+        self.start("/run/" + "x" * 102)
+        self.assertEqual(len(self.reactor.unixClients), 1)
+
+    def test_time_limit_of_the_system(self) -> None:
+        for target in ("192.0.2.1", "2001:db8::1"):
+            self.start(target, port=25, timeout=0)
+            self.assertEqual(self.reactor.tcpClients[-1][3], None)
+        self.start("/run/auth", timeout=0)
+        self.assertEqual(self.reactor.unixClients[-1][2], None)
+
     def test_attempt_can_be_given_up(self) -> None:
         done = self.start("192.0.2.1", port=25)
         done.cancel()

@@ -5,7 +5,7 @@ Whatever happens, each address has one outcome, and no message is delivered twic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -269,3 +269,100 @@ def test_logins_of_two_senders_do_not_share_a_connection() -> None:
     assert len(hop.connections) == 1
     w.deliver(message(sender="other@example.org"), routed("b@e", hosts=(A,)))
     assert len(hop.connections) == 2
+
+
+@pytest.mark.parametrize("kind", [HANG, CLOSE])
+def test_a_handshake_that_does_not_end_is_tried_again_in_clear(kind: str) -> None:
+    outcome, hop = attempt(hosts=(A,), wait=301, handshake=kind)
+    assert outcome.result is Result.DELIVERED and not outcome.tls
+    assert len(hop.connections) == 2
+
+
+def test_a_handshake_that_does_not_end_where_tls_must_be() -> None:
+    options = {"hosts_require_tls": "*"}
+    outcome, hop = attempt(hosts=(A,), wait=301, options=options, handshake=HANG)
+    assert (outcome.result, outcome.error) == (Result.DEFERRED, "tls_required")
+    assert len(hop.connections) == 1
+
+
+@pytest.mark.parametrize("more", [b"250 more\r\n", b"25", b"421 too long\r\n"])
+def test_what_follows_the_outcome_harms_no_further_message(more: bytes) -> None:
+    hop = NextHop(final=b"250 ok\r\n" + more)
+    w = World(make(Smtp), hop=hop)
+    for _ in range(3):
+        assert w.results(message(), routed("a@e", hosts=(A,))) == [Result.DELIVERED]
+    assert len(hop.messages) == len(hop.connections) == 3
+    assert not w.retry.failures
+
+
+class Refusing:
+    """A body during which the next hop says something."""
+
+    inline = None
+
+    def __init__(self, hop: NextHop, said: bytes) -> None:
+        self.size = 200_000
+        self._hop = hop
+        self._said = said
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for number in range(20):
+            if number == 5:
+                self._hop.connections[0].say(self._said)
+                self._hop.connections[0].lose()
+            yield (b"x" * 78 + b"\r\n") * 125
+
+
+def test_a_message_that_is_refused_half_way_is_refused() -> None:
+    hop = NextHop()
+    w = World(make(Smtp, message_linelength_limit="0"), hop=hop)
+    text = b"552 5.3.4 this is too much\r\n"
+    (outcome,) = w.deliver(message(Refusing(hop, text)), routed("a@e", hosts=(A, B)))
+    assert outcome.result is Result.FAILED
+    assert "end of data: 552 5.3.4 this is too much" in outcome.reason
+    assert not hop.messages and not w.retry.failures
+
+
+def test_a_message_is_not_taken_before_its_end() -> None:
+    hop = NextHop()
+    w = World(make(Smtp, message_linelength_limit="0"), hop=hop)
+    text = b"250 so kind of you\r\n"
+    (outcome,) = w.deliver(message(Refusing(hop, text)), routed("a@e", hosts=(A,)))
+    assert outcome.result is Result.DEFERRED
+    assert not hop.messages
+
+
+def test_thousands_of_replies_in_one_piece() -> None:
+    """Recipients without limit: as many replies as were pipelined are no flood."""
+
+    class Rcpts(NextHop):
+        async def connect(self, target: Target, protocol: HopProtocol, timeout: float) -> None:
+            await super().connect(target, protocol, timeout)
+            self.connections[-1].protocol = pieces = Pieces(protocol)  # type: ignore[assignment]
+            self.connections[-1].write = pieces.through(self.connections[-1].write)  # type: ignore[method-assign]
+
+    hop = Rcpts()
+    w = World(make(Smtp, max_rcpt="0"), hop=hop)
+    results = w.results(message(), *[routed(f"u{n}@e", hosts=(A,)) for n in range(5000)])
+    assert results == [Result.DELIVERED] * 5000
+    assert len(hop.messages) == 1
+
+
+class Pieces:
+    """What a next hop says to one write, joined."""
+
+    def __init__(self, protocol: HopProtocol) -> None:
+        self._protocol = protocol
+        self._said = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._said += data
+
+    def through(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def written(data: bytes) -> None:
+            write(data)
+            said, self._said = self._said, b""
+            if said:
+                self._protocol.dataReceived(said)
+
+        return written
