@@ -29,7 +29,7 @@ _BY_LOWER = {name.lower(): name for name in ERRORS} | {
 }
 _SMTP_ERROR = re.compile(r"(mail|rcpt|data)_(4(?:xx|[0-9]x|[0-9][0-9]))", re.ASCII)
 _WORD = re.compile(r'\s*((?:[^\s"]|"(?:[^"\\]|\\.)*")+)')
-_SENDERS = re.compile(r"\A[ \t]+senders[ \t]*=[ \t]*", re.IGNORECASE)
+_SENDERS = re.compile(r"\A[ \t]+senders[ \t]*=[ \t]*")
 _SIMPLE = re.compile(r"(?:[^@:!+$;^*/\\]+@|\*@)?\*?[A-Za-z0-9._-]*", re.ASCII)
 
 
@@ -197,7 +197,7 @@ def parse_rule(text: str, where: Position) -> Rule:
 
 
 def error_name(text: str) -> str:
-    """Return an error's name as this module writes it; Exim takes it in any case.
+    """Return an error's name as this module writes it; Exim takes words in any case, not letters.
 
     :raises ValueError: there is no such error; in Exim's words.
     """
@@ -206,14 +206,14 @@ def error_name(text: str) -> str:
         return _BY_LOWER[lowered]
     if lowered.startswith("quota_"):
         try:
-            return f"quota_{show_time(parse_time(lowered[6:]))}"
+            return f"quota_{show_time(parse_time(text[6:]))}"
         except ConfigError:
             raise ValueError("bad time value") from None
     if lowered.startswith(("mail_4", "rcpt_4", "data_4")):
-        if _SMTP_ERROR.fullmatch(lowered):
+        if _SMTP_ERROR.fullmatch(lowered) and lowered[6:] == text[6:]:
             return lowered
         words = "must be followed by xx, dx, or dd, where x is literal and d is any digit"
-        raise ValueError(f"{lowered[:6]} {words}")
+        raise ValueError(f"{text[:6]} {words}")
     raise ValueError(f'unknown or malformed retry error "{text}"')
 
 
