@@ -8,11 +8,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from tests.real import machine, sandbox
+from tests.real.nameserver import NameServer
+from tests.real.server import Server
+from tests.real.sink import Sink
+from tests.real.swaks import swaks
 
 CONF = machine.CHECKOUT / "conf"
 NAMES = sorted(path.name for path in CONF.glob("*.conf"))
@@ -77,6 +82,45 @@ def test_the_relay_redirects(folder: Path) -> None:
     shown = _shown("relay.conf", folder, "-bt", "postmaster@example.org", "nobody@example.org")
     assert "postmaster@example.org is undeliverable: no" in shown, shown
     assert "nobody@example.org is undeliverable: Unrouteable address" in shown, shown
+
+
+def test_the_relay_delivers_by_mx_and_alias(folder: Path) -> None:
+    """As it stands, but for its ports, its user, its paths, and a world that is on loopback."""
+    text = (CONF / "relay.conf").read_text()
+    port = machine.free_port()
+    for old, new in (
+        ("ports = 25", "ports = T_SMTP : T_SUBMISSION\ndns_servers = T_DNS"),
+        ("user = mailsrv", "user = T_USER"),
+        ("group = mailsrv", "group = T_GROUP"),
+        ("= /etc/mailsrv", "= T_FOLDER"),
+        ("= /var/spool/mailsrv", "= T_FOLDER/spool"),
+        ("= /var/log/mailsrv", "= T_FOLDER/log"),
+        ("0.0.0.0 : 127.0.0.0/8", "0.0.0.0"),
+        ("driver = smtp", f"driver = smtp\n  port = {port}\n  allow_localhost"),
+        ("  no_more", "  self = send\n  no_more"),
+    ):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (folder / "relay.conf").write_text(text)
+    zones = {"example.net": "@ IN MX 10 mx\nmx IN A 127.0.0.1\n"}
+    with ExitStack() as stack:
+        sink = stack.enter_context(closing(Sink(("127.0.0.1", port))))
+        names = stack.enter_context(closing(NameServer(zones))).start()
+        macros = {"T_DNS": names.option}
+        server = stack.enter_context(closing(Server(folder / "relay.conf", macros)))
+        (server.folder / "aliases").write_text("staff: alice@example.net, bob@example.net\n")
+        server.start()
+        for number, to in enumerate(("staff@example.org", "carol@example.net")):
+            done = swaks(server.smtp_port, "--header", f"X-Mark: m{number}", to=to)
+            assert done.returncode == 0, done.stdout
+        server.wait_for_log("Completed", count=2)
+        assert sink.delivered == {"m0": 1, "m1": 1}
+        lines = re.findall(r"[-=]> .* R=world", server.log())
+        assert sorted(lines) == [
+            "-> bob@example.net <staff@example.org> R=world",
+            "=> alice@example.net <staff@example.org> R=world",
+            "=> carol@example.net R=world",
+        ]
 
 
 def test_the_smarthost_is_logged_in_to(folder: Path) -> None:
