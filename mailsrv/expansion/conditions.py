@@ -212,9 +212,11 @@ def _flag(test: Callable[[Scope], bool]) -> Reader:
     return read
 
 
-CONDITIONS["queue_running"] = _flag(lambda scope: scope.services.queue_running)
+CONDITIONS["queue_running"] = _flag(
+    lambda scope: isinstance(scope.message, Message) and scope.message.queue_running
+)
 CONDITIONS["first_delivery"] = _flag(
-    lambda scope: isinstance(scope.message, Message) and not scope.message.delivered
+    lambda scope: isinstance(scope.message, Message) and scope.message.first_delivery
 )
 
 

@@ -41,7 +41,6 @@ class Services:
     threads: Callable[..., Awaitable[Any]] | None = None  # runs function(*arguments) in a thread
     log: IMailLog | None = None
     functions: IFunctions | None = None  # of python_startup
-    queue_running: bool = False  # a delivery that a queue run began
 
     async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         """Run what blocks in a thread; here and now where there are no threads (commands)."""

@@ -69,6 +69,9 @@ class Recipient:
     parent: str = ""  # the recipient that a one_time redirection made it of
 
 
+ATTEMPTED = ""  # among Message.parts: the key of no delivery; an attempt has ended
+
+
 @dataclass(slots=True)
 class Message:
     """A message that the queue is responsible for.
@@ -95,6 +98,12 @@ class Message:
     queue_only: bool = False  # no immediate delivery
     warned: int = 0  # delay warnings sent
     no_tell: bool = False  # nobody is to be told that an ACL froze it; known only while it comes
+    queue_running: bool = False  # it is attempted, and not because it came just now
+
+    @property
+    def first_delivery(self) -> bool:
+        """Whether no attempt has ended yet."""
+        return not self.delivered and ATTEMPTED not in self.parts
 
 
 def counted_size(headers: Iterable[Header], body: Body) -> int:

@@ -26,7 +26,7 @@ from mailsrv.interfaces import (
     no_matter,
 )
 from mailsrv.mail.address import split
-from mailsrv.mail.message import Message, Recipient
+from mailsrv.mail.message import ATTEMPTED, Message, Recipient
 from mailsrv.mail.routed import NOT_REACHED, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.queue.bouncer import Bouncer, recipients_of
@@ -409,7 +409,11 @@ class Attempt:
         waiting = [address for address in self._recipients if address not in self._done]
         notices = self._tools.bouncer.frozen(message, why, waiting)
         await self._durably(lambda: spool.update(message, now))
-        await self._durably(lambda: spool.settle(message.id, (), reports=notices, history=history))
+        await self._durably(
+            lambda: spool.settle(
+                message.id, (), parts=[ATTEMPTED], reports=notices, history=history
+            )
+        )
         self._log_reports(notices)
 
     async def _report(self, now: float) -> None:
@@ -438,7 +442,7 @@ class Attempt:
                 lambda: spool.settle(
                     message.id,
                     done,
-                    parts=sorted(keys),
+                    parts=sorted(keys | {ATTEMPTED} if message.first_delivery else keys),
                     next_attempt=next_attempt,
                     reports=reports,
                     history=history,

@@ -567,6 +567,7 @@ class QueueRunner:
                 await self._spool.update(message, self._clock.seconds())
             if not message.frozen_at:
                 first = first or self._untried(message)
+                message.queue_running = not first
                 attempt = Attempt(self._tools, message, first=first)
                 await attempt.run()
                 quiet = attempt.removed and not attempt.reported
@@ -585,7 +586,7 @@ class QueueRunner:
 
     def _untried(self, message: Message) -> bool:
         """A message that waited for room, or for a restart, has its first attempt yet to come."""
-        return not message.delivered and 0 <= self._clock.seconds() - message.received_at < 60
+        return message.first_delivery and 0 <= self._clock.seconds() - message.received_at < 60
 
     def _release(self, id: str, *, quiet: bool = False) -> None:
         """Let go of a message; unless ``quiet``, the spool may have something due now."""

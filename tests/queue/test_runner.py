@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailsrv.errors import Position, TemporaryFailure
 from mailsrv.interfaces import RetryHint, Routed
 from mailsrv.mail.header import Header, render
-from mailsrv.mail.message import InlineBody, Message, Recipient
+from mailsrv.mail.message import ATTEMPTED, InlineBody, Message, Recipient
 from mailsrv.mail.msgid import MessageIds
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host, HostFailure, Result
@@ -176,7 +176,7 @@ class DeliveryTests(QueueTestCase):
         )
         self.delivering.answers["y@c"] = {"reason": "later"}
         message = self.submit("list@b")
-        self.assertEqual(self.done(self.spool.load(message.id)).parts, {"r:t:x@c"})
+        self.assertEqual(self.done(self.spool.load(message.id)).parts - {ATTEMPTED}, {"r:t:x@c"})
         self.delivering.answers.clear()
         self.advance(900)
         self.assertEqual(self.sent(), ["x@c", "y@c", "y@c"])
@@ -190,6 +190,27 @@ class DeliveryTests(QueueTestCase):
         times = [time - 1_000_000 for time, _ in self.delivering.attempts]
         self.assertEqual(times, [900.0 * n for n in range(9)])
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_conditions_know_the_first_attempt(self) -> None:
+        """first_delivery and queue_running, whatever was delivered and however it is kept."""
+        known: list[tuple[bool, bool]] = []
+        route = self.routing.route
+
+        async def routed(message: Message, recipient: Recipient) -> Routed:
+            known.append((message.first_delivery, message.queue_running))
+            return await route(message, recipient)
+
+        self.routing.route = routed  # type: ignore[method-assign]
+        self.delivering.answers["a@b"] = {"reason": "full"}
+        self.submit()
+        self.advance(1800)
+        self.assertEqual(known, [(True, False), (False, True), (False, True)])
+        del self.delivering.answers["a@b"]
+        self.advance(900)
+        known.clear()
+        self.submit(queue_only=True)
+        self.advance(1800)
+        self.assertEqual(known, [(True, True)])
 
     def test_domains_that_differ_in_case_are_one(self) -> None:
         """One delivery, which settles both; local parts are another matter."""
