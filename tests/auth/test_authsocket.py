@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -349,7 +351,9 @@ class AuthSocketTests(SynchronousTestCase):
 
     def test_socket_made_anew_is_connected_anew_and_old_logins_end_in_peace(self) -> None:
         """A Dovecot that was restarted may have left its old auth process alive."""
-        path = os.path.abspath(self.mktemp())
+        folder = tempfile.mkdtemp()  # a socket's path is short
+        self.addCleanup(shutil.rmtree, folder)
+        path = os.path.join(folder, "auth")
         with open(path, "w"):
             self.socket.path = path
         old = self.connected()
