@@ -11,7 +11,7 @@ rules are kept by one function, :meth:`Roster._cover`, after each event:
   lasts, it is killed.
 
 A worker that died is started again at once; if it dies again before it was
-well for a while, after a time that doubles.
+well for a while, after a time that doubles, but soon if there is no other.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mailsrv.interfaces import IClock
 WELL = 10.0  # seconds after which a worker's earlier deaths are forgotten
 FIRST_WAIT = 0.5  # seconds before the second start in a row
 LONGEST_WAIT = 60.0
+ALONE_WAIT = 1.0  # the longest wait of one while no other serves or starts
 START_LIMIT = 120.0  # seconds until a worker that does not become ready is killed
 GIVEN_UP = 3  # failures in a row after which others deliver its mail
 BEAT = 2.0  # seconds between questions whether a worker lives
@@ -165,7 +166,9 @@ class Roster:
         if worker.failures == 1:
             self._start(number)
         else:
-            wait = min(FIRST_WAIT * 2.0 ** min(worker.failures - 2, 20), LONGEST_WAIT)
+            alone = all(each.state is State.WAITING for each in self._workers.values())
+            longest = ALONE_WAIT if alone else LONGEST_WAIT
+            wait = min(FIRST_WAIT * 2.0 ** min(worker.failures - 2, 20), longest)
             worker.timer = self._clock.callLater(wait, self._start, number)
 
     def left(self, spool: int, keeper: int) -> None:

@@ -1,7 +1,9 @@
 """Delivery into a Maildir (specification 26.5).  All of it blocks: it runs in a thread.
 
-A message is written to ``tmp``, synced, and renamed to ``new``, whose folder is
+A message is written to ``tmp``, synced, and linked to ``new``, whose folder is
 synced too: success is reported only when a crash cannot take the message away.
+Its name there is made of the message's id and the address, so that an attempt
+after one whose success nobody recorded (a kill, a power cut) finds the file.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ class Maildir:
     tag: str = ""
     retries: int = 10
     quota: Quota = field(default_factory=Quota)
+    name: str = ""  # of the file in ``new``, the same at each attempt; "" = any
+    again: bool = False  # it may be in ``cur`` since another attempt
 
 
 class Turns:
@@ -82,7 +86,8 @@ class MaildirWriter:
         self._turns = Turns(maildir.directory)
         with failing(maildir.directory):
             _prepare(maildir)
-            if maildir.quota.exceeded(maildir.directory, size):
+            self._there = _delivered(maildir)
+            if not self._there and maildir.quota.exceeded(maildir.directory, size):
                 raise OverQuota(_FULL, "mailbox is full (MTA-imposed quota exceeded)")
             self._name, self._handle = _create(maildir, now)
         self._temporary = os.path.join(maildir.directory, "tmp", self._name)
@@ -94,17 +99,31 @@ class MaildirWriter:
 
     def finish(self) -> str:
         """Make the message visible and durable; return its path."""
-        new = os.path.join(self._maildir.directory, "new")
-        final = os.path.join(new, self._name + self._maildir.tag)
         with self._turns.turn():
-            os.fsync(self._handle)
-            os.link(self._temporary, final)  # unlike rename, it never replaces another message
-            try:
-                sync_directory(new)
-            except OSError:
-                os.unlink(final)
-                raise
+            if self._there:
+                sync_directory(os.path.dirname(self._there))
+            else:
+                os.fsync(self._handle)
+                self._there = self._linked()
         self.abort()
+        return self._there
+
+    def _linked(self) -> str:
+        new = os.path.join(self._maildir.directory, "new")
+        final = os.path.join(new, (self._maildir.name or self._name) + self._maildir.tag)
+        made = True
+        try:
+            os.link(self._temporary, final)  # unlike rename, it never replaces another message
+        except FileExistsError:
+            if not self._maildir.name:
+                raise
+            made = False  # by another attempt that came this far meanwhile
+        try:
+            sync_directory(new)
+        except OSError:
+            if made:
+                os.unlink(final)
+            raise
         return final
 
     def abort(self) -> None:
@@ -161,9 +180,29 @@ def sync_directory(path: str) -> None:
         os.close(handle)
 
 
+def _delivered(maildir: Maildir) -> str:
+    """Return the path of the message's file if an attempt before has made it, else ""."""
+    if not maildir.name:
+        return ""
+    final = os.path.join(maildir.directory, "new", maildir.name + maildir.tag)
+    if os.path.lexists(final):
+        return final
+    if maildir.again:
+        read = os.path.join(maildir.directory, "cur")
+        for name in os.listdir(read):
+            if name.startswith(maildir.name):  # flags follow
+                return os.path.join(read, name)
+    return ""
+
+
+def host_part(host: str) -> str:
+    """Return a host's name as a file name in a Maildir has it."""
+    return host.replace("/", "\\057").replace(":", "\\072")
+
+
 def _create(maildir: Maildir, now: float) -> tuple[str, int]:
     """Open a new file in ``tmp`` under a name that no delivery on any host has used."""
-    host = maildir.host.replace("/", "\\057").replace(":", "\\072")
+    host = host_part(maildir.host)
     for _ in range(max(maildir.retries, 1)):
         unique = f"H{int(now % 1 * 1e6)}P{os.getpid()}Q{next(_COUNTER)}"
         name = f"{int(now)}.{unique}.{host}"

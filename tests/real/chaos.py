@@ -22,6 +22,7 @@ from tests.real.sink import Session, Sink
 from tests.real.test_durability import Load
 
 VICTIMS = ("worker", "supervisor", "all")
+BETWEEN = 20  # messages answered from one death to the next, at least
 FAULT = 0.03  # the probability that something goes wrong with one reply
 REFUSED = "451 4.3.0 not now"
 
@@ -122,8 +123,8 @@ def kill(server: Server, victims: str) -> float:
     """Kill whom ``victims`` names, see that the server goes on; return a greeting's time."""
     pids = workers_of(server)
     if victims == "worker":
-        if not pids:
-            return 0.0
+        machine.wait_until(lambda: workers_of(server), "a worker", 10)
+        pids = workers_of(server)
         os.kill(random.choice(pids), signal.SIGKILL)
         try:
             return greeting(server.smtp_port, 10) if len(pids) > 1 else 0.0
@@ -144,7 +145,9 @@ def run(server: Server, sink: ChaoticSink, victims: str, kills: int) -> Figures:
     figures = Figures()
     load = Load(server.smtp_port, clients=4)
     for _ in range(kills):
-        time.sleep(random.uniform(0.1, 0.7))
+        enough = len(load.answered) + BETWEEN
+        machine.wait_until(lambda n=enough: len(load.answered) >= n, "some load", 30)
+        time.sleep(random.uniform(0, 0.5))
         figures.slowest = max(figures.slowest, kill(server, victims))
         figures.kills += 1
     time.sleep(0.3)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,14 +47,20 @@ def channel_for(policy: Policy) -> socket.socket:
     return channel
 
 
-def request(user: str, place: Maildir | Mailbox, transport: str = "t") -> Request:
+def rules(users: tuple[int, ...] | None, below: str = "") -> dict[str, Rule]:
+    """A transport for each kind of file."""
+    return {"t": Rule(users, below), "m": Rule(users, below, kind="maildir")}
+
+
+def request(user: str, place: Maildir | Mailbox, transport: str = "") -> Request:
     """A request for a delivery."""
-    return Request(transport, user, "", False, place, 5, 1e9)
+    name = transport or ("m" if isinstance(place, Maildir) else "t")
+    return Request(name, user, "", False, place, 5, 1e9)
 
 
 def test_files_belong_to_the_user(place: Path) -> None:
     """A Maildir and a mailbox, a large message and an abort."""
-    with channel_for(Policy({"t": Rule(None, f"{place}/")})) as channel:
+    with channel_for(Policy(rules(None, f"{place}/"))) as channel:
         for user in (ANNA, BERT):
             writer = RemoteWriter(channel, request(user, Maildir(f"{place}/{user}/Maildir", "h")))
             writer.write(b"hello\n" * 500_000)
@@ -76,8 +83,8 @@ def test_files_belong_to_the_user(place: Path) -> None:
 
 def test_what_the_configuration_did_not_name_is_refused(place: Path) -> None:
     """Other transports, users and places; and the kernel refuses what is not the user's."""
-    rules = {"t": Rule((pwd.getpwnam(ANNA).pw_uid,), f"{place}/")}
-    with channel_for(Policy(rules, (0,))) as channel:
+    policy = Policy(rules((pwd.getpwnam(ANNA).pw_uid,), f"{place}/"), (0,))
+    with channel_for(policy) as channel:
         inside = Maildir(f"{place}/x", "h")
         for each in (
             request(BERT, inside),
@@ -86,8 +93,12 @@ def test_what_the_configuration_did_not_name_is_refused(place: Path) -> None:
             request(ANNA, inside, "other"),
             request(ANNA, Maildir("/etc/x", "h")),
             request(ANNA, Maildir(f"{place}/../../etc/x", "h")),
-            Request("t", ANNA, "root", False, inside),
-            Request("t", ANNA, "no-such-group-here", False, inside),
+            Request("m", ANNA, "root", False, inside),
+            Request("m", ANNA, "no-such-group-here", False, inside),
+            request(ANNA, inside, "t"),
+            request(ANNA, Mailbox(f"{place}/x", "h"), "m"),
+            request(ANNA, replace(inside, name="../../x")),
+            request(ANNA, replace(inside, tag="/../x")),
         ):
             with pytest.raises(TemporaryFailure):
                 RemoteWriter(channel, each)
@@ -104,7 +115,7 @@ def test_what_the_configuration_did_not_name_is_refused(place: Path) -> None:
 
 def test_garbage_does_not_end_it(place: Path) -> None:
     """Datagrams that are no requests, and requests without a stream."""
-    with channel_for(Policy({"t": Rule(None)})) as channel:
+    with channel_for(Policy(rules(None))) as channel:
         for octets in (b"x", b"{}", b"[1]", b"\xff" * 1000, b'{"kind": "Maildir"}'):
             channel.send(octets)
             ours, theirs = socket.socketpair()
@@ -122,7 +133,7 @@ def test_it_ends_with_its_clients() -> None:
     """No process is left behind."""
     machine.need_root("it becomes other users")
     before = children()
-    channel = channel_for(Policy({"t": Rule(None)}))
+    channel = channel_for(Policy(rules(None)))
     (pid,) = children() - before
     channel.close()
     assert os.waitpid(pid, 0)[0] == pid
@@ -264,7 +275,7 @@ def test_links_of_another_user(place: Path) -> None:
     os.chown(boxes / "locked", pwd.getpwnam(ANNA).pw_uid, -1)
     (boxes / "locked").chmod(0o600)
     (boxes / "locked.lock").symlink_to(place / "lockfile")
-    with channel_for(Policy({"t": Rule(None, f"{boxes}/")})) as channel:
+    with channel_for(Policy(rules(None, f"{boxes}/"))) as channel:
         for name in ("symbolic", "hard", "fifo", "dangling", "locked"):
             with pytest.raises((TemporaryFailure, Busy)):
                 RemoteWriter(channel, request(ANNA, Mailbox(str(boxes / name), "h")))
@@ -274,7 +285,7 @@ def test_links_of_another_user(place: Path) -> None:
 
 def test_modes_that_give_rights_away_are_refused(place: Path) -> None:
     """Whoever has taken over a worker cannot make programs that run as another user."""
-    with channel_for(Policy({"t": Rule(None, f"{place}/")})) as channel:
+    with channel_for(Policy(rules(None, f"{place}/"))) as channel:
         for each in (
             Mailbox(f"{place}/box", "h", mode=0o4755),
             Mailbox(f"{place}/box", "h", mode=0o700),

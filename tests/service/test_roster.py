@@ -98,6 +98,20 @@ class RosterTests(SynchronousTestCase):
         made.died(0)
         self.assertIn(("start", "0"), self.hands.taken())
 
+    def test_somebody_always_comes_soon(self) -> None:
+        """Where all die again and again, one of them is started within a second each time."""
+        made = self.ready(2)
+        for _ in range(12):
+            made.died(0)
+            self.clock.advance(roster.LONGEST_WAIT)
+            made.left(0, 1)
+        for _ in range(12):
+            made.died(1)
+            self.clock.advance(roster.ALONE_WAIT)
+            self.assertEqual(self.hands.taken()[-1], ("start", "1"))
+            made.died(0)
+            self.hands.taken()
+
     def test_the_keeper_dies_too(self) -> None:
         """What it kept goes to who is left, or waits for the next that is ready."""
         made = self.ready(3)

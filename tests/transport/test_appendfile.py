@@ -70,9 +70,52 @@ def test_maildir(tmp_path: Path) -> None:
 
 def test_maildir_names_are_unique(tmp_path: Path) -> None:
     w = maildir_world(tmp_path)
-    for _ in range(20):
-        w.deliver(message(), routed("bob@e"))
+    for number in range(20):
+        w.deliver(message(id=f"1abcde-0000{number}-AB"), routed("bob@e"))
     assert len(list((tmp_path / "bob/new").iterdir())) == 20
+
+
+def test_a_second_attempt_finds_what_the_first_delivered(tmp_path: Path) -> None:
+    """One whose success was not recorded; read meanwhile, and while the mailbox is full."""
+    w = maildir_world(tmp_path, quota="40", maildir_tag=":2,")
+    (first,) = w.deliver(message(), routed("bob@e"))
+    new, cur = tmp_path / "bob/new", tmp_path / "bob/cur"
+    (found,) = new.iterdir()
+    for _ in range(2):
+        (again,) = w.deliver(message(), routed("bob@e"))
+        assert (again.result, again.delivered_to) == (Result.DELIVERED, first.delivered_to)
+    assert list(new.iterdir()) == [found]
+    found.rename(cur / f"{found.name}S")
+    w.clock.advance(60)
+    (later,) = w.deliver(message(), routed("bob@e"))
+    assert later.delivered_to == str(cur / f"{found.name}S")
+    assert not list(new.iterdir()) and not list((tmp_path / "bob/tmp").iterdir())
+    (full,) = w.deliver(message(id="1abcde-000002-AB"), routed("bob@e"))
+    assert full.error == "quota"
+
+
+def test_of_two_attempts_at_one_time_one_delivers(tmp_path: Path) -> None:
+    """A process that nobody waits for any more may still be at work."""
+    folder = Maildir(f"{tmp_path}/dir", "h", name="1.M1.h")
+    writers = [MaildirWriter(folder, 1.5) for _ in range(2)]
+    for writer in writers:
+        writer.write(b"text\n")
+    assert {writer.finish() for writer in writers} == {f"{tmp_path}/dir/new/1.M1.h"}
+    assert (tmp_path / "dir/new/1.M1.h").read_bytes() == b"text\n"
+    assert not list((tmp_path / "dir/tmp").iterdir())
+
+
+def test_different_deliveries_of_a_message_are_different_files(tmp_path: Path) -> None:
+    """Two addresses, two routers (``unseen``), two transports that go to one Maildir."""
+    options = {"directory": f"{tmp_path}/dir", "maildir_format": "true"}
+    w = World(make(Appendfile, **options), make(Appendfile, "u", **options))
+    parent = routed("list@e")
+    for each in (
+        routed("bob@e"), routed("Bob@e"), routed("bob@e", router="copy"),
+        routed("bob@e", parent=parent), routed("bob@e", transport="u"),
+    ):  # fmt: skip
+        assert w.results(message(), each) == [Result.DELIVERED]
+    assert len(list((tmp_path / "dir/new").iterdir())) == 5
 
 
 def test_mbox(tmp_path: Path) -> None:
@@ -112,7 +155,7 @@ def test_body_that_breaks_off_leaves_nothing(tmp_path: Path, world: Any) -> None
     w = world(tmp_path)
     w.deliver(message(), routed("bob@e"))
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    mail = message(body=FileBody([b"half"], fails=True))
+    mail = message(body=FileBody([b"half"], fails=True), id="1abcde-000002-AB")
     assert w.results(mail, routed("bob@e")) == [Result.DEFERRED]
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
@@ -130,7 +173,7 @@ def test_failing_sync_is_a_deferral_and_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(maildir_module.os, "fsync", broken)
-    (outcome,) = w.deliver(message(body=body), routed("bob@e"))
+    (outcome,) = w.deliver(message(body=body, id="1abcde-000002-AB"), routed("bob@e"))
     assert outcome.result is Result.DEFERRED
     assert "No space left" in outcome.reason
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

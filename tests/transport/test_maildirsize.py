@@ -47,11 +47,14 @@ def test_what_counts(box: Path, quota: Quota, full: bool) -> None:
 
 def test_delivery(box: Path) -> None:
     """A message that does not fit is deferred as a quota error, and nothing is left of it."""
-    for quota, result in (("100K", Result.DELIVERED), ("400", Result.DEFERRED)):
+    for number, (quota, result) in enumerate(
+        [("100K", Result.DELIVERED), ("400", Result.DEFERRED)]
+    ):
         transport = make(
             Appendfile, directory=str(box), maildir_format="true", quota=quota, user="root"
         )
-        (outcome,) = World(transport).deliver(message(b"y" * 300), routed("a@e"))
+        mail = message(b"y" * 300, id=f"1abcde-00000{number}-AB")
+        (outcome,) = World(transport).deliver(mail, routed("a@e"))
         assert outcome.result is result
     assert outcome.error == "quota"
     assert [path.name for path in (box / "tmp").iterdir()] == ["4.d"]

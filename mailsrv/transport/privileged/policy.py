@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ from mailsrv.config.types import User
 from mailsrv.transport.users import named_transports
 
 ROOT = 0
+_SIMPLE_VARIABLE = re.compile(r"\$(?:\w+|\{\w+\})", re.ASCII)
+_SIMPLE = re.compile(rf"(?:[^$\\{{}}]|{_SIMPLE_VARIABLE.pattern})*", re.ASCII)
 
 
 class Refused(Exception):
@@ -29,16 +32,18 @@ class Rule:
     """What one transport may do.
 
     ``users`` are the uids that the configuration names; None: it chooses an
-    account for each delivery.  ``below`` is the part of its path that is
-    fixed, "" if there is none; ``in_home``: the path begins with the home
-    directory of the user; ``kind`` is what it does: ``file`` (write),
-    ``command`` (run) or ``list`` (read redirections, a router).
+    account for each delivery.  ``below`` is the beginning of its path that is
+    fixed, ``end`` its end, "" if there is none; ``in_home``: the path begins
+    with the home directory of the user; ``kind`` is what it does: ``file``
+    (append to a mailbox), ``maildir``, ``command`` (run) or ``list`` (read
+    redirections, a router).
     """
 
     users: tuple[int, ...] | None
     below: str = ""
     in_home: bool = False
     kind: str = "file"
+    end: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class Policy:
         if rule.users is not None and found.pw_uid not in rule.users:
             raise Refused(f"{transport} transport does not deliver as user {user}")
         base = f"{found.pw_dir.rstrip('/')}/" if rule.in_home else rule.below
-        if base and not _is_below(path, base):
+        if (base and not _is_below(path, base)) or not os.path.normpath(path).endswith(rule.end):
             raise Refused(f"{transport} transport does not write to {path}")
         return found
 
@@ -89,6 +94,7 @@ class Policy:
                 rule["below"],
                 rule["in_home"],
                 rule["kind"],
+                rule["end"],
             )
             for name, rule in values["rules"].items()
         }
@@ -118,13 +124,17 @@ def policy_for(
         users = _users(name, transport, choosing)
         if users is not None and not set(users) - {own}:
             continue
-        kind = "command" if transport.driver == "pipe" else "file"
+        kind = "maildir" if transport.values.get("maildir_format") else "file"
+        if transport.driver == "pipe":
+            kind = "command"
         if name in free:
             rules[name] = Rule(users, kind=kind)
         elif kind == "command":
             rules[name] = Rule(users, _program(transport), kind=kind)
         else:
-            rules[name] = Rule(users, *_place(transport))
+            source = _place(transport)
+            below, in_home = _beginning(source, transport)
+            rules[name] = Rule(users, below, in_home, kind, _end(source))
     for router in choosing:
         users = _reads_as(router)
         if users is None or set(users) - {own}:
@@ -174,11 +184,23 @@ def _program(transport: OptionSet) -> str:
     return "" if set(words[0]) & set("$\\\"'") else f"{os.path.normpath(words[0])}/"
 
 
-def _place(transport: OptionSet) -> tuple[str, bool]:
-    """Return the fixed beginning of a transport's path, and whether it is the user's home."""
+def _place(transport: OptionSet) -> str:
+    """Return the path of a transport, as it stands in the file."""
     option: Any = transport.values.get("file") or transport.values.get("directory")
-    source = getattr(option, "source", "") or ""
+    return getattr(option, "source", "") or ""
+
+
+def _beginning(source: str, transport: OptionSet) -> tuple[str, bool]:
+    """Return the fixed beginning of a path, and whether it is the user's home."""
     if source.startswith(("$home/", "${home}/")) and not transport.values.get("home_directory"):
         return "", True
     fixed = source.partition("$")[0].partition("\\")[0]
     return (fixed, False) if fixed.startswith("/") else ("", False)
+
+
+def _end(source: str) -> str:
+    """Return the fixed end of a path that has variables in it, and nothing else to expand."""
+    if not _SIMPLE.fullmatch(source):
+        return ""
+    end = _SIMPLE_VARIABLE.split(source)[-1].rstrip("/")
+    return end if os.path.normpath(f"/x{end}") == f"/x{end}" else ""

@@ -21,7 +21,7 @@ from grp import getgrnam
 from mailsrv.errors import TemporaryFailure
 from mailsrv.net.listfile import LARGEST_OF_A_USER, ListFile
 from mailsrv.transport.command import Command, CommandWriter
-from mailsrv.transport.maildir import MaildirWriter
+from mailsrv.transport.maildir import Maildir, MaildirWriter
 from mailsrv.transport.mbox import Mailbox, MailboxWriter
 from mailsrv.transport.privileged import wire
 from mailsrv.transport.privileged.policy import Policy, Refused
@@ -141,7 +141,7 @@ def become(request: wire.Request, policy: Policy) -> None:
 
     :raises Refused: the policy does not allow it.
     """
-    kinds = {Command: "command", ListFile: "list"}
+    kinds = {Command: "command", ListFile: "list", Maildir: "maildir"}
     kind = kinds.get(type(request.place), "file")
     account = policy.account(request.transport, request.user, request.path, kind=kind)
     gid = account.pw_gid

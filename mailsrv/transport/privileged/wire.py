@@ -71,6 +71,8 @@ class Request:
             place["demands"] = _demands(place["demands"])
         if kind == "Maildir":
             place["quota"] = Quota(**place["quota"])
+            if "/" in _text(place["name"]) + _text(place["tag"]):
+                raise ValueError("file name")
         values["place"] = kinds[kind](**place)
         request = cls(**values)
         for name in ("transport", "user", "group"):

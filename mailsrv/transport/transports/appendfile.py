@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mailsrv.config.options import option
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mailsrv.transport.mbox import Mailbox
 
 T = TypeVar("T")
+FRESH = 1.0  # seconds in which a message has no second attempt
 
 
 class _Writer(Protocol):
@@ -207,6 +209,7 @@ class Appendfile(LocalTransport):
         from mailsrv.transport.mbox import MailboxWriter
 
         scope, host = batch.scope(), batch.facilities.hostname
+        now = batch.facilities.clock.seconds()
         path, is_directory = await self._path(batch)
         if is_directory:
             tag = await optional(self.maildir_tag, scope) or ""
@@ -219,15 +222,16 @@ class Appendfile(LocalTransport):
                 "".join(c for c in tag if "!" <= c <= "~" and c != "/"),
                 self.maildir_retries,
                 await self._quota(scope),
+                file_name(batch),
+                now - batch.message.received_at > FRESH,
             )
-            now = batch.facilities.clock.seconds()
             if batch.run_as is not None:
-                return self._remote(batch, maildir, content.size), path
+                return self._remote(batch, maildir, content.size, now), path
             return lambda: MaildirWriter(maildir, now, content.size), path
         quota = (await self._quota(scope)).size
         mailbox = self._mailbox(path, host, quota)
         if batch.run_as is not None:
-            return self._remote(batch, mailbox, content.size), path
+            return self._remote(batch, mailbox, content.size, now), path
         return lambda: MailboxWriter(mailbox, content.size), path
 
     async def _quota(self, scope: Scope) -> Quota:
@@ -271,7 +275,9 @@ class Appendfile(LocalTransport):
             raise TemporaryFailure(reason=problem)
         return await expand_path(self.file, batch.scope(), "file"), False
 
-    def _remote(self, batch: Batch, place: Mailbox | Maildir, size: int) -> Callable[[], _Writer]:
+    def _remote(
+        self, batch: Batch, place: Mailbox | Maildir, size: int, now: float
+    ) -> Callable[[], _Writer]:
         """Return what begins a delivery as another user, by the privileged process."""
         from mailsrv.transport.privileged.client import RemoteWriter
         from mailsrv.transport.privileged.wire import Request
@@ -279,7 +285,6 @@ class Appendfile(LocalTransport):
         channel, run_as = batch.facilities.privileged, batch.run_as
         assert channel is not None
         assert run_as is not None
-        now = batch.facilities.clock.seconds()
         request = Request(
             batch.transport, run_as.user, run_as.group, run_as.supplementary, place, size, now
         )
@@ -353,6 +358,24 @@ class Appendfile(LocalTransport):
             except Busy as busy:
                 reason = str(busy)
         raise TemporaryFailure(reason=f"failed to lock mailbox ({reason})")
+
+
+def file_name(batch: Batch) -> str:
+    """Return the name of the message's file in a Maildir: the same at each attempt, and no other's.
+
+    It is made of the message's id, where the addresses come from, and what delivers them.
+    """
+    from mailsrv.transport.maildir import host_part
+
+    origins = [batch.transport]
+    for each in batch.addresses:
+        line = (each.address, *(ancestor.address for ancestor in each.ancestors()))
+        origins.append("\0".join((each.router, *line)))
+    text = "\n".join(origins).encode("utf-8", "backslashreplace")
+    which = blake2b(text, digest_size=6).hexdigest()
+    message = batch.message
+    host = host_part(batch.facilities.hostname)
+    return f"{int(message.received_at)}.M{message.id}R{which}.{host}"
 
 
 def _at_once(opener: Callable[[], _Writer], data: bytes) -> str:

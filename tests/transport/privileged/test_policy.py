@@ -44,9 +44,10 @@ class PolicyTest(SynchronousTestCase):
 
     def test_a_rule_is_for_one_kind_of_work(self) -> None:
         """Who may write files may not run commands, and the other way round."""
-        for kind in ("file", "command", "list"):
+        kinds = ("file", "maildir", "command", "list")
+        for kind in kinds:
             policy = Policy({"t": Rule(None, kind=kind)})
-            for other in ("file", "command", "list"):
+            for other in kinds:
                 if kind == other:
                     policy.account("t", ANYBODY.pw_name, "/x", kind=other)
                 else:
@@ -76,8 +77,18 @@ class PolicyTest(SynchronousTestCase):
         inside = ANYBODY.pw_dir.rstrip("/") + "/Maildir"
         self.assertEqual(policy.account("t", ANYBODY.pw_name, inside), ANYBODY)
 
+    def test_the_end_of_a_path(self) -> None:
+        """Whoever may deliver to $home/mbox may not write to $home/.profile."""
+        policy = Policy({"t": Rule(None, "/home/", end="/mbox")})
+        for path in ("/home/x/mbox", "/home/x//mbox/", "/home/x/mbox/."):
+            policy.account("t", ANYBODY.pw_name, path)
+        for path in ("/home/x/.profile", "/home/mbox/x", "/home/x/mbox/..", "/home/xmbox"):
+            self.refused(policy, "t", ANYBODY.pw_name, path)
+
     def test_text_and_back(self) -> None:
-        policy = Policy({"a": Rule((1, 2), "/x"), "b": Rule(None, in_home=True)}, (0, 7))
+        policy = Policy(
+            {"a": Rule((1, 2), "/x", end="/y"), "b": Rule(None, in_home=True)}, (0, 7)
+        )
         self.assertEqual(Policy.unpacked(policy.packed()), policy)
 
 
@@ -100,7 +111,20 @@ class PolicyForTest(SynchronousTestCase):
         routers = [router(transport="t", check_local_user="true")]
         policy = policy_for(routers, {"t": home}, (), OWN)
         assert policy is not None
-        self.assertEqual(policy.rules, {"t": Rule(None, "", in_home=True)})
+        rule = Rule(None, "", in_home=True, kind="maildir", end="/Maildir")
+        self.assertEqual(policy.rules, {"t": rule})
+
+    def test_the_fixed_end_of_a_path(self) -> None:
+        for path, end in (
+            ("/h/$local_part/box", "/box"), ("/h/${domain}/$local_part/a/b/", "/a/b"),
+            ("/h/$local_part.mbox", ".mbox"), ("/h/$local_part", ""), ("/h/x", "/h/x"),
+            ("/h/${lc:$local_part}/box", ""), ("/h/$local_part//box", ""), ("/h/\\x/box", ""),
+            ("$home/a/../b", ""),
+        ):  # fmt: skip
+            transport = make(Appendfile, file=path, user=ANYBODY.pw_name)
+            policy = policy_for([], {"t": transport}, (), OWN)
+            assert policy is not None
+            self.assertEqual(policy.rules["t"].end, end, path)
 
     def test_routers_users_of_this_transport_alone(self) -> None:
         plain = make(Appendfile, file="/m/$local_part")
