@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -19,24 +20,24 @@ async def uncut(work: Coroutine[Any, Any, T]) -> tuple[T, bool]:
     :raises CancelledError: ``work`` failed, and the caller was cancelled.
     :raises Exception: what ``work`` raised, if the caller was not.
     """
-    run: Deferred[T] = Deferred.fromCoroutine(work)
+    results: list[Any] = []
+    turn: Deferred[None] = Deferred()
     cancelled = False
-    while not run.called:
-        turn: Deferred[None] = Deferred()
-        run.addBoth(_wake, turn)
+
+    def ended(result: Any) -> None:
+        results.append(result)
+        if not turn.called:
+            turn.callback(None)
+
+    Deferred.fromCoroutine(work).addBoth(ended)
+    while not results:
         try:
             await turn
         except CancelledError:
-            cancelled = True
-    try:
-        return await run, cancelled
-    except Exception as error:
-        if cancelled:
-            raise CancelledError from error
-        raise
-
-
-def _wake(result: Any, turn: Deferred[None]) -> Any:
-    if not turn.called:
-        turn.callback(None)
-    return result
+            cancelled, turn = True, Deferred()
+    (result,) = results
+    if not isinstance(result, Failure):
+        return result, cancelled
+    if cancelled and isinstance(result.value, Exception):
+        raise CancelledError from result.value
+    result.raiseException()
