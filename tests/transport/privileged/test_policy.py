@@ -86,9 +86,7 @@ class PolicyTest(SynchronousTestCase):
             self.refused(policy, "t", ANYBODY.pw_name, path)
 
     def test_text_and_back(self) -> None:
-        policy = Policy(
-            {"a": Rule((1, 2), "/x", end="/y"), "b": Rule(None, in_home=True)}, (0, 7)
-        )
+        policy = Policy({"a": Rule((1, 2), "/x", end="/y"), "b": Rule(None, in_home=True)}, (0, 7))
         self.assertEqual(Policy.unpacked(policy.packed()), policy)
 
 
