@@ -12,6 +12,7 @@ from mailsrv.acl.modifiers import Modifier
 from mailsrv.errors import ConfigError, Position
 from mailsrv.interfaces import AclPhase
 from mailsrv.mail.address import split, unquoted
+from mailsrv.mail.case import lower as lowered
 from mailsrv.mail.message import Submission
 from mailsrv.mail.status import Status
 from mailsrv.mail.taint import like
@@ -74,7 +75,7 @@ def _case(lower: bool) -> Apply:
         address = run.scope.address
         if address is not None:
             local_part = unquoted(split(address.address)[0])
-            address.local_part = like(local_part.lower(), local_part) if lower else local_part
+            address.local_part = like(lowered(local_part), local_part) if lower else local_part
 
     return apply
 

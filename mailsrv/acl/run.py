@@ -29,6 +29,7 @@ from mailsrv.interfaces import (
     Verdict,
 )
 from mailsrv.mail.address import split, unquoted
+from mailsrv.mail.case import lower
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Recipient, Transaction
 from mailsrv.mail.routed import RoutedAddress
@@ -322,6 +323,6 @@ def _routed(address: str) -> RoutedAddress:
     return RoutedAddress(
         Recipient(address),
         address,
-        like(local_part.lower(), address),
-        like(domain.lower(), address),
+        like(lower(local_part), address),
+        like(lower(domain), address),
     )

@@ -26,6 +26,7 @@ from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.tree import Condition, Node, Text, Verdict, any_waits, evaluate
 from mailsrv.expansion.variables import variable
+from mailsrv.mail.case import lower
 from mailsrv.mail.message import Message
 from mailsrv.mail.taint import like
 
@@ -117,14 +118,11 @@ def eager(name: str, count: int, function: Callable[..., bool]) -> None:
 # --- comparisons -----------------------------------------------------------------
 
 
-_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
-
-
 def _caseless(compare: Comparison) -> Comparison:
     """Compare as Exim 4.96 does: ASCII letters in any case, a prefix is the greater one."""
 
     def test(left: str, right: str) -> bool:
-        left, right = left.translate(_LOWER), right.translate(_LOWER)
+        left, right = lower(left), lower(right)
         if left != right and right.startswith(left):
             return compare("\x01", "")
         return compare(left, right)
@@ -357,9 +355,7 @@ def _inlist(parser: Parser, name: str) -> Condition:
         wanted = await evaluate(subject, scope)
         text = await evaluate(source, scope)
         for one in split_list(text):
-            if one == wanted or (
-                name == "inlisti" and one.translate(_LOWER) == wanted.translate(_LOWER)
-            ):
+            if one == wanted or (name == "inlisti" and lower(one) == lower(wanted)):
                 return True, scope.within({"value": like(one, text)})
         return False, scope
 

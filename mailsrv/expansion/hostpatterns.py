@@ -23,6 +23,7 @@ from mailsrv.expansion.patterns import (
 )
 from mailsrv.expansion.regex import compile_regex
 from mailsrv.expansion.scope import Scope
+from mailsrv.mail.case import lower
 from mailsrv.mail.taint import piece
 
 _NET = re.compile(r"net([0-9]*)-(.*)\Z", re.DOTALL)
@@ -39,11 +40,13 @@ class AnyHost:
 
 
 @dataclass(frozen=True, slots=True)
-class Never:
-    """What is no address, where only addresses are compared (``match_ip``)."""
+class Nameless:
+    """What needs a host's name, where only addresses are compared (``match_ip``): unknown."""
 
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
+        if walk.subject:
+            raise UnknownHost(walk.subject)
         return None
 
 
@@ -143,8 +146,8 @@ class ByAddress:
     bits: int | None
 
     def __post_init__(self) -> None:
-        if self.type.star:
-            raise ExpansionError(f'unknown lookup type "{self.type.name}{self.type.star}"')
+        if self.type.star or self.type.partial:
+            raise ExpansionError(f'unknown lookup type "{self.type}"')
 
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
@@ -160,8 +163,8 @@ class ByAddress:
         if self.bits is None:
             text = address.exploded
             return text if colons else text.replace(":", ".")
-        if self.bits > address.max_prefixlen:
-            raise ExpansionError(f"net{self.bits}-: too many bits for {address}")
+        if self.bits > address.max_prefixlen:  # that of an IPv6 address, say
+            return f"{address}/{self.bits}"
         text = mask_text(f"{address}/{self.bits}")
         if not colons or address.version == 4:
             return text
@@ -213,7 +216,7 @@ def read_host(text: str, *, by_address: bool) -> Pattern:
     if text.startswith("/"):
         return File(text)
     if by_address and not _is_network(text) and ";" not in text:
-        return Never()
+        return Nameless()
     network = _network(text.strip("[]") if text.startswith("[") else text)
     if network is not None:
         return InNetwork(text, network)
@@ -224,7 +227,7 @@ def read_host(text: str, *, by_address: bool) -> Pattern:
     if found is not None:
         return ByAddress(*found, None) if by_address else ByName(Lookup(*found))
     if text.startswith("*"):
-        return ByName(Suffix(text, text[1:].lower()))
+        return ByName(Suffix(text, lower(text[1:])))
     if text.startswith("^"):
         compile_regex(text)
         return ByName(Regex(text))

@@ -13,6 +13,7 @@ from mailsrv.expansion.parse import Parser
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.tree import Condition, Lazy, Node, Verdict, any_waits, evaluate
 from mailsrv.mail.address import quoted, split, unquoted
+from mailsrv.mail.case import lower
 from mailsrv.mail.taint import like
 
 _ENCODED = re.compile(r"(?i:SRS0)=([^=]+)=([A-Za-z2-7]{2})=([^=]*)=(.*)\Z", re.DOTALL)
@@ -24,7 +25,7 @@ _VALID_DAYS = 10
 
 def _tag(address: str, secret: str) -> str:
     """Four hexadecimal digits: the start of an HMAC-MD5 of the address in lower case."""
-    text = address.lower().encode("latin-1")
+    text = lower(address).encode("latin-1")
     return hmac.new(secret.encode("latin-1"), text, "md5").hexdigest()[:4]
 
 

@@ -19,6 +19,7 @@ from mailsrv.expansion.errors import ExpansionError, ForcedFailure, LookupDeferr
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import join_list, separator_of, split_list
 from mailsrv.expansion.template import Template
+from mailsrv.mail.case import lower
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.taint import Quoted, Tainted, is_tainted, like, piece
 
@@ -73,7 +74,7 @@ class Walk:
     def text(self) -> str:
         """The subject in the case that comparisons want."""
         if self.kind == "domain" or not self.caseful:
-            return self.subject.lower()
+            return lower(self.subject)
         return self.subject
 
     def inside(self, kind: str | None = None, subject: str | None = None) -> Walk:
@@ -113,6 +114,17 @@ _SETTINGS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What is not well formed."""
+
+    reason: str
+
+    async def match(self, walk: Walk) -> Match | None:
+        """Raise the error."""
+        raise ExpansionError(self.reason)
+
+
 def read_item(kind: str, text: str) -> Item:
     """Read one item.
 
@@ -134,8 +146,16 @@ def _read_items(
     items = split_list(text)
     if mark is Quoted:
         family, values = quoted
-        return tuple(read_item(kind, Quoted.of(item, family, values)) for item in items)
-    return tuple(read_item(kind, mark(item)) for item in items)
+        return tuple(_item(kind, Quoted.of(item, family, values)) for item in items)
+    return tuple(_item(kind, mark(item)) for item in items)
+
+
+def _item(kind: str, text: str) -> Item:
+    """Read an item; one that is not well formed is an error when it is reached."""
+    try:
+        return read_item(kind, text)
+    except ExpansionError as error:
+        return Item(Broken(error.reason))
 
 
 _compiled = lru_cache(maxsize=2000)(_read_items)
@@ -158,15 +178,13 @@ async def walk_items(items: tuple[Item, ...], walk: Walk) -> Match | None:
         except UnknownHost:
             if walk.unknown == "ignore":
                 continue
-            if walk.unknown != "include":
-                return None
-            match = Match()
+            return Match() if walk.unknown == "include" else None  # even of an item with "!"
         except TemporaryFailure as error:
             if not walk.defer or not _is_deferral(error):
                 raise
             if walk.defer == "ignore":
                 continue
-            match = Match()
+            return Match()
         if match is not None:
             if item.negated != match.refused:
                 return None
@@ -200,7 +218,7 @@ async def match_list(text: str, walk: Walk) -> Match | None:
     """Go through the list that ``text`` is."""
     if walk.kind == "domain" and type(text) is str:
         names, rest = _domains(text)
-        subject = walk.subject.lower()
+        subject = lower(walk.subject)
         name = names.get(subject)
         if name is not None:
             return Match(name, (like(subject, walk.subject),))

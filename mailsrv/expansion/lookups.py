@@ -23,11 +23,12 @@ SINGLE_KEY = set(_SINGLE_KEY.split())
 _QUERY_STYLE = "dnsdb ldap ldapdn ldapm mysql passwd pgsql redis sqlite"
 QUERY_STYLE = set(_QUERY_STYLE.split())
 UNBUILT = frozenset({"nis", "nis0", "spf"})
+_LITERAL = SINGLE_KEY - {"iplsearch", "nwildlsearch", "wildlsearch"}  # a key is found as it is
 _FREE = frozenset({"dnsdb", "passwd"})  # queries in which nothing can be injected
 _FAMILIES = {"ldapm": "ldap", "ldapdn": "ldap"}
 _FORM = re.compile(
-    r"(?:(?P<partial>partial)(?P<least>[0-9]*)(?:\((?P<affix>[^)]*)\)|-))?"
-    r"(?P<name>[A-Za-z0-9_]+)(?P<star>\*@?)?(?:,(?P<options>.*))?\Z",
+    r"(?:(?P<partial>partial)(?P<least>[0-9]*)(?:\((?P<affix>[!-'*-/:-@[-`{-~]*)\)|-))?"
+    r"(?P<name>[A-Za-z0-9_]+)(?:(?P<star>\*@?)[^,]*)?(?:,(?P<options>.*))?\Z",
     re.ASCII | re.DOTALL,
 )
 
@@ -55,10 +56,22 @@ class LookupType:
     star: str = ""  # "", "*" or "*@"
     options: str = ""
 
+    def __str__(self) -> str:
+        return ("partial-" if self.partial else "") + self.name + self.star
+
     @property
     def query(self) -> bool:
         """Whether it takes a query, not a file and a key."""
         return self.name in QUERY_STYLE
+
+    def returned(self, key: str, found: str, data: str) -> str:
+        """Return what a search for ``key`` gives: itself with ``ret=key``, else the data (9.3).
+
+        A peer's key stays marked, unless it was ``found`` as it is.
+        """
+        if "ret=key" not in self.options.split(","):
+            return data
+        return str(key) if key == found and self.name in _LITERAL else key
 
     @classmethod
     def parse(cls, text: str) -> LookupType:
@@ -67,11 +80,18 @@ class LookupType:
         :raises ExpansionError: there is none of that name here.
         """
         match = _FORM.match(text)
+        if match is None and text.startswith("partial"):
+            raise ExpansionError(f'format error in lookup type "{text}"')
         name = match["name"] if match else text
         if name in UNBUILT:
             raise ExpansionError(f'lookup type "{name}": {NOT_BUILT}')
         if match is None or not is_type(name):
             raise ExpansionError(f'unknown lookup type "{name}"')
+        if name in QUERY_STYLE and match["partial"]:
+            raise ExpansionError(f'"partial" is not permitted for lookup type "{name}"')
+        if name in QUERY_STYLE and match["star"]:
+            why = 'defaults using "*" or "*@" are not permitted for lookup type'
+            raise ExpansionError(f'{why} "{name}{match["star"]}"')
         return cls(
             name,
             match["partial"] is not None,
@@ -149,12 +169,12 @@ async def search(kind: LookupType, file: str, key: str, scope: Scope) -> Found |
     try:
         if kind.query:
             data = await lookup.find("", as_query(file, kind.name), kind.options)
-            return None if data is None else Found(data)
+            return None if data is None else Found(kind.returned(file, file, data))
         path = as_path(file, f"{kind.name} lookup")
         for wanted, numbers in keys(kind, str(key)):
             data = await lookup.find(path, wanted, kind.options)
             if data is not None:
-                return Found(data, numbers)
+                return Found(kind.returned(key, wanted, data), numbers)
     except ExpansionError:
         raise
     except TemporaryFailure as error:

@@ -29,6 +29,7 @@ from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import compile_again
 from mailsrv.expansion.tree import Eager, Lazy, Node, evaluate
+from mailsrv.mail.case import lower, upper
 from mailsrv.mail.taint import Tainted
 
 
@@ -148,20 +149,15 @@ def _listnamed(sub: Node, kind: str) -> Node:
 
 # --- letters, parts, hashes ----------------------------------------------------
 
-_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LOWER = _UPPER.lower()
-_TO_LOWER = str.maketrans(_UPPER, _LOWER)
-_TO_UPPER = str.maketrans(_LOWER, _UPPER)
-
 
 @op("lc")
 def _lc(text: str) -> str:
-    return text.translate(_TO_LOWER)
+    return lower(text)
 
 
 @op("uc")
 def _uc(text: str) -> str:
-    return text.translate(_TO_UPPER)
+    return upper(text)
 
 
 @op("strlen", clean=True)

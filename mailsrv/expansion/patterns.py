@@ -9,22 +9,25 @@ from dataclasses import dataclass, replace
 
 from mailsrv.expansion.errors import ExpansionError, LookupDeferred
 from mailsrv.expansion.lists import (
+    Item,
     Match,
     Pattern,
     Walk,
     match_list,
     match_named,
     read_item,
+    walk_items,
 )
 from mailsrv.expansion.lookups import UNBUILT, LookupType, is_type, search
 from mailsrv.expansion.paths import as_path
 from mailsrv.expansion.regex import compile_regex, groups
 from mailsrv.expansion.separated import split_list
 from mailsrv.mail.address import split
+from mailsrv.mail.case import lower
 from mailsrv.mail.taint import like, piece
 
 _LOOKUP = re.compile(
-    r"((?:partial[0-9]*(?:\([^)]*\)|-))?([A-Za-z0-9_]+)(?:\*@?)?(?:,[^;]*)?);[ \t]*(.*)\Z",
+    r"((?:partial[0-9]*(?:\([^)]*\)|-))?([A-Za-z0-9_]+)(?:\*@?[^,;]*)?(?:,[^;]*)?);[ \t]*(.*)\Z",
     re.DOTALL | re.ASCII,
 )
 
@@ -86,7 +89,7 @@ class Regex:
         subject = walk.subject
         if walk.kind == "address":
             local_part, at, domain = subject.rpartition("@")
-            subject = f"{local_part}{at}{domain.lower()}"
+            subject = f"{local_part}{at}{lower(domain)}"
         found = compile_regex(self.text, caseless=caseless).search(subject)
         if found is None:
             return None
@@ -106,9 +109,13 @@ class Lookup:
 
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
-        if walk.kind == "address" and not (walk.subject or self.type.query or self.type.star):
-            return None
-        found = await search(self.type, self.file, walk.text, walk.scope)
+        kind = self.type
+        if walk.kind == "address":
+            if not (walk.subject or kind.query or kind.star):
+                return None
+            if kind.partial:  # not applicable to whole addresses (10.20)
+                kind = replace(kind, partial=False)
+        found = await search(kind, self.file, walk.text, walk.scope)
         if found is None:
             return None
         if walk.kind == "address" and not walk.wild:
@@ -129,7 +136,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """``/path``: each line is an item; ``#`` begins a comment (10.3)."""
+    """``/path``: each line is an item, and the match's data; ``#`` begins a comment (10.3)."""
 
     path: str
 
@@ -142,11 +149,11 @@ class File:
         for line in text.split("\n"):
             item = re.sub(comment, "", line).strip(" \t\r")
             if item:
-                items.append(read_item(walk.kind, item))
-        for one in items:
+                items.append((item.lstrip("! \t"), read_item(walk.kind, item)))
+        for line, one in items:
             found = await one.pattern.match(walk) if one.pattern is not None else None
             if found is not None:
-                return replace(found, refused=one.negated != found.refused)
+                return replace(found, data=line, refused=one.negated != found.refused)
         return None
 
 
@@ -212,7 +219,7 @@ class LocalMx:
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
         which, _, option = self.text[4:].partition("/")
-        ignored = split_list(option.removeprefix("ignore=")) if option else []
+        ignored = option.removeprefix("ignore=") if option else ""
         resolver = walk.scope.services.resolver
         if resolver is None:
             raise LookupDeferred(f"{self.text}: no DNS resolver")
@@ -225,14 +232,18 @@ class LocalMx:
         wanted = {"any": True, "primary": primary, "secondary": not primary}
         return Match(self.text) if wanted.get(which, False) else None
 
-    async def _is_local(self, name: str, ignored: list[str], walk: Walk) -> bool:
+    async def _is_local(self, name: str, ignored: str, walk: Walk) -> bool:
         settings = walk.scope.services.settings
         if name.rstrip(".").lower() == settings.get("primary_hostname", "").lower():
             return True
         resolver = walk.scope.services.resolver
         assert resolver is not None
         found = await resolver.addresses(name)
-        return any(is_local_address(one) for one in found if one not in ignored)
+        for one in filter(is_local_address, found):
+            host = walk.inside("ip", one)
+            if not ignored or await match_list(ignored, host) is None:
+                return True
+        return False
 
 
 # --- addresses -----------------------------------------------------------------------
@@ -249,18 +260,18 @@ class Null:
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """``local@domain``: both halves are patterns; the domain's may be a list's item."""
+    """``local@domain``: both halves are patterns; the domain's is a list of one item, or none."""
 
-    text: str
+    local_text: str
     local: Pattern | None  # None: any
-    domain: Pattern
+    domain: tuple[Item, ...]
 
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
         if not walk.subject:
             return None
         local_part, domain = split(walk.subject)
-        host = await self.domain.match(walk.inside("domain", domain))
+        host = await walk_items(self.domain, walk.inside("domain", domain))
         if host is None:
             return None
         if self.local is None:
@@ -269,9 +280,8 @@ class Mailbox:
         here = await self.local.match(walk.inside("local_part", local_part))
         if here is None:
             return None
-        local, _, _ = self.text.partition("@")
         numbers = self._numbers(walk, here.numbers, host.numbers)
-        return Match(like(f"{local}@{host.data}", self.text), numbers)
+        return Match(like(f"{self.local_text}@{host.data}", self.local_text), numbers)
 
     def _numbers(self, walk: Walk, *halves: tuple[str, ...]) -> tuple[str, ...]:
         """What asterisks stood for, those of the local part first (31.5)."""
@@ -292,7 +302,7 @@ class LocalPartsOf:
         if not walk.subject:
             return None
         local_part, key = split(walk.subject)
-        key = key.lower()
+        key = lower(key)
         for _ in range(50):
             found = await search(self.type, self.file, key, walk.scope)
             if found is None:
@@ -307,19 +317,24 @@ class LocalPartsOf:
         raise ExpansionError(f"loop detected in lookup of local part of address ({self.file})")
 
 
+_SPECIAL = re.compile(r"@(?:\Z|\[\]\Z|mx_any|mx_primary|mx_secondary)")
+
+
 def _mailbox(text: str) -> Pattern:
-    local, at, domain = text.rpartition("@")
-    if not at:
-        return Mailbox(text, None, _domain(text))
-    if ";" in text:  # *@dbm;/file@x is no sensible thing: the first @ divides before a lookup
-        local, _, domain = text.partition("@")
-    return Mailbox(text, _simple(like(local, text)), _domain(like(domain, text)))
+    if "@" not in text:
+        return Mailbox("", None, (Item(_domain(text)),))
+    at = text.find("@") if ";" in text else text.rfind("@")  # the file of a lookup may have an @
+    if text[at - 1 : at] == "@" and _SPECIAL.match(text[at:]):  # user@@ is user at @, this host
+        at -= 1
+    local, domain = text[:at], text[at + 1 :].strip(" \t")
+    items = (read_item("domain", piece(domain, text)),) if domain else ()
+    return Mailbox(piece(local, text), _simple(piece(local, text)), items)
 
 
 def _simple(text: str) -> Pattern:
     if text.startswith("*"):
-        return Suffix(text, text[1:].lower())
-    return Exact(text, text.lower())
+        return Suffix(text, lower(text[1:]))
+    return Exact(text, lower(text))
 
 
 # --- reading ----------------------------------------------------------------------------
@@ -342,7 +357,7 @@ def _domain(text: str) -> Pattern:
 
 def _common(text: str) -> Pattern | None:
     """What every kind of list has."""
-    if text.startswith("+") and len(text) > 1:
+    if text.startswith("+"):
         return Named(text[1:])
     if text.startswith("^"):
         compile_regex(text)
@@ -357,9 +372,8 @@ def _address(text: str) -> Pattern:
         return Null()
     if text.startswith("@@"):
         lookup = _lookup(piece(text[2:].lstrip(" \t"), text))
-        if lookup is None:
-            raise ExpansionError(f'unknown lookup type in "{text}"')
-        return LocalPartsOf(lookup.type, lookup.file)
+        if lookup is not None:
+            return LocalPartsOf(lookup.type, lookup.file)
     return _common(text) or _mailbox(text)
 
 

@@ -24,6 +24,7 @@ from mailsrv.expansion.rfc2047 import encode
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import Template, compile_string
 from mailsrv.mail.address import split
+from mailsrv.mail.case import lower
 from mailsrv.mail.header import Header
 from mailsrv.mail.taint import Tainted, like
 
@@ -271,7 +272,7 @@ def with_domain(header: Header, old: str, new: str) -> Header:
     changes = []
     for here in places_of(value):
         local_part, domain = split(here.address)
-        if here.qualified and domain.lower() == old:
+        if here.qualified and lower(domain) == old:
             changes.append((here.first, here.last, f"{local_part}@{new}"))
     return Header(f"{before}{colon}{replaced(value, changes)}") if changes else header
 

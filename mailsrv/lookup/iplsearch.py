@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.lookup._files import FileCache, Threads
-from mailsrv.lookup._linear import WHAT, entries, returned
+from mailsrv.lookup._files import Threads
+from mailsrv.lookup._linear import Files
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _networks(content: bytes) -> list[tuple[Network | None, str, str]]:
-    found: list[tuple[Network | None, str, str]] = []
-    for line in content.decode("latin-1").split("\n"):
-        # an IPv6 key is quoted, for its colons would end it
-        for key, data in entries(line):
-            if key == "*":
-                found.append((None, key, data))
-                continue
-            try:
-                found.append((ipaddress.ip_network(key, strict=False), key, data))
-            except ValueError:
-                continue  # Exim, too, passes over what is no address
+def _networks(entries: Iterable[tuple[str, str]]) -> list[tuple[Network | None, str]]:
+    found: list[tuple[Network | None, str]] = []
+    for key, data in entries:  # an IPv6 key is quoted, for its colons would end it
+        if key == "*":
+            found.append((None, data))
+            continue
+        try:
+            found.append((ipaddress.ip_network(key, strict=False), data))
+        except ValueError:
+            continue  # Exim, too, passes over what is no address
     return found
 
 
@@ -30,7 +29,7 @@ class Lookup:
     """``iplsearch``: keys are IP addresses and networks, or ``*``."""
 
     def __init__(self, threads: Threads | None = None) -> None:
-        self._files = FileCache(_networks, WHAT, threads)
+        self._files = Files(_networks, threads)
 
     async def find(self, file: str, key: str, options: str = "") -> str | None:
         """Find the first network that holds the address (ILookup)."""
@@ -45,7 +44,7 @@ class Lookup:
                     "(an IP address, with optional CIDR mask, is wanted): in a host list, use "
                     "net-iplsearch as the search type"
                 ) from None
-        for network, text, data in await self._files.get(file):
+        for network, data in await self._files.get(file, options):
             if network == address if network is None else address in network:
-                return returned(text, data, options)
+                return data
         return None

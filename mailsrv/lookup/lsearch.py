@@ -5,14 +5,17 @@ The file is kept parsed in memory.  Of equal keys the first one counts.
 
 from __future__ import annotations
 
-from mailsrv.lookup._files import FileCache, Threads
-from mailsrv.lookup._linear import WHAT, entries, returned
+from collections.abc import Iterable
+
+from mailsrv.lookup._files import Threads
+from mailsrv.lookup._linear import Files
+from mailsrv.mail.case import lower
 
 
-def _table(content: bytes) -> dict[str, str]:
+def _table(entries: Iterable[tuple[str, str]]) -> dict[str, str]:
     table: dict[str, str] = {}
-    for key, data in entries(content.decode("latin-1")):
-        table.setdefault(key.lower(), data)
+    for key, data in entries:
+        table.setdefault(lower(key), data)
     return table
 
 
@@ -20,9 +23,8 @@ class Lookup:
     """``lsearch``: the key is compared whole, in any case."""
 
     def __init__(self, threads: Threads | None = None) -> None:
-        self._files = FileCache(_table, WHAT, threads)
+        self._files = Files(_table, threads)
 
     async def find(self, file: str, key: str, options: str = "") -> str | None:
         """Find a key (ILookup)."""
-        data = (await self._files.get(file)).get(key.lower())
-        return None if data is None else returned(key.lower(), data, options)
+        return (await self._files.get(file, options)).get(lower(key))

@@ -26,6 +26,7 @@ from mailsrv.interfaces import (
     no_matter,
 )
 from mailsrv.mail.address import split
+from mailsrv.mail.case import lower
 from mailsrv.mail.message import ATTEMPTED, Message, Recipient
 from mailsrv.mail.routed import NOT_REACHED, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
@@ -83,7 +84,7 @@ def part_key(address: RoutedAddress) -> str:
         parent = address.parent.address if address.parent is not None else ""
         return f"{router}:{address.transport}:{address.address}:{parent}"
     local_part, domain = split(address.address)
-    return f"{router}:{address.transport}:{local_part}@{domain.lower()}"
+    return f"{router}:{address.transport}:{local_part}@{lower(domain)}"
 
 
 class Attempt:
@@ -217,7 +218,7 @@ class Attempt:
 
     async def _held(self, recipient: Recipient) -> str:
         """Return why an address is not even routed now: hold_domains, queue_domains."""
-        tools, domain = self._tools, split(recipient.address)[1].lower()
+        tools, domain = self._tools, lower(split(recipient.address)[1])
         if tools.halted:
             return tools.halted
         if self._message.id not in tools.schedule.forced and await tools.holds(domain):
@@ -509,7 +510,7 @@ class Attempt:
 
 def _unrouted(recipient: Recipient) -> RoutedAddress:
     local_part, domain = split(recipient.address)
-    return RoutedAddress(recipient, recipient.address, local_part, domain.lower())
+    return RoutedAddress(recipient, recipient.address, local_part, lower(domain))
 
 
 _BUG = "internal"  # no rule applies: tried again after PROBLEM seconds

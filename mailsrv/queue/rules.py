@@ -14,6 +14,7 @@ from typing import Protocol
 
 from mailsrv.config.types import parse_time, show_time
 from mailsrv.errors import ConfigError, Position
+from mailsrv.mail.case import lower
 
 Matcher = Callable[[str, str], Awaitable[bool]]  # (address list, address)
 
@@ -121,7 +122,7 @@ def matches(pattern: str, subject: str) -> bool:
     subject_local, subject_at, subject_domain = subject.rpartition("@")
     if at and local_part != "*" and (not subject_at or local_part != subject_local):
         return False
-    domain, subject_domain = domain.lower(), subject_domain.lower()
+    domain, subject_domain = lower(domain), lower(subject_domain)
     if domain.startswith("*"):
         return subject_domain.endswith(domain[1:])
     return domain == subject_domain

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import FURTHEST, IClock, IHints, RetryHint
 from mailsrv.mail.address import split
+from mailsrv.mail.case import lower
 from mailsrv.mail.message import Message
 from mailsrv.mail.routed import BESIDE, NOT_REACHED, Host, HostFailure, Outcome
 from mailsrv.queue.retry import INTERVAL_MAX, after_failure, timed_out
@@ -153,11 +154,11 @@ class Schedule:
     def routed(self, address: str) -> None:
         """Forget that an address could not be routed."""
         self._hints.set_retry(f"R:{address}", None)
-        self._hints.set_retry(f"R:{split(address)[1].lower()}", None)
+        self._hints.set_retry(f"R:{lower(split(address)[1])}", None)
 
     def waits_until(self, message: Message, address: str) -> float:
         """Return the time before which a recipient is not tried again; 0 if it may be now."""
-        domain = split(address)[1].lower()
+        domain = lower(split(address)[1])
         keys = (
             f"R:{address}",
             f"R:{domain}",
@@ -195,7 +196,7 @@ class Schedule:
         if outcome.error == BESIDE:
             return now + UNDECIDED
         address = outcome.address.address
-        domain = split(address)[1].lower()
+        domain = lower(split(address)[1])
         subjects: Sequence[str] = [address] if outcome.by_local_part else [domain]
         if outcome.host_error and outcome.host is not None:
             subjects = [outcome.host.name, domain]
@@ -253,7 +254,7 @@ class Schedule:
 
     def _key(self, message: Message, outcome: Outcome) -> str:
         address = outcome.address.address
-        whom = address if outcome.by_local_part else split(address)[1].lower()
+        whom = address if outcome.by_local_part else lower(split(address)[1])
         if not outcome.address.transport:
             return f"R:{whom}"
         if outcome.error.startswith(("data_", "mail_")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mailsrv.mail import address as names
+from mailsrv.mail.case import lower
 from mailsrv.mail.message import Recipient
 from mailsrv.mail.routed import RoutedAddress
 from mailsrv.mail.taint import like
@@ -15,8 +16,8 @@ def begin(recipient: Recipient, address: str, parent: RoutedAddress | None = Non
     return RoutedAddress(
         recipient,
         address,
-        like(local.lower(), local),
-        like(domain.lower(), domain),
+        like(lower(local), local),
+        like(lower(domain), domain),
         parent=parent,
         address_data=parent.address_data if parent is not None else "",
         vars=parent.vars if parent is not None else {},

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.lists import match_host
+from mailsrv.mail.case import lower
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host, RoutedAddress
 from mailsrv.mail.taint import Tainted
@@ -88,7 +89,7 @@ async def srv_of(service: str, domain: str, context: Context) -> list[Exchanger]
 
 
 def _cleaned(name: str) -> str:
-    return Tainted(name if name == "." else name.removesuffix(".").lower())
+    return Tainted(name if name == "." else lower(name.removesuffix(".")))
 
 
 def in_order(exchangers: Iterable[Exchanger]) -> list[Exchanger]:

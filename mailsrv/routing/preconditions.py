@@ -11,6 +11,7 @@ from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.lists import match_address, match_domain, match_local_part, split_list
 from mailsrv.expansion.template import compile_string
 from mailsrv.mail import address as names
+from mailsrv.mail.case import lower
 from mailsrv.mail.routed import RoutedAddress
 from mailsrv.mail.taint import like
 from mailsrv.routing.router import Context, Router
@@ -41,7 +42,7 @@ def without_affixes(router: Router, address: RoutedAddress) -> RoutedAddress | N
     """Return a copy for the router: its case, its affixes taken off; None if one is missing."""
     full = names.unquoted(names.split(address.address)[0])
     if not router.caseful_local_part:
-        full = like(full.lower(), full)
+        full = like(lower(full), full)
     prefix = _prefix(full, router.local_part_prefix or "")
     if not prefix and router.local_part_prefix and not router.local_part_prefix_optional:
         return None
@@ -68,12 +69,12 @@ def _prefix(text: str, choices: str, *, reverse: bool = False) -> str:
     """
     items = split_list(choices[::-1] if reverse else choices) if choices else []
     for item in items:
-        wanted = (item[::-1] if reverse else item).lower()
+        wanted = lower(item[::-1] if reverse else item)
         if wanted.startswith("*"):
-            at = text.lower().rfind(wanted[1:]) if wanted[1:] else -1
+            at = lower(text).rfind(wanted[1:]) if wanted[1:] else -1
             if at >= 0:
                 return text[: at + len(wanted) - 1]
-        elif wanted and text.lower().startswith(wanted):
+        elif wanted and lower(text).startswith(wanted):
             return text[: len(wanted)]
     return ""
 

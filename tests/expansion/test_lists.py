@@ -112,6 +112,11 @@ class HostTests(SynchronousTestCase):
         self.assertFalse(self.found("*.example.net"))
         self.assertTrue(self.found("+include_unknown : *.example.net"))
 
+    def test_unknown_name_of_an_item_that_is_negated(self) -> None:
+        """With ``+include_unknown`` the host is taken as one that is in the list."""
+        self.assertFalse(self.found("!nowhere.example"))
+        self.assertTrue(self.found("+include_unknown : !nowhere.example"))
+
     def test_unknown_name_ends_the_list(self) -> None:
         """Without a name the list fails at the first item that wants one (10.15)."""
         self.resolver.zones.clear()
@@ -195,6 +200,27 @@ class DomainTests(SynchronousTestCase):
         self.assertIsNone(found("@mx_secondary", "a.example"))
         self.assertIsNotNone(found("@mx_secondary", "b.example"))
         self.assertIsNone(found("@mx_any", "c.example"))
+
+    def test_mx_ignores_a_list_of_addresses(self) -> None:
+        """``/ignore=`` is a host list: networks, and items with ``!``."""
+        resolver = Names(mx=("127.0.0.1",))
+        resolver.zones["MX a.example"] = ("10 mx",)
+        scope = make_scope(resolver=resolver)
+        for ignored, here in {
+            "10.0.0.0/8": True,
+            "<;127.0.0.0/8;10.0.0.1": False,
+            "<;!127.0.0.1;127.0.0.0/8": True,
+        }.items():
+            text = compile_string(f"<| @mx_any/ignore={ignored}")
+            match = drive(match_domain(text, "a.example", scope))
+            self.assertEqual(match is not None, here, ignored)
+
+    def test_a_broken_item_fails_when_it_is_reached(self) -> None:
+        """What matches before it decides."""
+        text = compile_string(r"\N a.example : ^( \N")
+        self.assertIsNotNone(drive(match_domain(text, "a.example", make_scope())))
+        with self.assertRaisesRegex(ExpansionError, "regular expression error"):
+            drive(match_domain(text, "b.example", make_scope()))
 
     def test_mx_without_resolver(self) -> None:
         """Without a DNS such an item defers with a reason."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.expansion import lists
@@ -9,6 +11,7 @@ from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import compile_string
 from mailsrv.expansion.tree import drive
 from mailsrv.mail.message import Transaction
+from mailsrv.mail.taint import Tainted, is_tainted
 from tests.expansion.setting import expand, failure, make_scope
 
 
@@ -143,3 +146,23 @@ class WholeNamesTests(SynchronousTestCase):
         ):
             found = drive(lists.match_domain(compile_string(text), subject, make_scope()))
             self.assertEqual(found is not None, wanted, text)
+
+
+class KeyTests(SynchronousTestCase):
+    """``ret=key``: the key in the place of the data, marked unless the file has it as it is."""
+
+    table: ClassVar = {"a": "1", "*": "2"}
+
+    async def find(self, file: str, key: str, options: str = "") -> str | None:
+        """Find (ILookup)."""
+        return self.table.get(key)
+
+    def test_mark(self) -> None:
+        scope = make_scope(message=Transaction(sender=Tainted("a@x")), lookup=lambda name: self)
+        for text, key, marked in (
+            ("${lookup{$sender_address_local_part}lsearch,ret=key{/f}}", "a", False),
+            ("${lookup{$sender_address_domain}lsearch*,ret=key{/f}}", "x", True),
+            ("${lookup{$sender_address_local_part}nwildlsearch,ret=key{/f}}", "a", True),
+        ):
+            found = expand(text, scope)
+            self.assertEqual((found, is_tainted(found)), (key, marked), text)

@@ -71,6 +71,17 @@ class FileCase(SynchronousTestCase):
 
 
 class LinearTests(FileCase):
+    def test_whole_lines(self) -> None:
+        """``ret=full`` gives the line as it is, but for the quotes of the key."""
+        file = self.write("f", 'a  : x\n  y\n"b c"\td\ne:\n f\n')
+        for key, whole, data in (
+            ("a", "a  : x y", "x y"),
+            ("b c", "b c\td", "d"),
+            ("E", "e: f", " f"),
+        ):
+            self.assertEqual(self.find("lsearch", file, key, "ret=full"), whole)
+            self.assertEqual(self.find("lsearch", file, key), data)
+
     def test_form(self) -> None:
         """Comments, continuation lines, quoted keys, keys without a colon."""
         text = '# c\n\nkey: one\n  two\n# between\n\t three\n"a b\\"": c\nd e\nf\ng:\n'

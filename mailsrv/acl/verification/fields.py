@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mailsrv.acl.verification.mailboxes import mailboxes
+from mailsrv.mail.case import lower
 from mailsrv.mail.header import Header
 
 if TYPE_CHECKING:
@@ -60,4 +61,4 @@ async def not_blind(run: Evaluation, value: str, options: frozenset[str]) -> boo
 
 def _key(address: str, fold: bool) -> str:
     local_part, at, domain = address.rpartition("@")
-    return (local_part.lower() if fold else local_part) + at + domain.lower()
+    return (lower(local_part) if fold else local_part) + at + lower(domain)

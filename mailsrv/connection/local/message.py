@@ -20,6 +20,7 @@ from mailsrv.errors import MailFailure, PermanentFailure
 from mailsrv.expansion.mailboxes import addresses_of
 from mailsrv.interfaces import AclPhase
 from mailsrv.mail.caller import Caller
+from mailsrv.mail.case import lower
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import Message, Recipient
@@ -209,7 +210,7 @@ class LocalMessage(Dialogue):
     def _normal(self, text: str) -> str:
         address = self.address(text, self.parts.settings.qualify_recipient or "")
         local_part, at, domain = address.rpartition("@")
-        return f"{local_part}{at}{domain.lower()}"
+        return f"{local_part}{at}{lower(domain)}"
 
     async def take(self, data: bytes) -> None:
         """Take octets of the message; none are its end."""
