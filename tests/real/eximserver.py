@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-from tests.net.test_tlsclient import AUTHORITY
+from tests.net.authority import AUTHORITY
 from tests.real import machine, sandbox
 
 _CONFIGURATION = """\

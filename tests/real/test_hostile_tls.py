@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL, crypto
 
-from tests.net.test_tlsclient import AUTHORITY
+from tests.net.authority import AUTHORITY
 from tests.real import machine
 from tests.real.server import Server
 from tests.real.test_smarthost import send

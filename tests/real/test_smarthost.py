@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.net.test_tlsclient import AUTHORITY, Authority
+from tests.net.authority import AUTHORITY, Authority
 from tests.real import machine
 from tests.real.eximserver import EximServer
 from tests.real.nameserver import NameServer
