@@ -121,12 +121,14 @@ class World:
         self.outcomes: list[Outcome] = []
         self.batches: list[int] = []
         self.hold: Deferred[None] | None = None
-        services = Services(self.clock, {"primary_hostname": "me.example"}, lambda name: None)
+        resolver = options.pop("resolver", Resolver())
+        settings = {"primary_hostname": "me.example"}
+        services = Services(self.clock, settings, lambda name: None, resolver)
         self.delivering = Delivering(
             {transport.name: transport for transport in transports},
             services,
             self.log,
-            options.pop("resolver", Resolver()),
+            resolver,
             self.retry,
             options.pop("threads", InlineThreads()),
             self.clock,
