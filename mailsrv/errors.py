@@ -20,6 +20,11 @@ class MailFailure(Exception):
         self.status = status
         self.reason = reason or status.text
 
+    @property
+    def explained(self) -> str:
+        """The reason, for our log: with its place in the configuration where that is known."""
+        return self.reason
+
 
 class TemporaryFailure(MailFailure):
     """4yz: defer; the retry rules decide when it is tried again."""

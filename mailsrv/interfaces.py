@@ -276,6 +276,7 @@ class Unrouted:
     reason: str
     frozen: bool = False
     by_local_part: bool = True  # see Routed
+    told: str = ""  # see Routed
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +298,7 @@ class Routed:
     by_local_part: bool = True  # the deferral concerns this local part, not the whole domain
     unrouted: tuple[Unrouted, ...] = ()
     discarded: tuple[RoutedAddress, ...] = ()
+    told: str = ""  # what a report says instead of ``reason``
 
 
 class IRouting(Protocol):

@@ -118,7 +118,7 @@ class Evaluation:
         except ForcedFailure:
             raise
         except ExpansionError as error:
-            log = f'failed to expand ACL string "{template.source}": {error.reason}'
+            log = f'failed to expand ACL string "{template.source}": {error.explained}'
             raise Undecided(log=log, error=not isinstance(error, LookupDeferred)) from error
 
     def explain(self, text: str, log: str = "") -> None:
@@ -193,9 +193,9 @@ class Evaluation:
                 continue  # as if the condition were true, negated or not (44.20)
             except ExpansionError as error:
                 deferred = isinstance(error, LookupDeferred)
-                raise Undecided(log=error.reason, error=not deferred) from error
+                raise Undecided(log=error.explained, error=not deferred) from error
             except TemporaryFailure as failure:
-                raise Undecided(log=failure.reason) from failure
+                raise Undecided(log=failure.explained) from failure
             finally:
                 self.state = state  # a nested ACL has had its own
             if met == clause.negated:
@@ -249,7 +249,7 @@ class Evaluation:
             return ""
         except ExpansionError as error:
             source = template.source
-            self.log.panic(f'failed to expand ACL message "{source}": {error.reason}')
+            self.log.panic(f'failed to expand ACL message "{source}": {error.explained}')
             return ""
 
     def _warned(self) -> None:

@@ -83,8 +83,7 @@ class AclTable:
         for item in self.items():
             for template in item.templates():
                 if template.error is not None:
-                    reason = template.error.reason.replace("\n", " ")
-                    yield ConfigError(f"{item.name}: {reason}", template.where)
+                    yield ConfigError(f"{item.name}: {template.error.shown}", template.where)
             if item.late is not None:
                 yield item.late
 

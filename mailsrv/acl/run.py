@@ -132,7 +132,7 @@ class Acls:
             run.text, run.log_text = undecided.text, undecided.log
             action = Action.DEFER
         except MailFailure as failure:
-            run.text, run.log_text = "", failure.reason
+            run.text, run.log_text = "", failure.explained
             action = Action.DEFER
         except Exception as error:  # a bug costs this command alone
             if _is_cancellation(error):

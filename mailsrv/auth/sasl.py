@@ -116,7 +116,7 @@ class Authentication:
         except TemporaryFailure as error:
             self._log.main(
                 f'failed to expand condition "{condition.source}" for {authenticator.name} '
-                f"authenticator: {error.reason}"
+                f"authenticator: {error.explained}"
             )
             return False
 
@@ -198,7 +198,7 @@ class Exchange:
         except SaslError as error:
             step = await self._ended(AuthResult.MALFORMED, str(error))
         except TemporaryFailure as error:
-            step = await self._ended(AuthResult.UNAVAILABLE, error.reason, error)
+            step = await self._ended(AuthResult.UNAVAILABLE, error.explained, error)
         except Exception as error:
             if not self._cancelled:
                 self._log.panic(f"{self._authenticator.name} authenticator", _withheld(error))

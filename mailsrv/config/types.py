@@ -115,7 +115,7 @@ def unexpandable(value: object) -> ConfigError | None:
     """Return why a string cannot be expanded, if it is one that cannot."""
     if not isinstance(value, Template) or value.error is None:
         return None
-    return ConfigError(value.error.reason.replace("\n", " "), value.where)
+    return ConfigError(value.error.shown, value.where)
 
 
 class _Command(_Expanded):

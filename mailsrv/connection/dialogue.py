@@ -187,7 +187,7 @@ class Dialogue:
             self.parts.log.panic(f"cancelled in SMTP session with {self.host}", error)
             self._give_up_command(reply(LOCAL_PROBLEM.code, LOCAL_PROBLEM.text))
         except MailFailure as failure:
-            self.parts.log.main(f"{self.host}: {failure.reason}")
+            self.parts.log.main(f"{self.host}: {failure.explained}")
             self._give_up_command(reply(failure.status.code, failure.status.text))
         except Exception as error:
             self.parts.log.panic(

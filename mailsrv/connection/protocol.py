@@ -192,7 +192,7 @@ class SmtpProtocol(ESMTP):
         try:
             await greeting.arrived(self.dialogue, self._counts[0])
         except MailFailure as failure:
-            self.parts.log.main(f"hosts_connection_nolog: {failure.reason}")
+            self.parts.log.main(f"hosts_connection_nolog: {failure.explained}")
         if self.dialogue.connection.tls_on_connect:
             await self._tls_on_connect()
         else:
@@ -207,7 +207,9 @@ class SmtpProtocol(ESMTP):
                 raise
             self.dialogue.end(reply(451, LOCAL_PROBLEM.text), "local-error")
         except MailFailure as failure:
-            self.parts.log.main(f"connection from {self.dialogue.host} refused: {failure.reason}")
+            self.parts.log.main(
+                f"connection from {self.dialogue.host} refused: {failure.explained}"
+            )
             self.dialogue.end(reply(451, LOCAL_PROBLEM.text), "local-error")
         except Exception as error:
             self._unexpected(_failure(error))
@@ -223,7 +225,7 @@ class SmtpProtocol(ESMTP):
             self.start_tls(await tls.context(scope))
         except MailFailure as failure:
             self.parts.log.main(
-                f"TLS error on connection from {self.dialogue.host}: {failure.reason}"
+                f"TLS error on connection from {self.dialogue.host}: {failure.explained}"
             )
             self.dialogue.end(b"", "tls-failed")
 

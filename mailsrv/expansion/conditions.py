@@ -25,7 +25,6 @@ from mailsrv.expansion.regex import compile_regex, groups
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.tree import Condition, Node, Text, Verdict, any_waits, evaluate
-from mailsrv.expansion.variables import variable
 from mailsrv.mail.case import lower
 from mailsrv.mail.message import Message
 from mailsrv.mail.taint import like
@@ -43,14 +42,16 @@ def parse_condition(parser: Parser) -> Condition:
     while parser.take("!"):
         negated = not negated
         parser.skip_space()
+    start = parser.position
     name = _symbol(parser) or parser.name()
     if not name:
         rest = parser.rest()[:16]
         raise ExpansionError(f'condition name expected, but found "{rest}"')
     reader = CONDITIONS.get(name)
     if reader is None:
-        raise ExpansionError(f'unknown condition "{name}"')
+        raise ExpansionError(f'unknown condition "{name}"', start)
     condition = reader(parser, name)
+    condition.at = start
     return _negate(condition) if negated else condition
 
 
@@ -108,9 +109,14 @@ def eager(name: str, count: int, function: Callable[..., bool]) -> None:
             return function(*[await evaluate(node, scope) for node in nodes]), scope
 
         def now(scope: Scope) -> Verdict:
-            return function(*[node.value(scope) for node in nodes]), scope
+            try:
+                return function(*[node.value(scope) for node in nodes]), scope
+            except ExpansionError as error:
+                error.found_at(condition.at)
+                raise
 
-        return Condition(test, waits=any_waits(*nodes), now=now)
+        condition = Condition(test, waits=any_waits(*nodes), now=now)
+        return condition
 
     CONDITIONS[name] = read
 
@@ -232,7 +238,7 @@ def _def(parser: Parser, name: str) -> Condition:
         return _at_once(lambda scope: bool(find(scope, field)))
     if not name:
         raise ExpansionError('variable name omitted after "def:"')
-    node = variable(name, f'unknown variable "{name}" after "def:"')
+    node = parser.variable(name, f'unknown variable "{name}" after "def:"', start)
 
     if not node.waits:
         return _at_once(lambda scope: bool(node.value(scope)))
@@ -262,7 +268,8 @@ def _combined(parser: Parser, name: str) -> Condition:
         except ExpansionError as error:
             if "missing } at end" in error.reason:
                 raise
-            raise ExpansionError(f'{error.reason} inside "{name}{{...}}" condition') from None
+            reason = f'{error.reason} inside "{name}{{...}}" condition'
+            raise ExpansionError(reason, error.at) from None
         parser.skip_space()
         if not parser.take("}"):
             raise ExpansionError(f'missing }} at end of condition inside "{name}" group')
@@ -301,7 +308,7 @@ def _for(parser: Parser, name: str) -> Condition:
     try:
         condition = parser.condition()
     except ExpansionError as error:
-        raise ExpansionError(f'{error.reason} inside "{name}" condition') from None
+        raise ExpansionError(f'{error.reason} inside "{name}" condition', error.at) from None
     parser.skip_space()
     if not parser.take("}"):
         raise ExpansionError(f'missing }} at end of condition inside "{name}"')
@@ -451,7 +458,8 @@ def _acl(parser: Parser, name: str) -> Condition:
     except ExpansionError as error:
         if not error.reason.startswith("Not enough arguments"):
             raise
-        raise ExpansionError(f"too few arguments or bracketing error for {name}") from None
+        reason = f"too few arguments or bracketing error for {name}"
+        raise ExpansionError(reason, error.at) from None
 
     async def test(scope: Scope) -> Verdict:
         called, *values = [await evaluate(node, scope) for node in nodes]

@@ -29,7 +29,8 @@ def _saslauthd(parser: Parser, name: str) -> Condition:
     try:
         nodes = parser.arguments(2, 4, name)
     except ExpansionError as error:
-        raise ExpansionError(few if "Not enough" in error.reason else error.reason) from None
+        reason = few if "Not enough" in error.reason else error.reason
+        raise ExpansionError(reason, error.at) from None
 
     async def test(scope: Scope) -> Verdict:
         strings = [await evaluate(node, scope) for node in nodes]

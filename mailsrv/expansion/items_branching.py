@@ -18,7 +18,7 @@ from mailsrv.expansion.regex import compile_regex, groups
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import compile_again
-from mailsrv.expansion.tree import Choice, Lazy, Node, Text, any_waits, evaluate, join
+from mailsrv.expansion.tree import Apart, Choice, Lazy, Node, Text, any_waits, evaluate, join
 from mailsrv.mail.taint import Tainted, like
 
 _SPACE = " \t\n\r\v\f"
@@ -274,7 +274,7 @@ def _replacement(text: str) -> Node:
     template = compile_again(str(text))
     if template.node is None:
         raise ExpansionError(template.error.reason if template.error is not None else "")
-    return template.node
+    return template.node if isinstance(template.node, Text) else Apart(template.node)
 
 
 @item("sg")

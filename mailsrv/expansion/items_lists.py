@@ -43,7 +43,7 @@ def _filter(parser: Parser) -> Node:
     try:
         condition = parser.condition()
     except ExpansionError as error:
-        raise ExpansionError(f'{error.reason} inside "filter" item') from None
+        raise ExpansionError(f'{error.reason} inside "filter" item', error.at) from None
     parser.close("filter")
     parser.close("filter")
 

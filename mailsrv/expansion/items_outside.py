@@ -9,7 +9,7 @@ from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.items import item
 from mailsrv.expansion.parse import Parser, parse
 from mailsrv.expansion.scope import Scope
-from mailsrv.expansion.tree import Lazy, Node, any_waits, evaluate
+from mailsrv.expansion.tree import Apart, Lazy, Node, Text, any_waits, evaluate
 from mailsrv.mail.taint import is_tainted, like
 
 RUN_LIMIT = 60.0  # seconds, as in Exim
@@ -45,7 +45,7 @@ def _run(parser: Parser) -> Node:
     start = parser.position + 1
     whole = parser.braced()
     raw = parser.text[start : parser.position - 1]
-    nodes = [whole] if preexpand else [_word(word, raw) for word in words_of(raw)]
+    nodes = [whole] if preexpand else [_word(word, raw, start) for word in words_of(raw)]
     branches = parse_branches(parser, "run")
 
     async def run(scope: Scope) -> str:
@@ -67,13 +67,14 @@ def _run(parser: Parser) -> Node:
     return Lazy(run, waits=True)
 
 
-def _word(word: str, command: str) -> Node:
-    """Read a word of a command.  :raises ExpansionError: says in which."""
+def _word(word: str, command: str, start: int) -> Node:
+    """Read a word of a command that begins at ``start``.  :raises ExpansionError: says in which."""
     try:
-        return parse(word)
+        node = parse(word)
+        return node if isinstance(node, Text) else Apart(node)
     except ExpansionError as error:
         where = f'Expansion of "{word}" from command "{command}" in ${{run}}'
-        raise ExpansionError(f"{where} expansion failed: {error.reason}") from None
+        raise ExpansionError(f"{where} expansion failed: {error.reason}", start) from None
 
 
 def _execute(words: list[str]) -> tuple[int, str]:

@@ -59,8 +59,8 @@ def op(
     return register
 
 
-def operator(name: str, parser: Parser) -> Node:
-    """Read an operator's string with the closing brace.
+def operator(name: str, parser: Parser, start: int) -> Node:
+    """Read the string with the closing brace of the operator that stands at ``start``.
 
     :raises ExpansionError: there is no such operator.
     """
@@ -72,11 +72,11 @@ def operator(name: str, parser: Parser) -> Node:
         return _stat(sub)
     if name == "listnamed" or name.startswith("listnamed_"):
         if name[9:] not in ("", "_a", "_d", "_h", "_l"):
-            raise ExpansionError('bad suffix on "list" operator')
+            raise ExpansionError('bad suffix on "list" operator', start)
         return _listnamed(sub, name[10:])
     found = OPERATORS.get(name)
     if found is None and name.startswith("quote_"):
-        raise ExpansionError(f'unknown lookup type "{name[6:]}"')
+        raise ExpansionError(f'unknown lookup type "{name[6:]}"', start)
     argument = None
     if found is None:
         base, underscore, argument = name.partition("_")
@@ -84,7 +84,7 @@ def operator(name: str, parser: Parser) -> Node:
             return _stat(sub)
         found = OPERATORS.get(base) if underscore else None
         if not found:
-            raise ExpansionError(f'unknown expansion operator "{name}"')
+            raise ExpansionError(f'unknown expansion operator "{name}"', start)
     if not found.argument:
         return Eager(found.function, [sub], clean=found.clean, quotes=found.quotes)
     return Eager(partial(_with, found.function, name, argument), [sub], clean=found.clean)

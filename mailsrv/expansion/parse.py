@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from mailsrv.expansion.arithmetic import whole
 from mailsrv.expansion.errors import ExpansionError
-from mailsrv.expansion.tree import Concatenation, Condition, Node, Number, Text
+from mailsrv.expansion.tree import Concatenation, Condition, Node, Number, Placed, Text
 
 SPACE = " \t\n\r\v\f"
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -25,7 +25,10 @@ MISSING_KET = "missing } at end of string"
 
 
 class Parser:
-    """Reads one string from left to right."""
+    """Reads one string from left to right.
+
+    An error without a position of its own is one of the place that was reached.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -75,6 +78,7 @@ class Parser:
 
         ``dollars`` is False where Exim does not expand: only escapes are read.
         """
+        start = self.position
         parts: list[Node] = []
         literal: list[str] = []
         while character := self.peek():
@@ -92,7 +96,7 @@ class Parser:
                 literal.append(self._plain(nested))
         if nested and not self.peek():
             hint = " - could be header name not terminated by colon" if self.bad_header else ""
-            raise ExpansionError(MISSING_KET + hint)
+            raise ExpansionError(MISSING_KET + hint, start - 1)  # the brace that is not closed
         if literal:
             parts.append(Text("".join(literal)))
         parts = _before_nul(parts)
@@ -150,13 +154,20 @@ class Parser:
     # --- after a dollar ------------------------------------------------------
 
     def _dollar(self) -> Node:
+        start = self.position - 1
+        node = self._reference(start)
+        if isinstance(node, Placed):
+            node.at = start
+        return node
+
+    def _reference(self, start: int) -> Node:
         character = self.peek()
         if character in _LETTERS:
-            return self._bare_name()
+            return self._bare_name(start)
         if character in _DIGITS:
             return Number(whole(self._digits()))
         if character != "{":
-            raise ExpansionError("$ not followed by letter, digit, or {")
+            raise ExpansionError("$ not followed by letter, digit, or {", start)
         self.position += 1
         if self.peek() in _DIGITS:
             number = Number(whole(self._digits()))
@@ -165,7 +176,7 @@ class Parser:
             return number
         if self.peek() not in _LETTERS:
             raise ExpansionError("letter or digit expected after ${")
-        return self._item()
+        return self._item(start)
 
     def _digits(self) -> str:
         start = self.position
@@ -173,13 +184,23 @@ class Parser:
             self.position += 1
         return self.text[start : self.position]
 
-    def _bare_name(self) -> Node:
-        from mailsrv.expansion.variables import variable
-
+    def _bare_name(self, dollar: int) -> Node:
         start = self.position
         name = self.name()
         header = self.header(name, start)
-        return variable(name, f'unknown variable name "{name}"') if header is None else header
+        if header is not None:
+            return header
+        return self.variable(name, f'unknown variable name "{name}"', dollar)
+
+    def variable(self, name: str, unknown: str, start: int) -> Node:
+        """Return the node of a variable that stands at ``start``; ``unknown`` if there is none."""
+        from mailsrv.expansion.variables import variable
+
+        try:
+            return variable(name, unknown)
+        except ExpansionError as error:
+            error.found_at(start)
+            raise
 
     def header(self, name: str, start: int) -> Node | None:
         """Read a header's name if ``name``, read from ``start``, begins one; with its colon."""
@@ -199,22 +220,20 @@ class Parser:
         self.take(":")
         return header_node(field, kind)
 
-    def _item(self) -> Node:
+    def _item(self, start: int) -> Node:
         from mailsrv.expansion.items import ITEMS
         from mailsrv.expansion.operators import operator
-        from mailsrv.expansion.variables import variable
 
         name = self.name("_-")
         item = ITEMS.get(name)
         if item is not None:
             return item(self)
         if self.take(":"):
-            return operator(name, self)
+            return operator(name, self, start)
         if self.take("}"):
-            return variable(name, f'unknown variable in "${{{name}}}"')
-        raise ExpansionError(
-            f'"${{{name}" is not a known operator (or a }} is missing in a variable reference)'
-        )
+            return self.variable(name, f'unknown variable in "${{{name}}}"', start)
+        problem = "is not a known operator (or a } is missing in a variable reference)"
+        raise ExpansionError(f'"${{{name}" {problem}', start)
 
     # --- what items read -----------------------------------------------------
 
@@ -279,7 +298,11 @@ def parse(text: str) -> Node:
 
     :raises ExpansionError: if it is not well formed, or nested beyond reason.
     """
+    parser = Parser(text)
     try:
-        return Parser(text).string(nested=False)
+        return parser.string(nested=False)
+    except ExpansionError as error:
+        error.found_at(parser.position)
+        raise
     except RecursionError:
-        raise ExpansionError("string is nested too deeply") from None
+        raise ExpansionError("string is nested too deeply", parser.position) from None

@@ -251,7 +251,7 @@ class Rewriter:
                 except LookupDeferred:
                     raise
                 except ExpansionError as error:
-                    _complain(error.reason, scope)
+                    _complain(error.explained, scope)
                     return result
                 _log_change(result.address, new.shown, number, place, scope)
                 result = new
@@ -294,9 +294,8 @@ async def _replaced(
         raise
     except ExpansionError as error:
         source = rule.replacement.source
-        raise ExpansionError(
-            f"Expansion of {source} failed while rewriting: {error.reason}"
-        ) from None
+        reason = f"Expansion of {source} failed while rewriting: {error.reason}"
+        raise error.saying(reason) from None
     settings = scope.services.settings
     here = _only(text)
     if here is None:
@@ -359,7 +358,7 @@ async def _matched(
     except LookupDeferred:
         raise
     except ExpansionError as error:
-        _complain(error.reason, scope)
+        _complain(error.explained, scope)
         return None
     return None if numbers is None else tuple(like(each, text) for each in numbers)
 

@@ -54,8 +54,11 @@ class Template:
             raise TypeError(f"expanding {self.source!r} may wait")
         try:
             return self.node.value(scope)
+        except ExpansionError as error:
+            error.found_in(self.source, self.where)
+            raise
         except RecursionError:
-            raise ExpansionError(_TOO_DEEP) from None
+            raise self._placed(ExpansionError(_TOO_DEEP)) from None
 
     async def expand(self, scope: Scope) -> str:
         """Expand any string.
@@ -67,13 +70,20 @@ class Template:
         assert self.node is not None
         try:
             return await self.node.expand(scope)
+        except ExpansionError as error:
+            error.found_in(self.source, self.where)
+            raise
         except RecursionError:
-            raise ExpansionError(_TOO_DEEP) from None
+            raise self._placed(ExpansionError(_TOO_DEEP)) from None
 
     def _error(self) -> ExpansionError:
         # A new object each time: an exception that is raised twice gathers tracebacks.
         assert self.error is not None
-        return ExpansionError(self.error.reason)
+        return self._placed(ExpansionError(self.error.reason, self.error.at))
+
+    def _placed(self, error: ExpansionError) -> ExpansionError:
+        error.found_in(self.source, self.where)
+        return error
 
 
 def compile_string(source: str, where: Position | None = None) -> Template:
@@ -81,6 +91,7 @@ def compile_string(source: str, where: Position | None = None) -> Template:
     try:
         return Template(source, where, parse(source))
     except ExpansionError as error:
+        error.found_in(source, where)
         return Template(source, where, None, error)
 
 

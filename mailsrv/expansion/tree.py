@@ -5,6 +5,9 @@ Whether it may wait (``waits``) is known when the string is compiled.  Lazy
 nodes are coroutines; where nothing in them waits, :func:`drive` runs them to
 their end without an event loop.
 
+A node that can fail knows the offset in the string at which it stands (``at``,
+which the parser sets), and tells it to the error that passes through it.
+
 Taint (design, decision 3): a result is marked if any value that it was made
 from is; this is done here, for all items and operators.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from mailsrv.expansion.errors import ExpansionError
 from mailsrv.mail.taint import Quoted, Tainted, is_harmless_component, like
 
 if TYPE_CHECKING:
@@ -135,33 +139,50 @@ class Number:
         return self.value(scope)
 
 
-class Variable:
+class Placed:
+    """A node that can fail, and knows where it stands: the parser sets ``at``, an offset."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = 0
+
+
+class Variable(Placed):
     """A variable whose value is known without waiting."""
 
     __slots__ = ("function", "name")
     waits = False
 
     def __init__(self, name: str, function: Callable[[Scope], str]) -> None:
+        super().__init__()
         self.name = name
         self.function = function
 
     def value(self, scope: Scope) -> str:
         """Evaluate without waiting."""
         local = scope.values.get(self.name)
-        return self.function(scope) if local is None else local
+        if local is not None:
+            return local
+        try:
+            return self.function(scope)
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
 
     async def expand(self, scope: Scope) -> str:
         """Evaluate."""
         return self.value(scope)
 
 
-class WaitingVariable:
+class WaitingVariable(Placed):
     """A variable whose value may have to be looked up, such as ``$sender_host_name``."""
 
     __slots__ = ("function", "name")
     waits = True
 
     def __init__(self, name: str, function: Callable[[Scope], Awaitable[str]]) -> None:
+        super().__init__()
         self.name = name
         self.function = function
 
@@ -172,10 +193,16 @@ class WaitingVariable:
     async def expand(self, scope: Scope) -> str:
         """Evaluate."""
         local = scope.values.get(self.name)
-        return await self.function(scope) if local is None else local
+        if local is not None:
+            return local
+        try:
+            return await self.function(scope)
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
 
 
-class Eager:
+class Eager(Placed):
     """A pure function of its evaluated arguments.
 
     ``clean`` functions give results that cannot carry a peer's text, such as
@@ -193,6 +220,7 @@ class Eager:
         clean: bool = False,
         quotes: str = "",
     ) -> None:
+        super().__init__()
         self.function = function
         self.arguments = tuple(arguments)
         self.clean = clean
@@ -208,14 +236,22 @@ class Eager:
 
     def value(self, scope: Scope) -> str:
         """Evaluate without waiting."""
-        return self._apply([argument.value(scope) for argument in self.arguments])
+        try:
+            return self._apply([argument.value(scope) for argument in self.arguments])
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
 
     async def expand(self, scope: Scope) -> str:
         """Evaluate."""
-        return self._apply([await evaluate(argument, scope) for argument in self.arguments])
+        try:
+            return self._apply([await evaluate(argument, scope) for argument in self.arguments])
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
 
 
-class Lazy:
+class Lazy(Placed):
     """An item that decides which of its parts are evaluated, and in what scope."""
 
     __slots__ = ("function", "waits")
@@ -223,42 +259,86 @@ class Lazy:
     def __init__(
         self, function: Callable[[Scope], Coroutine[Any, Any, str]], *, waits: bool
     ) -> None:
+        super().__init__()
         self.function = function
         self.waits = waits
 
     def value(self, scope: Scope) -> str:
         """Evaluate without waiting."""
-        return drive(self.function(scope))
+        try:
+            return drive(self.function(scope))
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
 
     async def expand(self, scope: Scope) -> str:
         """Evaluate."""
-        return await self.function(scope)
+        try:
+            return await self.function(scope)
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
 
 
-class Choice:
+class Choice(Placed):
     """An item that takes one of two nodes, and decides which without waiting."""
 
     __slots__ = ("choose", "waits")
 
     def __init__(self, choose: Callable[[Scope], tuple[Node, Scope]], *, waits: bool) -> None:
+        super().__init__()
         self.choose = choose
         self.waits = waits
 
     def value(self, scope: Scope) -> str:
         """Evaluate without waiting."""
-        node, scope = self.choose(scope)
-        return node.value(scope)
+        try:
+            node, scope = self.choose(scope)
+            return node.value(scope)
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
 
     async def expand(self, scope: Scope) -> str:
         """Evaluate."""
-        node, scope = self.choose(scope)
-        return await evaluate(node, scope)
+        try:
+            node, scope = self.choose(scope)
+            return await evaluate(node, scope)
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
+
+
+class Apart:
+    """The tree of another string within an item: where it failed is no place in this one."""
+
+    __slots__ = ("node", "waits")
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.waits = node.waits
+
+    def value(self, scope: Scope) -> str:
+        """Evaluate without waiting."""
+        try:
+            return self.node.value(scope)
+        except ExpansionError as error:
+            error.at = None
+            raise
+
+    async def expand(self, scope: Scope) -> str:
+        """Evaluate."""
+        try:
+            return await self.node.expand(scope)
+        except ExpansionError as error:
+            error.at = None
+            raise
 
 
 Verdict = tuple[bool, "Scope"]
 
 
-class Condition:
+class Condition(Placed):
     """A condition: its verdict, and the scope (``$1``, ``$value``) that it leaves.
 
     ``now`` gives the same as ``function`` where nothing waits, without a coroutine.
@@ -273,13 +353,27 @@ class Condition:
         waits: bool,
         now: Callable[[Scope], Verdict] | None = None,
     ) -> None:
+        super().__init__()
         self.function = function
         self.waits = waits
-        self.now = now or (lambda scope: drive(function(scope)))
+        self.now = now or self._driven
 
     async def test(self, scope: Scope) -> Verdict:
         """Return whether it is true, and the scope after it."""
-        return await self.function(scope) if self.waits else self.now(scope)
+        if not self.waits:
+            return self.now(scope)
+        try:
+            return await self.function(scope)
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
+
+    def _driven(self, scope: Scope) -> Verdict:
+        try:
+            return drive(self.function(scope))
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
 
 
 def any_waits(*parts: Node | Condition | None) -> bool:

@@ -199,7 +199,14 @@ class Attempt:
             address.router = routed.router
             reason = routed.reason or routed.status.text
             await self._not_routed(
-                Unrouted(address, routed.status, reason, routed.frozen, routed.by_local_part)
+                Unrouted(
+                    address,
+                    routed.status,
+                    reason,
+                    routed.frozen,
+                    routed.by_local_part,
+                    routed.told,
+                )
             )
         # Others are delivered also if the address itself, or one that it became, failed.
         new = [address for address in routed.addresses if self._claim(address)]
@@ -246,7 +253,7 @@ class Attempt:
             if not await tools.later_remote(address.domain):
                 return False
         except TemporaryFailure as failure:
-            why = f"queue_smtp_domains: {failure.reason}"
+            why = f"queue_smtp_domains: {failure.explained}"
         self._postpone(address, why)
         return True
 
@@ -279,6 +286,7 @@ class Attempt:
                 status,
                 error=error,
                 by_local_part=failed.by_local_part,
+                told=failed.told,
             )
         )
 
@@ -337,7 +345,8 @@ class Attempt:
                 return
             self._tools.log.deferred(self._message, outcome)
             reason = f"{outcome.reason}: {GAVE_UP}".lstrip(": ")
-            outcome = replace(outcome, result=Result.FAILED, reason=reason)
+            told = f"{outcome.told}: {GAVE_UP}" if outcome.told else ""
+            outcome = replace(outcome, result=Result.FAILED, reason=reason, told=told)
         self._failed.append(outcome)
         self._failed_keys.add(part_key(outcome.address))
 

@@ -35,12 +35,14 @@ class Passed:
 class Deferred:
     """It cannot be said now; ``frozen`` asks to freeze the message.
 
-    ``status`` is what a client may read, if it is not the usual text.
+    ``status`` is what a client may read, if it is not the usual text; ``told``
+    what a report says, if not ``reason``.
     """
 
     reason: str
     frozen: bool = False
     status: Status | None = None
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True)

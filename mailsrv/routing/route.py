@@ -238,13 +238,16 @@ def _answer(step: Step, verified: tuple[RoutedAddress, ...] = ()) -> Routed:
         step.frozen,
         step.by_local_part,
         discarded=tuple(step.discarded),
+        told=step.told,
     )
 
 
 def _unrouted(step: Step) -> Unrouted:
     assert step.status is not None
     step.address.router = step.router
-    return Unrouted(step.address, step.status, step.reason, step.frozen, step.by_local_part)
+    return Unrouted(
+        step.address, step.status, step.reason, step.frozen, step.by_local_part, step.told
+    )
 
 
 def check(routers: Sequence[Router]) -> list[ConfigError]:

@@ -49,10 +49,14 @@ class Step:
     router: str = ""
     frozen: bool = False
     by_local_part: bool = True
+    told: str = ""  # what a report says instead of the reason
 
-    def defer(self, reason: str, *, frozen: bool = False, status: Status | None = None) -> Step:
+    def defer(
+        self, reason: str, *, frozen: bool = False, status: Status | None = None, told: str = ""
+    ) -> Step:
         """Let it end as a temporary failure."""
         self.status, self.reason, self.frozen = status or LOCAL_PROBLEM, reason, frozen
+        self.told = told
         if not self.status.text:
             self.status = self.status.saying(LOCAL_PROBLEM.text)
         return self
@@ -76,7 +80,7 @@ class Run:
         try:
             await self._through(step, child.start)
         except MailFailure as failure:
-            return step.defer(failure.reason)
+            return step.defer(failure.explained, told=failure.reason)
         except CancelledError:
             raise
         except Exception as error:
@@ -128,7 +132,12 @@ class Run:
         if isinstance(decision, Passed):
             return False
         if isinstance(decision, Deferred):
-            step.defer(decision.reason, frozen=decision.frozen, status=decision.status)
+            step.defer(
+                decision.reason,
+                frozen=decision.frozen,
+                status=decision.status,
+                told=decision.told,
+            )
             return True
         if isinstance(decision, Failed):
             self._fail(decision, step)
@@ -186,7 +195,7 @@ class Run:
             except ForcedFailure:
                 pass
             except ExpansionError as error:
-                self._log.panic(f"cannot_route_message of {router.name} router: {error.reason}")
+                self._log.panic(f"cannot_route_message of {router.name} router: {error.explained}")
         text = text or self._said
         step.router = ""  # none has decided
         step.status = UNROUTEABLE.saying(text) if text else UNROUTEABLE

@@ -135,7 +135,7 @@ async def _texts(
             raise TemporaryFailure(reason=f"{path!r} is no absolute, untainted path")
         content = (await threads.run(Path(path).read_bytes)).decode("latin-1")
     except (TemporaryFailure, OSError) as error:
-        reason = error.reason if isinstance(error, TemporaryFailure) else str(error)
+        reason = error.explained if isinstance(error, TemporaryFailure) else str(error)
         log.panic(f"failed to open {file.source} for bounce or warning texts: {reason}")
         return ()
     return [await _item(text, file.source, scope, log) for text in _SEPARATOR.split(content)]
@@ -148,7 +148,7 @@ async def _item(text: str, source: str, scope: Scope, log: IMailLog) -> str:
     try:
         return (await compile_string(text).expand(scope)).strip("\n") if text.strip() else ""
     except TemporaryFailure as error:
-        log.panic(f"failed to expand a text of {source}: {error.reason}")
+        log.panic(f"failed to expand a text of {source}: {error.explained}")
         return ""
 
 
@@ -183,7 +183,7 @@ async def _wanted(
     try:
         return (await condition.expand(scope)).lower() not in _FALSE
     except TemporaryFailure as error:
-        log.panic(f"failed to expand delay_warning_condition: {error.reason}")
+        log.panic(f"failed to expand delay_warning_condition: {error.explained}")
         return True
 
 
@@ -212,7 +212,7 @@ def errors_copies(
                     text = await addresses.expand(scope.within({}, found.numbers))
                     return [each.strip(" ") for each in text.split(",") if each.strip(" ")]
             except TemporaryFailure as error:
-                log.panic(f"errors_copy: {error.reason}")
+                log.panic(f"errors_copy: {error.explained}")
         return ()
 
     return copies

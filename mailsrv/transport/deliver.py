@@ -384,7 +384,7 @@ def _failed(address: RoutedAddress, failure: BaseException | None) -> Outcome:
     """Return the outcome of an address that its transport did not settle."""
     if isinstance(failure, MailFailure):
         result = Result.FAILED if failure.status.permanent else Result.DEFERRED
-        return Outcome(address, result, failure.reason, failure.status)
+        return Outcome(address, result, failure.explained, failure.status, told=failure.reason)
     return Outcome(address, Result.DEFERRED, "unexpected failure of the transport", LOCAL_PROBLEM)
 
 

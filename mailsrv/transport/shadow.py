@@ -50,7 +50,7 @@ class Shadows:
         try:
             text = await optional(transport.shadow_condition, batch.scope())
         except MailFailure as error:
-            self._log.panic(f"{transport.name} transport: shadow_condition: {error.reason}")
+            self._log.panic(f"{transport.name} transport: shadow_condition: {error.explained}")
             return False
         return (text or "").lower() not in _FALSE
 
@@ -81,7 +81,7 @@ class Shadows:
         except CancelledError:
             raise
         except MailFailure as error:
-            return error.reason
+            return error.explained
         except Exception as error:  # a bug of the shadow costs the copy
             self._log.panic(f"{name} transport: delivery as a shadow failed", error)
             return "unexpected failure of the transport"

@@ -79,7 +79,7 @@ DIALOGUES = [
         "alice",
         LATER,
         f'failed to expand ACL string "{ENDLESS}": regular expression "^(?:(a+))+$": '
-        "the match takes too many steps or too much memory",
+        "the match takes too many steps or too much memory (line 2 of exim.conf, character 6)",
     ),
     ("require verify = recipient\naccept", "bad", "550 user gone", "user gone"),
     ("require verify = recipient\naccept", "tmp", "451 later please", "later please"),

@@ -21,6 +21,8 @@ class MistakeTests(CheckTestCase):
         for text, problem in {
             "smtp_banner = ${if": "^1: smtp_banner: ",
             "smtp_banner = $nosuch": '^1: smtp_banner: unknown variable name "nosuch"',
+            "smtp_banner = a ${lcx:b}": '^1: .* at character 3: "\\$\\{lcx:b\\}"$',
+            "begin acl\na:\n deny condition = \\\n  ${if x}": '^[34]: .* at character 6: "x\\}"$',
             "host_lookup = +nowhere": '^1: there is no hostlist called "nowhere"',
             "daemon_smtp_ports = nosuch": '^1: .*"nosuch"',
             "begin routers\nr:\n driver = accept\n transport = t": '^4: .*"t" is not defined',

@@ -17,7 +17,7 @@ from mailsrv.mail.message import ATTEMPTED, InlineBody, Message, Recipient
 from mailsrv.mail.msgid import MessageIds
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host, HostFailure, Result
-from mailsrv.mail.status import Status
+from mailsrv.mail.status import LOCAL_PROBLEM, Status
 from mailsrv.queue.bounce import ReportSettings
 from mailsrv.queue.bouncer import Bouncer
 from mailsrv.queue.rules import RetryRules, parse_rule
@@ -94,6 +94,20 @@ class QueueTestCase(SynchronousTestCase):
 
     def events(self, *kinds: str) -> list[tuple[str, str]]:
         return [event for event in self.log.events if event[0] in kinds]
+
+    def bounce(self) -> Any:
+        """The only message in the spool, parsed."""
+
+        async def find() -> Message:
+            ids = [entry.id async for entry in self.spool.listing()]
+            self.assertEqual(len(ids), 1)
+            message = await self.spool.load(ids[0])
+            assert message is not None
+            return message
+
+        self.found = self.done(find())
+        assert self.found.body.inline is not None
+        return message_from_bytes(render(self.found.headers) + b"\r\n" + self.found.body.inline)
 
 
 class DeliveryTests(QueueTestCase):
@@ -489,22 +503,21 @@ class WithoutRulesTests(QueueTestCase):
         self.clock.advance(1)
         self.assertEqual(self.sent(), ["a@b", "s@example.org"])
 
+    def test_where_a_string_failed_is_for_the_log(self) -> None:
+        """The place in the configuration is logged, and not told to the sender."""
+        self.runner = self.make(max_active=1)
+        self.delivering.answers["s@example.org"] = {"reason": "later"}
+        self.routing.answers["a@b"] = Routed(
+            status=LOCAL_PROBLEM, reason="bad string (line 7 of exim.conf)", told="bad string"
+        )
+        self.submit()
+        self.assertIn("bad string (line 7 of exim.conf)", self.events("failed")[0][1])
+        text = self.bounce().get_payload()[0].get_payload()
+        self.assertIn("bad string: retry timeout exceeded", text)
+        self.assertNotIn("line 7", text)
+
 
 class BounceTests(QueueTestCase):
-    def bounce(self) -> Any:
-        """The only message in the spool, parsed."""
-
-        async def find() -> Message:
-            ids = [entry.id async for entry in self.spool.listing()]
-            self.assertEqual(len(ids), 1)
-            message = await self.spool.load(ids[0])
-            assert message is not None
-            return message
-
-        self.found = self.done(find())
-        assert self.found.body.inline is not None
-        return message_from_bytes(render(self.found.headers) + b"\r\n" + self.found.body.inline)
-
     def fail(self, recipient: Recipient, **fields: Any) -> None:  # type: ignore[override]
         self.runner = self.make(max_active=1)
         self.delivering.answers[recipient.address] = {**REFUSED, **fields.pop("outcome", {})}

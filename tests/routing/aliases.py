@@ -170,7 +170,7 @@ def of_mailsrv(address: str, routed: Routed) -> list[Answer]:
     answers: list[Answer] = []
     if routed.status is not None:
         kind = "failed" if routed.status.permanent else "deferred"
-        answers.append((kind, address, said(routed.reason)))
+        answers.append((kind, address, said(routed.told or routed.reason)))
     for each in routed.addresses:
         if each.place:
             answers.append(("place", each.address, *_parents(each)[:1], each.transport))
@@ -190,7 +190,7 @@ def of_mailsrv(address: str, routed: Routed) -> list[Answer]:
                             one.reason.partition(" in ")[0]))  # fmt: skip
         else:
             kind = "failed" if one.status.permanent else "deferred"
-            answers.append((kind, one.address.address, *parents, said(one.reason)))
+            answers.append((kind, one.address.address, *parents, said(one.told or one.reason)))
     return sorted(set(answers))
 
 

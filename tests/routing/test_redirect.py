@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,13 @@ def test_a_peer_chooses_no_place(world: Any) -> None:
     assert is_tainted(file.address)
     answer = world("data = :include:/tmp/$local_part").route("x@q.example")
     assert answer.status is not None and "tainted" in answer.reason
+
+
+def test_the_place_of_a_fault(world: Any) -> None:
+    """The log tells where a string failed; a report tells strangers no more than Exim's words."""
+    answer = world("data = x ${lookup{x}lsearch{/nonexistent}}").route("x@q.example")
+    assert answer.reason.startswith(answer.told)
+    assert re.fullmatch(r" \(line \d+ of \S+, character 3\)", answer.reason[len(answer.told) :])
 
 
 @pytest.mark.parametrize(

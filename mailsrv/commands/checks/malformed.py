@@ -44,7 +44,7 @@ def find(configuration: Configuration) -> Iterator[Finding]:
             yield Finding(each.where, f"{each.name}: {problem}", mend)
     for name, template in rules(configuration):
         if template.error is not None:
-            problem = f"{name}: {template.error.reason}"
+            problem = f"{name}: {template.error.shown}"
             yield Finding(template.where, problem, "mailsrv -be 'STRING' tries one")
 
 

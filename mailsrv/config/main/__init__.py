@@ -91,7 +91,7 @@ class MainOptions(ReceptionOptions, MessageOptions, DeliveryOptions, SystemOptio
         for option in ("localhost_number", "pid_file_path", "smtp_active_hostname"):
             value = self.values.get(option)
             if isinstance(value, Template) and value.error is not None:
-                yield option, f"{option}: {value.error.reason}"
+                yield option, f"{option}: {value.error.shown}"
 
 
 def _bad_pattern(pattern: str | None) -> str:

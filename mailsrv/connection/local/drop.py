@@ -246,7 +246,7 @@ class DropReader:
             self._put_aside(at, taken, name, str(refused))
         except MailFailure as failure:  # it stays, and is tried again
             self._give_up()
-            parts.log.main(f"drop folder: {failure.reason}")
+            parts.log.main(f"drop folder: {failure.explained}")
         finally:
             self._session = None
             dropped.close()

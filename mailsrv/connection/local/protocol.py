@@ -212,7 +212,7 @@ class LocalProtocol(Protocol):
             parts.log.main(f"local submission of uid {uid} refused: {error}")
             self._answer(reply(500, "not understood"))
         except MailFailure as failure:
-            parts.log.main(f"local submission of uid {uid}: {failure.reason}")
+            parts.log.main(f"local submission of uid {uid}: {failure.explained}")
             self._answer(reply(failure.status.code, failure.status.text))
 
     async def _message(self, caller: Caller, request: Request) -> None:

@@ -155,7 +155,7 @@ class Manualroute(Router):
         except ForcedFailure:
             raise Found(Declined()) from None
         except ExpansionError as error:
-            raise Found(Deferred(error.reason)) from None
+            raise Found(Deferred(error.explained, told=error.reason)) from None
 
     async def _options(self, rule: Rule, address: RoutedAddress, context: Context) -> Way:
         """Return what the words of a rule ask for (20.7)."""

@@ -167,7 +167,7 @@ class Redirect(FilterOptions):
         except _Ended as ended:
             return ended.decision
         except TemporaryFailure as failure:
-            return Deferred(failure.reason)
+            return Deferred(failure.explained, told=failure.reason)
         if made.children:
             return Redirected(tuple(made.children))
         return Declined("syntax error in redirection data" if made.skipped else "")
@@ -188,8 +188,9 @@ class Redirect(FilterOptions):
             except ForcedFailure:
                 raise
             except ExpansionError as error:
-                reason = f'failed to expand "{self.data.source}": {error.reason}'
-                raise TemporaryFailure(reason=reason) from error
+                raise error.saying(
+                    f'failed to expand "{self.data.source}": {error.reason}'
+                ) from None
         assert self.file is not None
         path = as_path(await self.file.expand(scope), "file read")
         if not path.startswith("/"):
