@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mailsrv.auth.authenticator import Authenticator
 from mailsrv.commands.checks.finding import Finding
 from mailsrv.commands.checks.outside import CIPHER, Outside, Told
+from mailsrv.commands.checks.strangers import strangers
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError
-from mailsrv.expansion.errors import ForcedFailure
-from mailsrv.expansion.scope import Scope
+from mailsrv.expansion.conditions import boolean_lax
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import AclPhase
 from mailsrv.mail.taint import Tainted
@@ -20,31 +20,35 @@ _IN_CLEAR = ("PLAIN", "LOGIN")
 _UNKNOWN_USER = "nobody-has-this-name"
 _SECRETS = ("server_secret", "server_spa_password")
 _DRIVERS = ("plaintext", "external")  # whose server_condition alone decides
-_NO = ("", "0", "no", "false")
 
 
 def find(configuration: Configuration) -> Iterator[Finding]:
     """Yield authenticators that offer a password's way in clear, or let a stranger in."""
-    outside = Outside(configuration, phase=AclPhase.HELO)
-    offered = _offered(configuration, outside)
+    everybody = [
+        Outside(configuration, stranger, AclPhase.HELO) for stranger in strangers(configuration)
+    ]
+    in_clear = [each for each in everybody if _is_clear(configuration, each)]
     for each in configuration.authenticators:
         if not isinstance(each, Authenticator) or not each.is_server():
             continue
-        in_clear = offered and each.mechanism in _IN_CLEAR
-        if in_clear and _is_true(each.server_advertise_condition, outside):
+        clear = each.mechanism in _IN_CLEAR
+        if clear and any(_is_offered(each, outside, {}) for outside in in_clear):
             yield Finding(
                 each.where,
                 f"authenticator {each.name} offers {each.mechanism} without TLS: passwords cross "
                 "the network in clear",
                 "server_advertise_condition = ${if def:tls_in_cipher}",
             )
-        if _is_offered(each, outside):
-            yield from _without_password(each, outside)
-            yield from _empty_secret(each, outside)
+        for outside in everybody:
+            if _is_offered(each, outside, {}) or _is_offered(each, outside, CIPHER):
+                found = [*_without_password(each, outside), *_empty_secret(each, outside)]
+                yield from found
+                if found:
+                    break
 
 
-def _offered(configuration: Configuration, outside: Outside) -> bool:
-    """Tell whether AUTH is offered to a host from outside that has no TLS."""
+def _is_clear(configuration: Configuration, outside: Outside) -> bool:
+    """Tell whether AUTH is offered to a stranger that has no TLS."""
     main = configuration.main
     hosts = main.auth_advertise_hosts
     if isinstance(hosts, Template) and outside.hosts(hosts) is Told.FALSE:
@@ -54,30 +58,16 @@ def _offered(configuration: Configuration, outside: Outside) -> bool:
         encrypted = set(ports(main.tls_on_connect_ports or ""))
     except ConfigError:
         return True
-    return not listening or not listening <= encrypted
+    return outside.stranger.port not in encrypted and not (listening and listening <= encrypted)
 
 
-def _is_true(condition: Template | None, outside: Outside) -> bool:
-    if condition is None:
-        return True
-    text = _text(condition, outside, outside.scope())
-    return text is not None and text.strip().lower() not in _NO
-
-
-def _is_offered(each: Authenticator, outside: Outside) -> bool:
+def _is_offered(each: Authenticator, outside: Outside, tls: Mapping[str, str]) -> bool:
     """Tell whether a stranger is offered the mechanism, with TLS or without."""
     condition = each.server_advertise_condition
     if condition is None:
         return True
-    texts = (_text(condition, outside, outside.scope(values=tls)) for tls in ({}, CIPHER))
-    return any(text is None or text.strip().lower() not in _NO for text in texts)
-
-
-def _text(template: Template, outside: Outside, scope: Scope) -> str | None:
-    try:
-        return outside.text(template, scope)
-    except ForcedFailure:
-        return None
+    text = outside.said(condition, outside.scope(values=tls), forced="")
+    return boolean_lax(text or "") if not tls else text is None or boolean_lax(text)
 
 
 def _lets_in(each: Authenticator, outside: Outside, password: str) -> bool:
@@ -89,7 +79,7 @@ def _lets_in(each: Authenticator, outside: Outside, password: str) -> bool:
         strings = words[:1]
     values = {f"auth{number}": text for number, text in enumerate(strings, 1)}
     scope = outside.scope().within(values, ("", *strings))
-    text = _text(each.server_condition, outside, scope)
+    text = outside.said(each.server_condition, scope)
     return text is not None and text.strip().lower() in ("1", "yes", "true")
 
 
@@ -122,7 +112,7 @@ def _empty_secret(each: Authenticator, outside: Outside) -> Iterator[Finding]:
             continue
         user = Tainted(_UNKNOWN_USER)
         scope = outside.scope().within({"auth1": user}, ("", user))
-        if _text(secret, outside, scope) == "":
+        if outside.said(secret, scope) == "":
             yield Finding(
                 secret.where or each.where,
                 f"authenticator {each.name} lets an unknown user in with an empty password: a "

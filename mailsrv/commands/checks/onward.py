@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mailsrv.commands.checks.outside import Outside, Told
 from mailsrv.config.options import OptionSet
-from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.conditions import boolean_lax
 from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import Template, compile_string
 
@@ -32,15 +32,8 @@ def _applies(outside: Outside, router: OptionSet) -> bool:
     condition = getattr(router, "condition", None)
     if not isinstance(condition, Template):
         return True
-    text = _text(outside, condition)
-    return text is None or text.strip().lower() not in ("", "0", "no", "false")
-
-
-def _text(outside: Outside, template: Template) -> str | None:
-    try:
-        return outside.text(template)
-    except ForcedFailure:
-        return ""
+    text = outside.said(condition, forced="")
+    return text is None or boolean_lax(text)
 
 
 def _sends(outside: Outside, router: OptionSet) -> bool:
@@ -54,7 +47,7 @@ def _sends(outside: Outside, router: OptionSet) -> bool:
         rules, data = router.values.get("route_list"), router.values.get("route_data")
         if rules is not None:
             return _rules_take(outside, rules)
-        return not isinstance(data, Template) or _text(outside, data) != ""
+        return not isinstance(data, Template) or outside.said(data, forced="") != ""
     return True
 
 
@@ -67,7 +60,7 @@ def _keeps(outside: Outside, router: OptionSet) -> bool:
     data = router.values.get("data")
     if router.driver != "redirect" or not isinstance(data, Template):
         return False
-    return (_text(outside, data) or "").strip().lower().startswith(_REFUSALS)
+    return (outside.said(data) or "").strip().lower().startswith(_REFUSALS)
 
 
 def _rules_take(outside: Outside, rules: object) -> bool:

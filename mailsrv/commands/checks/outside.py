@@ -3,25 +3,28 @@
 What is told of a condition is whether it holds or fails, or that the peer can
 have it either way: by the sender that it names, the name in its HELO, the local
 part, and TLS.  Lists and strings are those of the server, in a world where no
-lookup finds anything.  What cannot be told before it happens fails, so that
-nothing is reported that need not be.
+lookup finds anything but what the peer alone has chosen, such as a sender whom
+the file has.  What cannot be told before it happens fails, so that nothing is
+reported that need not be.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
+from mailsrv.commands.checks.braces import argument, closing
+from mailsrv.commands.checks.strangers import KNOWN, STRANGERS, Known, Names, Stranger
 from mailsrv.config.model import Configuration
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.lists import match_address, match_domain, match_host
 from mailsrv.expansion.scope import Scope
-from mailsrv.expansion.template import Template
+from mailsrv.expansion.template import Template, compile_string
 from mailsrv.expansion.tree import drive
-from mailsrv.interfaces import AclPhase, Answer
+from mailsrv.interfaces import AclPhase
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Recipient, Transaction
 from mailsrv.mail.origin import Origin
@@ -33,7 +36,7 @@ LOCAL_PART = "somebody"
 _BEFORE_MAIL = frozenset({AclPhase.CONNECT, AclPhase.HELO})
 # Strings that do something, or ask others: nobody runs them for a check.
 _DEEDS = re.compile(
-    r"\$\{(?:run|readsocket|python|perl|dlfunc|acl|certextract)\b"
+    r"\$\{(?:run|readsocket|python|perl|dlfunc|certextract)\b"
     r"|\b(?:saslauthd|pwcheck|pam|radius|ldapauth)[ \t]*\{"
 )
 _HEADER = re.compile(r"\$\{?[rbl]?h(?:eader)?_|\bdef:[rbl]?h(?:eader)?_|\$\{?message_(?:body|head)")
@@ -41,6 +44,11 @@ _CHOSEN = re.compile(
     r"\b(?:sender_address(?:_domain|_local_part)?|sender_helo_name|local_part"
     r"|smtp_command_argument|tls_\w+)\b"
 )
+# A regular expression is tried on what the peer chose: there is something that it matches.
+_MATCHED = re.compile(
+    r"\bmatch[ \t]*\{[ \t]*(?:\$\{(?:lc|uc|sender_\w+|local_part|smtp_command_argument)[:}]|\$)"
+)
+_CALLS = re.compile(r"\bacl[ \t]*\{")
 _SAID = ("sender_helo_name", "smtp_command_argument", "tls_in_sni", "tls_sni")
 _WORD = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(?:@[A-Za-z0-9.-]+)?")
 _MOST_WORDS = 60
@@ -63,66 +71,14 @@ class Told(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Stranger:
-    """A host from outside; its addresses are of documentation networks, in nobody's list."""
-
-    domain: str = "foreign-domain.example"  # of its recipient
-    address: str = "203.0.113.77"
-    name: str = ""  # that its address leads to and back; "": it has none
-    port: int = 25  # that it connects to
-
-
-_ENDINGS = ("com", "net", "org", "de")
-STRANGERS = (
-    Stranger(),
-    Stranger(name="host.foreign-domain.example"),
-    Stranger(address="3fff:77::77"),
-    *(
-        Stranger(f"foreign-domain.{ending}", name=f"host.foreign-domain.{ending}")
-        for ending in _ENDINGS
-    ),
-)
-
-
-@dataclass(frozen=True, slots=True)
 class State:
     """Where a walk is: variables that ACLs set, those that the peer chose, the lines so far."""
 
     variables: tuple[tuple[str, str], ...] = ()
     chosen: frozenset[str] = frozenset()
     arguments: tuple[str, ...] = ()
+    message: str = ""  # of the statement that decided
     steps: tuple[object, ...] = field(default=(), compare=False)
-
-
-class _Empty:
-    """Provides ``ILookup``: nothing is found."""
-
-    async def find(self, file: str, key: str, options: str = "") -> str | None:
-        """Find nothing."""
-        return None
-
-
-class _Names:
-    """Provides ``IResolver``: the stranger's name, and nothing else."""
-
-    def __init__(self, stranger: Stranger) -> None:
-        self._stranger = stranger
-
-    async def query(self, name: str, rdtype: str) -> Answer:
-        """Find nothing."""
-        return Answer(())
-
-    async def addresses(
-        self, name: str, *, ipv6: bool = True, hosts_file: bool = True
-    ) -> tuple[str, ...]:
-        """The stranger's address; another's for other names, which so exist."""
-        own = name.rstrip(".").lower() == self._stranger.name != ""
-        return (self._stranger.address if own else "198.18.0.1",)
-
-    async def names(self, address: str) -> tuple[str, ...]:
-        """The stranger's name."""
-        own = address == self._stranger.address and self._stranger.name
-        return (self._stranger.name,) if own else ()
 
 
 class Outside:
@@ -137,8 +93,12 @@ class Outside:
         self.configuration = configuration
         self.stranger = stranger
         self.phase = phase
+        self.call: Callable[..., Awaitable[object]] | None = None  # runs an ACL in a string
+        self.depth = 0  # of ACLs in strings
+        self.yielding = True  # an ACL in a string accepts if it can; else denies if it can
+        known = Known(stranger)
         self._services = make_services(
-            configuration, WallClock(), lambda name: _Empty(), resolver=_Names(stranger)
+            configuration, WallClock(), lambda name: known, resolver=Names(stranger)
         )
 
     def scope(self, state: State = State(), values: Mapping[str, str] | None = None) -> Scope:
@@ -167,7 +127,7 @@ class Outside:
                 recipients_seen=0 if self.phase is AclPhase.MAIL else 1,
             )
         return Scope(
-            self._services,
+            replace(self._services, acl=self.call),
             connection=connection,
             message=connection.transaction,
             origin=origin,
@@ -191,14 +151,32 @@ class Outside:
         except (TemporaryFailure, TypeError, NotImplementedError):
             return None
 
+    def said(
+        self, template: Template, scope: Scope | None = None, *, forced: str | None = None
+    ) -> str | None:
+        """The same, and ``forced`` where the string is forced to fail."""
+        try:
+            return self.text(template, scope)
+        except ForcedFailure:
+            return forced
+
     def condition(self, template: Template, state: State = State()) -> Told:
         """Tell what a ``condition`` comes to."""
         if _HEADER.search(template.source) and self.phase is not AclPhase.RCPT:
             return Told.CHOSEN
-        return _joined(
-            self._truth(template, self.scope(state, values))
-            for values in self._choices(template, state)
-        )
+        return _joined(self._truths(template, state))
+
+    def _truths(self, template: Template, state: State) -> Iterator[Told]:
+        for values in self.choices(template, state):
+            yield self._truth(template, self.scope(state, values))
+        if self.phase not in _BEFORE_MAIL or "helo" in template.source:
+            source = _with_matches(template.source)
+            if source != template.source:
+                yield self._truth(compile_string(source), self.scope(state))
+        if _CALLS.search(template.source) and not self.depth:
+            self.yielding = False
+            yield self._truth(template, self.scope(state))
+            self.yielding = True
 
     def _truth(self, template: Template, scope: Scope) -> Told:
         try:
@@ -215,7 +193,7 @@ class Outside:
         source = template.source
         return bool(_CHOSEN.search(source)) or any(name in source for name in state.chosen)
 
-    def _choices(self, template: Template, state: State) -> Iterator[dict[str, str]]:
+    def choices(self, template: Template, state: State) -> Iterator[dict[str, str]]:
         """Yield what the peer may say: of itself, and what the string seems to want to hear."""
         yield {}
         if template.constant is not None or not self.chosen(template, state):
@@ -223,7 +201,7 @@ class Outside:
         for tls in ({}, CIPHER) if "tls_" in template.source else ({},):
             yield {**tls, **_sender("")}
             yield tls
-            for word in self._words(template.source):
+            for word in (*self._words(template.source), f"{KNOWN}@{KNOWN}.example"):
                 said = dict.fromkeys((f"acl_{name}" for name in state.chosen), word)
                 yield {**tls, **said, **_as_said(word, self.stranger.domain)}
 
@@ -272,6 +250,19 @@ class Outside:
             return Told.FALSE
 
 
+def _with_matches(source: str) -> str:
+    """Return a string in which each regular expression matches that a peer's word is tried on."""
+    for found in reversed(list(_MATCHED.finditer(source))):
+        first = source.index("{", found.start())
+        subject = source[first : closing(source, first) + 1]
+        if not _CHOSEN.search(subject):
+            continue
+        second = source.find("{", first + len(subject))
+        if second >= 0 and argument(source, second):
+            source = f"{source[: found.start()]}bool{{yes}}{source[closing(source, second) + 1 :]}"
+    return source
+
+
 def _sender(address: str) -> dict[str, str]:
     local_part, _, domain = address.rpartition("@")
     return {
@@ -285,7 +276,8 @@ def _as_said(word: str, domain: str) -> dict[str, str]:
     """What a peer says who knows a word of the configuration."""
     helo = dict.fromkeys(_SAID, Tainted(word))
     if "@" in word:
-        return {**helo, **_sender(word)}
+        local_part = Tainted(word.rpartition("@")[0])
+        return {**helo, **_sender(word), "local_part": local_part}
     if "." in word:
         return {**helo, **_sender(f"someone@{word}")}
     return {**helo, **_sender(f"{word}@{domain}"), "local_part": Tainted(word)}

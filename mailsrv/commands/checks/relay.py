@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 
 from mailsrv.commands.checks.finding import Finding
 from mailsrv.commands.checks.onward import sends_on
-from mailsrv.commands.checks.outside import STRANGERS, Outside, State, Stranger
+from mailsrv.commands.checks.outside import Outside, State
+from mailsrv.commands.checks.strangers import STRANGERS, Stranger, strangers
 from mailsrv.commands.checks.usage import find_text
 from mailsrv.commands.checks.walk import Walk
 from mailsrv.config.model import Configuration
@@ -17,28 +17,26 @@ from mailsrv.errors import ConfigError, Position
 from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import AclPhase
-from mailsrv.net.listen import listen_on, ports
+from mailsrv.net.listen import listen_on
 
 # The ACLs that such a message meets; all must let it pass.
 _ON_THE_WAY = (
     *(AclPhase.CONNECT, AclPhase.HELO, AclPhase.MAIL, AclPhase.RCPT, AclPhase.PREDATA),
     AclPhase.DATA,
 )
-_PORT = re.compile(r"\b(?:interface_port|received_port)\b")
 
 
 def find(configuration: Configuration) -> Iterator[Finding]:
     """Yield the statement that accepts mail from anywhere to anywhere."""
     if configuration.main.acl_smtp_rcpt is None or _loopback_alone(configuration):
         return  # it denies
-    for stranger in STRANGERS:
+    for stranger in strangers(configuration):
         if not sends_on(Outside(configuration, stranger)):
             continue  # what no router sends on is no relay
-        for port in _ports(configuration):
-            way = _way(configuration, replace(stranger, port=port))
-            if way is not None:
-                yield _finding(configuration, stranger, way)
-                return
+        way = _way(configuration, stranger)
+        if way is not None:
+            yield _finding(configuration, stranger, way)
+            return
 
 
 def _way(configuration: Configuration, stranger: Stranger) -> list[Position] | None:
@@ -49,10 +47,10 @@ def _way(configuration: Configuration, stranger: Stranger) -> list[Position] | N
         option = getattr(configuration.main, phase.option, None)
         if not isinstance(option, Template):
             continue
-        outside = Outside(configuration, stranger, phase)
+        walk = Walk(Outside(configuration, stranger, phase))
         reached: list[State] = []
         for state in states:
-            reached += _after(outside, option, replace(state, steps=()))
+            reached += _after(walk, option, replace(state, steps=()))
         states = list(dict.fromkeys(reached))
         if not states:
             return None
@@ -61,19 +59,26 @@ def _way(configuration: Configuration, stranger: Stranger) -> list[Position] | N
     return steps
 
 
-def _after(outside: Outside, option: Template, state: State) -> list[State]:
-    """Return the states in which the ACL of a phase accepts."""
-    try:
-        text = outside.text(option, outside.scope(state))
-        acl = find_text(outside.configuration, text or "", option.where)
-    except ForcedFailure:
-        return [state]  # as if the option were not set
-    except ConfigError:
-        return []
-    if acl is None:
-        accepts = text == "" and outside.phase is not AclPhase.RCPT
-        return [state] if accepts else []
-    return Walk(outside).run(acl, state).accepted
+def _after(walk: Walk, option: Template, state: State) -> list[State]:
+    """Return the states in which an ACL that the option can name accepts."""
+    outside = walk.outside
+    found: list[State] = []
+    texts: dict[str, None] = {}
+    for values in outside.choices(option, state):
+        try:
+            texts[outside.text(option, outside.scope(state, values)) or ""] = None
+        except ForcedFailure:
+            found.append(state)  # as if the option were not set
+    for text in texts:
+        try:
+            acl = find_text(outside.configuration, text, option.where)
+        except ConfigError:
+            continue
+        if acl is not None:
+            found += walk.run(acl, state).accepted
+        elif text == "" and outside.phase is not AclPhase.RCPT:
+            found.append(state)
+    return found
 
 
 def _finding(configuration: Configuration, stranger: Stranger, steps: list[Position]) -> Finding:
@@ -94,16 +99,6 @@ def _finding(configuration: Configuration, stranger: Stranger, steps: list[Posit
         "accept only with domains, hosts or authenticated, or put before it: "
         "require domains = +local_domains",
     )
-
-
-def _ports(configuration: Configuration) -> list[int]:
-    """Return the ports that make a difference."""
-    if not any(_PORT.search(line.text) for line in configuration.lines):
-        return [STRANGERS[0].port]
-    try:
-        return sorted(ports(configuration.main.daemon_smtp_ports or "25"))
-    except ConfigError:
-        return [STRANGERS[0].port]
 
 
 def _loopback_alone(configuration: Configuration) -> bool:

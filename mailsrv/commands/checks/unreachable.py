@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailsrv.acl.model import Acl, Clause, Statement, Verb
-from mailsrv.acl.modifiers import MODIFIERS
 from mailsrv.commands.checks.finding import Finding
 from mailsrv.commands.checks.outside import Outside, Told
+from mailsrv.commands.checks.usage import is_always_met
 from mailsrv.commands.checks.variables import used
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
@@ -15,7 +15,6 @@ from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import Template
 
 _ENDS = (Verb.ACCEPT, Verb.DENY, Verb.DEFER, Verb.DISCARD, Verb.DROP)
-_ALWAYS_MET = frozenset({*(each.name for each in MODIFIERS), "control"})
 # Conditions that come to the same each time in an ACL, if their strings do.
 _STEADY = frozenset(
     ("authenticated", "condition", "domains", "encrypted", "hosts", "local_parts", "recipients",
@@ -82,7 +81,7 @@ def _before_endpass(statement: Statement) -> Iterator[Clause]:
     for clause in statement.clauses:
         if clause.item.name == "endpass":
             return
-        if clause.item.name not in _ALWAYS_MET:
+        if not is_always_met(clause.item):
             yield clause
 
 

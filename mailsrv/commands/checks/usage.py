@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from mailsrv.acl.item import Item
 from mailsrv.acl.model import Acl
+from mailsrv.acl.modifiers import Modifier
 from mailsrv.acl.parse import parse_text
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, Position
@@ -43,6 +45,11 @@ def _file(path: str, where: Position | None) -> str:
         return Path(path).read_text("latin-1")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", where) from error
+
+
+def is_always_met(item: Item) -> bool:
+    """Tell whether an item is no condition: it takes effect, and the next one follows."""
+    return isinstance(item, Modifier)
 
 
 def phases(configuration: Configuration) -> dict[str, set[AclPhase]]:

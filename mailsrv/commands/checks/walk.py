@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from mailsrv.acl.model import Acl, Clause, Statement, Verb
-from mailsrv.acl.modifiers import MODIFIERS, SetVariable
+from mailsrv.acl.modifiers import SetVariable
 from mailsrv.commands.checks.outside import Outside, State, Told
-from mailsrv.commands.checks.usage import find_acl, find_text
+from mailsrv.commands.checks.usage import find_acl, find_text, is_always_met
 from mailsrv.errors import ConfigError
-from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.errors import ExpansionError, ForcedFailure
+from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import compile_string
+from mailsrv.mail.message import Transaction
 
-_ALWAYS_MET = frozenset({*(each.name for each in MODIFIERS), "control"})
 _DEEPEST = 20
 _MOST_STATES = 200
 
@@ -31,6 +32,9 @@ class Walk:
     """One stranger on its way, with a recipient whom a router would take."""
 
     outside: Outside
+
+    def __post_init__(self) -> None:
+        self.outside.call = self._called
 
     def run(self, acl: Acl, state: State, depth: int = 0) -> Ends:
         """Return how the ACL can end."""
@@ -50,6 +54,7 @@ class Walk:
     ) -> Iterator[State]:
         """Yield the states that reach the next statement."""
         verb = statement.verb
+        state = replace(state, message="")
         met, unmet, ended = self._conditions(statement, state, depth)
         step = () if statement.where is None else (statement.where,)
         if verb is Verb.WARN:
@@ -104,7 +109,10 @@ class Walk:
         item = clause.item
         if isinstance(item, SetVariable):
             yield True, self._set(item, state)
-        elif item.name in _ALWAYS_MET:
+        elif item.name == "message":
+            text = self.outside.said(item.argument, self.outside.scope(state))
+            yield True, replace(state, message=text or "")
+        elif is_always_met(item):
             yield True, state
         elif item.name == "acl":
             for holds, after in self._nested(clause, state, depth):
@@ -167,6 +175,29 @@ class Walk:
         ends = self.run(acl, inside, depth + 1)
         for holds, states in ((True, ends.accepted), (False, ends.denied)):
             yield from ((holds, replace(each, arguments=state.arguments)) for each in states)
+
+    async def _called(
+        self, name: str, arguments: tuple[str, ...], scope: Scope
+    ) -> tuple[bool | None, str]:
+        """What ``${acl{…}}`` comes to: the verdict, and the message of the statement that decides.
+
+        :raises ExpansionError: there is no such ACL, or the strings go round in a circle.
+        """
+        acl = self.outside.configuration.acls.acls.get(name)
+        if acl is None or self.outside.depth >= _DEEPEST:
+            raise ExpansionError(f'nobody can tell how "{name}" ends')
+        variables = dict(scope.origin.acl_c if scope.origin is not None else {})
+        if isinstance(scope.message, Transaction):
+            variables |= scope.message.acl_m
+        self.outside.depth += 1
+        inside = State(tuple(sorted(variables.items())), arguments=arguments)
+        ends = self.run(acl, inside, self.outside.depth)
+        self.outside.depth -= 1
+        accepts = bool(ends.accepted if self.outside.yielding else not ends.denied)
+        states = ends.accepted if accepts else ends.denied
+        if not states:
+            raise ExpansionError(f'nobody can tell how "{name}" ends')
+        return accepts, states[0].message
 
 
 def _distinct(states: Iterable[State]) -> list[State]:

@@ -18,8 +18,24 @@ class AuthTests(CheckTestCase):
             PLAIN + good + TLS,
             f"auth_advertise_hosts = ${{if def:tls_in_cipher{{*}}}}\n{PLAIN}{good}",
             f"daemon_smtp_ports = 465\ntls_on_connect_ports = 465\n{PLAIN}{good}",
+            "daemon_smtp_ports = 25 : 465\ntls_on_connect_ports = 465\n"
+            f"auth_advertise_hosts = ${{if eq{{$received_port}}{{465}}{{*}}}}\n{PLAIN}{good}",
         ):
             self.assertEqual(self.found(fine), [])
+
+    def test_whoever_it_is_offered_to(self) -> None:
+        """One port, one protocol or one kind of name is enough."""
+        good = f"{PLAIN}  server_condition = no\n"
+        for head, advertise in (
+            ("${if eq{$received_port}{587}{*}}", "yes"),
+            ("${if eq{$interface_port}{25}{}{*}}", "yes"),
+            ("<; ::/0", "yes"),
+            ("*.com", "yes"),
+            ("*", "${if eq{$received_port}{587}}"),
+            ("*", "${if or{{def:tls_in_cipher}{eq{$received_port}{587}}}}"),
+        ):
+            text = f"daemon_smtp_ports = 25 : 587\nauth_advertise_hosts = {head}\n{good}"
+            self.one(f"{text}  server_advertise_condition = {advertise}\n", "offers PLAIN without")
 
     def test_an_empty_password(self) -> None:
         """The article's condition; mailsrv refuses an empty password, unless it is told not to."""

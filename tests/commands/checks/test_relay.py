@@ -92,6 +92,26 @@ class OpenRelayTests(CheckTestCase):
             " accept condition = ${if or{{match_domain{$domain}{+ours}}{def:sender_address}}}": "1",
             " accept verify = helo": "1",
             " accept verify = reverse_host_lookup": "1",
+            # what is in a file, or matches, because the peer has chosen it so
+            " accept condition = ${lookup{$sender_address}lsearch{/x}{yes}{no}}": "1",
+            " accept condition = ${lookup{$sender_address_domain}nwildlsearch{/x}{yes}{no}}": "1",
+            " accept condition = ${lookup{$local_part}lsearch{/x}{yes}{no}}": "1",
+            " accept condition = ${lookup sqlite{/x select 1 where a='"
+            "${quote_sqlite:$sender_address}'}{yes}{no}}": "1",
+            " accept condition = ${if match{$sender_helo_name}{\\N^pc-\\d{2,3}$\\N}}": "1",
+            " deny condition = ${if !match{${lc:$sender_address}}{^x\\d+@y}}\n accept": "2",
+            # ACLs in strings
+            " accept condition = ${acl{b}}\nb:\n accept message = yes": "1",
+            " accept condition = ${if acl{{b}}}\nb:\n deny hosts = +bad\n accept": "1",
+            " accept condition = ${if acl{{b}{x}}{yes}{no}}\nb:\n"
+            " accept condition = ${if eq{$acl_arg1}{x}}": "1",
+            " deny condition = ${if !acl{{b}}}\n accept\nb:\n accept verify = sender": "2",
+            " accept set acl_m0 = 1\n condition = ${if acl{{b}}}\nb:\n"
+            " accept condition = $acl_m0": "1",
+            # names that end as a list asks
+            " accept hosts = *.edu": "1",
+            " accept hosts = *.co.uk : 10.0.0.1": "1",
+            " accept domains = *.museum": "1",
             # constants, and conditions that are nothing
             " accept condition = 1": "1",
             " accept condition = ${if eq{a}{a}}": "1",
@@ -156,13 +176,22 @@ class OpenRelayTests(CheckTestCase):
             " accept domains = *.here.example : ^.*\\.here\\.example$",
             " accept recipients = *@+ours",
             " accept recipients = postmaster@here.example : *@lsearch;/x",
+            " accept condition = ${lookup{$local_part@$domain}lsearch{/x}{yes}{no}}",
+            " accept condition = ${lookup{$sender_host_address,$sender_address}lsearch{/x}{1}{0}}",
+            " accept condition = ${if and{{match{$sender_address}{x}}{eq{$domain}{here.example}}}}",
+            " accept condition = ${if match{$domain}{\\N^mail\\d\\.here\\.example$\\N}}",
+            " accept condition = ${if match{$authenticated_id}{.}}",
+            " accept condition = ${acl{b}}\nb:\n accept message = ${if eq{$domain}{x.y}{yes}{no}}",
+            " accept condition = ${if acl{{b}}}\nb:\n accept domains = +ours",
+            " accept condition = ${if acl{{a}}}",
+            " deny condition = ${if !acl{{b}}}\n accept\nb:\n accept hosts = +relays",
+            " accept condition = ${acl{nosuch}}",
             " accept condition = no",
             " accept condition = ${if eq{a}{b}}",
             " accept condition = ${if def:authenticated_id}",
             " accept condition = ${if and{{eq{$sender_address_domain}{here.example}}"
             "{match_domain{$domain}{+ours}}}}",
             " accept condition = ${if match_ip{$sender_host_address}{+relays}}",
-            " accept condition = ${lookup{$sender_address}lsearch{/x}{yes}{no}}",
             " accept condition = ${run{/bin/echo yes}}",
             " require condition = ${readsocket{/run/x}{$sender_host_address}}\n accept",
             " accept python = known{$sender_host_address}",
@@ -225,6 +254,12 @@ class OpenRelayTests(CheckTestCase):
         for names, count in ((("a", "b"), 1), (("b", "a"), 1), (("a", "a"), 0)):
             found = self.found(ports + chosen % names + acls)
             self.assertEqual(len([each for each in found if "open relay" in each]), count, names)
+
+    def test_tls_decides(self) -> None:
+        acls = f"begin acl\na:\n require authenticated = *\n accept\nb:\n accept\n{OUT}"
+        for chosen in ("{$tls_in_cipher}{}{a}{b}", "{$sender_address_domain}{x.y}{b}{a}"):
+            found = self.found(f"acl_smtp_rcpt = ${{if eq{chosen}}}\n{acls}")
+            self.assertEqual(len([each for each in found if "open relay" in each]), 1, chosen)
 
     def test_routers_that_send_nothing_on(self) -> None:
         head = f"{LISTS} accept\nbegin routers\n"
