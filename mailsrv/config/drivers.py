@@ -20,7 +20,8 @@ _NAME: Final = re.compile(r"([A-Za-z]\w*)[ \t]*:[ \t]*(.*)", re.ASCII | re.DOTAL
 _MACRO: Final = re.compile(r"[A-Z]\w*[ \t]*=", re.ASCII)
 _DRIVER: Final = re.compile(r"(?:hide[ \t]+)?driver[ \t]*=[ \t]*(.*)", re.ASCII | re.DOTALL)
 _OPTION: Final = re.compile(r"(?:hide[ \t]+)?(?:not?_)?(\w+)", re.ASCII)
-_TRANSPORTS: Final = (
+# Options of routers that name a transport.
+TRANSPORT_OPTIONS: Final = (
     "transport",
     "file_transport",
     "pipe_transport",
@@ -142,7 +143,7 @@ def check_instances(configuration: Configuration) -> list[ConfigError]:
                     f"{instance.where}: {kind} {instance.name}: {note}" for note in instance.notes()
                 )
     for router in configuration.routers:
-        for option in _TRANSPORTS:
+        for option in TRANSPORT_OPTIONS:
             value = router.values.get(option)
             name = value.constant if isinstance(value, Template) else value
             if isinstance(name, str) and name and name not in configuration.transports:

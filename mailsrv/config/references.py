@@ -11,19 +11,18 @@ from mailsrv.config.lines import Line
 from mailsrv.config.model import Configuration
 from mailsrv.config.types import ADDRESS_LIST, DOMAIN_LIST, HOST_LIST, LOCAL_PART_LIST
 from mailsrv.errors import ConfigError, Position
+from mailsrv.expansion.lists import SETTINGS
 from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import Template, compile_string
 
-_SPECIAL: Final = frozenset(
-    ("caseful", "include_unknown", "ignore_unknown", "include_defer", "ignore_defer")
-)
-_KINDS: Final = {
+# The kind of list that a type of options holds, and the one that an ACL's condition takes.
+LIST_TYPES: Final = {
     id(DOMAIN_LIST): "domain",
     id(HOST_LIST): "host",
     id(ADDRESS_LIST): "address",
     id(LOCAL_PART_LIST): "localpart",
 }
-_ACL_KINDS: Final = {
+LIST_CONDITIONS: Final = {
     "domains": "domain",
     "sender_domains": "domain",
     "hosts": "host",
@@ -33,7 +32,7 @@ _ACL_KINDS: Final = {
 }
 _ACL_CONDITION: Final = re.compile(
     r"(?:(?:accept|defer|deny|discard|drop|require|warn)[ \t]+)?!?[ \t]*"
-    rf"({'|'.join(_ACL_KINDS)})[ \t]*=[ \t]*(.*)",
+    rf"({'|'.join(LIST_CONDITIONS)})[ \t]*=[ \t]*(.*)",
     re.DOTALL,
 )
 
@@ -63,13 +62,13 @@ def _lists(
     for options in (configuration.main, *(each for group in drivers for each in group)):
         declared = type(options).options()
         for name, where in options.places.items():
-            kind_of_option = _KINDS.get(id(declared[name].type))
+            kind_of_option = LIST_TYPES.get(id(declared[name].type))
             if kind_of_option is not None:
                 yield kind_of_option, options.values[name], where
     for line in acl_lines:
         found = _ACL_CONDITION.fullmatch(line.text)
         if found:
-            yield _ACL_KINDS[found[1]], compile_string(found[2], line.where), line.where
+            yield LIST_CONDITIONS[found[1]], compile_string(found[2], line.where), line.where
 
 
 def _names(kind: str, template: Template) -> Iterator[tuple[str, str]]:
@@ -81,5 +80,5 @@ def _names(kind: str, template: Template) -> Iterator[tuple[str, str]]:
         domain = item.partition("@+")[2] if kind == "address" and not item.startswith("+") else ""
         if domain:
             yield "domain", domain
-        elif item.startswith("+") and item[1:] not in _SPECIAL:
+        elif item.startswith("+") and item[1:] not in SETTINGS:
             yield kind, item[1:]

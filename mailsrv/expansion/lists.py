@@ -112,6 +112,8 @@ _SETTINGS = {
     "ip": ("include_unknown", "ignore_unknown", "include_defer", "ignore_defer"),
     "domain": (),
 }
+# Words that begin with a plus sign and are no names of lists.
+SETTINGS = frozenset(word for words in _SETTINGS.values() for word in words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,20 @@ from mailsrv.service.environment import faults, faults_at_start
 # What mends a fault whose finder has no hint of its own.
 _MENDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
     (
-        re.compile(r'unknown variable (?:name |in )"(?:\$\{)?(\w+)'),
+        re.compile(r'unknown variable (?:name |in )?"(?:\$\{)?(\w+)'),
         lambda found: _variable(found[1]),
+    ),
+    (
+        re.compile(r"unknown lookup type"),
+        lambda _: "specification 9 lists the types: lsearch, cdb, dbm, dsearch, sqlite ...",
+    ),
+    (
+        re.compile(r"regular expression error"),
+        lambda _: "mend the expression; \\N before and after it keeps its \\ and $ as they are",
+    ),
+    (
+        re.compile(r"router.*not found"),
+        lambda _: 'name a router that stands below it in "begin routers"',
     ),
     (re.compile(r"there is no \w+list called"), lambda _: "define it before the first begin"),
     (re.compile(r"transport \S+ is not defined"), lambda _: 'define it below "begin transports"'),
@@ -24,14 +36,17 @@ _MENDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         lambda _: "do without it, or keep Exim for this",
     ),
     (
-        re.compile(r"expansion operator|unknown condition|\bcurly|syntax error in \"\w+\" item"),
+        re.compile(
+            r"expansion operator|unknown condition|\bcurly|syntax error in \"\w+\" item|missing"
+            r"|\$ not followed by"
+        ),
         lambda _: "specification 11 has the forms; mailsrv -be 'STRING' tries one",
     ),
     (
         re.compile(r"syntax error in \"control|\bcontrol\b"),
         lambda _: "specification 44.22 lists them",
     ),
-    (re.compile("verify"), lambda _: "specification 44.26 has the forms"),
+    (re.compile("verify|callout"), lambda _: "specification 44.26 has the forms"),
 )
 
 

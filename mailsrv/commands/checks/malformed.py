@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from mailsrv.acl.conditions import dnslists, ratelimit, seen
 from mailsrv.acl.item import Item
 from mailsrv.commands.checks.finding import Finding
-from mailsrv.commands.checks.strings import lists, rules
+from mailsrv.commands.checks.strings import lists, patterns, rules
 from mailsrv.config.model import Configuration
 from mailsrv.config.types import parse_time
 from mailsrv.errors import ConfigError
@@ -30,10 +30,10 @@ _MENDS = {
 
 def find(configuration: Configuration) -> Iterator[Finding]:
     """Yield what is malformed in lists, conditions and rules."""
-    for name, kind, template in lists(configuration):
+    for name, kind, template in (*lists(configuration), *patterns(configuration)):
         for item in split_list(template.constant or ""):
             try:
-                read_item(kind, item)
+                read_item("local_part" if kind == "localpart" else kind, item)
             except ExpansionError as error:
                 problem = f"{name}: {error.reason}"
                 yield Finding(template.where, problem, "specification 10 has the forms of items")

@@ -6,23 +6,9 @@ from collections.abc import Iterator
 
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
-from mailsrv.config.types import ADDRESS_LIST, DOMAIN_LIST, HOST_LIST, LOCAL_PART_LIST
+from mailsrv.config.references import LIST_CONDITIONS, LIST_TYPES
 from mailsrv.expansion.template import Template, compile_string
-
-_KINDS = {
-    id(DOMAIN_LIST): "domain",
-    id(HOST_LIST): "host",
-    id(ADDRESS_LIST): "address",
-    id(LOCAL_PART_LIST): "local_part",
-}
-_CONDITIONS = {
-    "domains": "domain",
-    "sender_domains": "domain",
-    "hosts": "host",
-    "senders": "address",
-    "recipients": "address",
-    "local_parts": "local_part",
-}
+from mailsrv.routing.routers.manualroute import Manualroute
 
 
 def strings(configuration: Configuration) -> Iterator[tuple[str, Template]]:
@@ -42,31 +28,43 @@ def strings(configuration: Configuration) -> Iterator[tuple[str, Template]]:
 
 def rules(configuration: Configuration) -> Iterator[tuple[str, Template]]:
     """Yield the strings of retry and rewriting rules."""
+    for name, kind, template in patterns(configuration):
+        if kind == "address":
+            yield name, template
+    for rule in getattr(configuration.rewrite, "rules", ()):
+        yield "rewriting rule", rule.replacement
+
+
+def patterns(configuration: Configuration) -> Iterator[tuple[str, str, Template]]:
+    """Yield what is matched as a list is in rules: its name, its kind, and the string."""
     for rule in getattr(configuration.retry, "rules", ()):
         for text in (rule.pattern, rule.senders or ""):
-            yield "retry rule", compile_string(text, rule.where)
+            yield "retry rule", "address", compile_string(text, rule.where)
     for rule in getattr(configuration.rewrite, "rules", ()):
-        yield from (("rewriting rule", each) for each in (rule.pattern, rule.replacement))
+        yield "rewriting rule", "address", rule.pattern
+    for router in configuration.routers:
+        if isinstance(router, Manualroute):
+            where = router.places.get("route_list", router.where)
+            for each in router.rules:
+                if each.pattern is not None:
+                    pattern = compile_string(each.pattern.source, where)
+                    yield f"route_list of router {router.name}", "domain", pattern
 
 
 def lists(configuration: Configuration) -> Iterator[tuple[str, str, Template]]:
-    """Yield what is a list: its name, its kind, and the string."""
+    """Yield what is a list: its name, its kind as the named lists have it, and the string."""
     for item in configuration.acls.items():
-        if item.name in _CONDITIONS:
-            yield item.name, _CONDITIONS[item.name], item.argument
+        if item.name in LIST_CONDITIONS:
+            yield item.name, LIST_CONDITIONS[item.name], item.argument
     for each in _option_sets(configuration):
         declared = type(each).options()
         for name, value in each.values.items():
-            kind = _KINDS.get(id(declared[name].type)) if name in declared else None
+            kind = LIST_TYPES.get(id(declared[name].type)) if name in declared else None
             if kind is not None and isinstance(value, Template):
                 yield name, kind, value
     for kind, named_lists in configuration.named_lists.items():
         for name, named in named_lists.items():
-            of_kind = "local_part" if kind == "localpart" else kind
-            yield f"{kind}list {name}", of_kind, named.template
-    for name, template in rules(configuration):
-        if name == "retry rule":
-            yield name, "address", template
+            yield f"{kind}list {name}", kind, named.template
 
 
 def _option_sets(configuration: Configuration) -> Iterator[OptionSet]:

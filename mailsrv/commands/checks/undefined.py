@@ -6,33 +6,30 @@ import ast
 import re
 from collections.abc import Iterator
 
+from mailsrv.commands.checks.braces import closing, second_argument
 from mailsrv.commands.checks.finding import Finding
+from mailsrv.commands.checks.outcomes import outcomes
 from mailsrv.commands.checks.outside import Outside
-from mailsrv.commands.checks.strings import strings
+from mailsrv.commands.checks.strings import lists, patterns, strings
 from mailsrv.commands.checks.usage import find_text
-from mailsrv.config.model import Configuration
+from mailsrv.config.drivers import TRANSPORT_OPTIONS
+from mailsrv.config.model import LIST_KINDS, Configuration
 from mailsrv.config.options import OptionSet
 from mailsrv.errors import ConfigError
-from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.lists import SETTINGS
 from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import AclPhase
-from mailsrv.routing.routers.manualroute import Manualroute
+from mailsrv.routing.routers.manualroute import WORDS, Manualroute
 from mailsrv.service.functions import read
 
 _MATCH = re.compile(r"\bmatch_(domain|ip|address|local_part)[ \t]*\{")
-_LISTNAMED = re.compile(r"\$\{listnamed(?:_[dhla])?:([A-Za-z]\w*)\}")
+_LISTNAMED = re.compile(r"\$\{listnamed(?:_([dhla]))?:([A-Za-z]\w*)\}")
 _ACL = re.compile(r"\$\{acl[ \t]*\{(\w+)\}|\bacl[ \t]*\{\{[ \t]*(\w+)[ \t]*\}")
 _PYTHON = re.compile(r"\$\{python[ \t]*\{(\w+)\}")
-_KINDS = {"ip": "host", "local_part": "localpart"}
-_SETTINGS = frozenset(
-    ("caseful", "include_unknown", "ignore_unknown", "include_defer", "ignore_defer")
-)
-_TRANSPORTS = ("transport", "file_transport", "pipe_transport", "directory_transport",
-               "reply_transport")  # fmt: skip
-_ROUTING_WORDS = frozenset(
-    ("randomize", "no_randomize", "byname", "bydns", "ipv4_only", "ipv4_prefer")
-)
+_KINDS = {"ip": "host", "local_part": "localpart", **{each[0]: each for each in LIST_KINDS}}
+# A list's name in a list that is expanded: it begins an item, a branch or the whole.
+_PLUS = re.compile(r"(?:\A|[{:;,]|[ \t!@])\+([A-Za-z]\w*)[ \t]*(?=[:;,}]|\Z)")
 
 
 def find(configuration: Configuration) -> Iterator[Finding]:
@@ -45,6 +42,13 @@ def find(configuration: Configuration) -> Iterator[Finding]:
                 yield Finding(template.where, problem, 'define it below "begin acl"')
         if _PYTHON.search(template.source):
             yield from _functions(configuration, name, template)
+    for name, kind, template in lists(configuration):
+        if template.constant is None:
+            outside_match = _without_matches(template.source)
+            for word in _PLUS.findall(outside_match):
+                yield from _unless_there(configuration, name, template, kind, word)
+    for name, kind, template in patterns(configuration):
+        yield from _items(configuration, name, template, kind, template.source)
     outside = Outside(configuration)
     for router in configuration.routers:
         yield from _transports(router, outside)
@@ -89,14 +93,23 @@ def _lists(configuration: Configuration, name: str, template: Template) -> Itera
     source = template.source
     for found in _MATCH.finditer(source):
         kind = _KINDS.get(found[1], found[1])
-        text = _argument(source, found.end() - 1)
+        text = second_argument(source, found.end() - 1)
         yield from _items(configuration, name, template, kind, text)
-    if name == "retry rule":
-        yield from _items(configuration, name, template, "address", source)
-    for word in _LISTNAMED.findall(source):
-        if not any(word in named for named in configuration.named_lists.values()):
-            problem = f'{name}: there is no list called "{word}"'
+    for letter, word in _LISTNAMED.findall(source):
+        kind = _KINDS.get(letter, "")
+        named = configuration.named_lists
+        if not any(word in named[each] for each in ([kind] if kind else named)):
+            problem = f'{name}: there is no {kind}list called "{word}"'
             yield Finding(template.where, problem, "define it before the first begin")
+
+
+def _without_matches(source: str) -> str:
+    """Return a string without the lists of conditions, which may be of another kind."""
+    for found in reversed(list(_MATCH.finditer(source))):
+        second = source.find("{", closing(source, found.end() - 1) + 1)
+        if second >= 0:
+            source = source[:second] + source[closing(source, second) + 1 :]
+    return source
 
 
 def _items(
@@ -104,7 +117,7 @@ def _items(
 ) -> Iterator[Finding]:
     for item in split_list(text):
         local_part, plus, word = item.lstrip("! \t").rpartition("+")
-        if not plus or word in _SETTINGS or not word.isidentifier():
+        if not plus or word in SETTINGS or not word.isidentifier():
             continue
         if not local_part:
             yield from _unless_there(configuration, name, template, kind, word)
@@ -115,47 +128,23 @@ def _items(
 def _unless_there(
     configuration: Configuration, name: str, template: Template, kind: str, word: str
 ) -> Iterator[Finding]:
-    if word not in configuration.named_lists[kind]:
+    if word not in SETTINGS and word not in configuration.named_lists[kind]:
         problem = f'{name}: there is no {kind}list called "{word}"'
         yield Finding(template.where, problem, f"define {kind}list {word} before the first begin")
 
 
-def _argument(source: str, start: int) -> str:
-    """Return the second braced argument, the first of which opens at ``start``."""
-    second = source.find("{", _closing(source, start))
-    return source[second + 1 : _closing(source, second)] if second >= 0 else ""
-
-
-def _closing(source: str, start: int) -> int:
-    """Return the place of the brace that closes the one at ``start``; the end if none does."""
-    depth = 0
-    for at in range(start, len(source)):
-        depth += {"{": 1, "}": -1}.get(source[at], 0)
-        if depth == 0:
-            return at
-    return len(source)
-
-
-def _text(outside: Outside, template: Template) -> str:
-    try:
-        return (outside.text(template) or "").strip()
-    except ForcedFailure:
-        return ""
-
-
 def _transports(router: OptionSet, outside: Outside) -> Iterator[Finding]:
     defined = outside.configuration.transports
-    for name in _TRANSPORTS:
+    for name in TRANSPORT_OPTIONS:
         value = router.values.get(name)
         if isinstance(value, Template) and value.constant is None:
-            text = _text(outside, value)
-            if text and text not in defined:
+            for text in sorted(outcomes(outside, value) - {"", *defined}):
                 problem = f'router {router.name}: {name} comes to "{text}", which is not defined'
                 yield Finding(value.where, problem, 'define it below "begin transports"')
     if isinstance(router, Manualroute):
         for rule in router.rules:
             for word in rule.options:
-                if word not in _ROUTING_WORDS and word not in defined:
+                if word not in WORDS and word not in defined:
                     problem = f'router {router.name}: "{word}" is no transport and no option'
                     where = router.places.get("route_list", router.where)
                     yield Finding(where, problem, 'define it below "begin transports"')
@@ -167,9 +156,9 @@ def _acls(configuration: Configuration) -> Iterator[Finding]:
         option = getattr(configuration.main, phase.option, None)
         if not isinstance(option, Template) or option.constant is not None:
             continue
-        text = _text(Outside(configuration, phase=phase), option)
-        try:
-            find_text(configuration, text, option.where)
-        except ConfigError:
-            problem = f'{phase.option} comes to "{text}", and there is no such ACL'
-            yield Finding(option.where, problem, 'define it below "begin acl"')
+        for text in sorted(outcomes(Outside(configuration, phase=phase), option)):
+            try:
+                find_text(configuration, text, option.where)
+            except ConfigError:
+                problem = f'{phase.option} comes to "{text}", and there is no such ACL'
+                yield Finding(option.where, problem, 'define it below "begin acl"')

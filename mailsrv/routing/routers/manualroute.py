@@ -21,7 +21,7 @@ from mailsrv.routing.hosts import Found, Kinds, NoService, NoSuchDomain
 from mailsrv.routing.router import Context, Router
 
 _ACTIONS = ("decline", "defer", "fail", "freeze", "pass")
-_WORDS = ("randomize", "no_randomize", "byname", "bydns", "ipv4_only", "ipv4_prefer")
+WORDS = ("randomize", "no_randomize", "byname", "bydns", "ipv4_only", "ipv4_prefer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Manualroute(Router):
         """See :meth:`OptionSet.late`."""
         yield from super().late()
         needed = self.transport is None and not self.verify_only and self.route_list is not None
-        if needed and not all(set(rule.options) - set(_WORDS) for rule in self.rules):
+        if needed and not all(set(rule.options) - set(WORDS) for rule in self.rules):
             yield ConfigError(f"{self.name} router: transport must be set", self.where)
 
     def _check_word(self, name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -37,6 +37,26 @@ class UndefinedTests(CheckTestCase):
             f"{ROUTER} transport = ${{if eq{{$domain}}{{x}}{{t}}{{nosuch}}}}{TRANSPORT}": (
                 '^4: router r: transport comes to "nosuch"'
             ),
+            f"{ROUTER} transport = ${{if eq{{$domain}}{{x}}{{nosuch}}{{t}}}}{TRANSPORT}": (
+                '^4: router r: transport comes to "nosuch"'
+            ),
+            "acl_smtp_mail = ${if eq{$interface_port}{587}{${if def:tls_in_cipher{nosuch}}}}": (
+                '^1: acl_smtp_mail comes to "nosuch"'
+            ),
+            f"{ACL}domains = ${{if eq{{$domain}}{{x.y}}{{x : +nolist}}{{y}}}}": (
+                '^4: domains: there is no domainlist called "nolist"'
+            ),
+            f"{ACL}hosts = ${{lookup{{$domain}}lsearch{{/x}}{{! +nolist}}}}": "^4: .* hostlist",
+            f"{TRANSPORT} hosts_require_tls = ${{if eq{{$host}}{{x}}{{+nolist}}}}": (
+                "^5: hosts_require_tls: there is no hostlist"
+            ),
+            f"hostlist h = 10.0.0.1\n{ACL}message = ${{listnamed_d:h}}": (
+                '^5: message: there is no domainlist called "h"'
+            ),
+            "begin rewrite\n*@+nolist $1@x.example": "^2: rewriting rule: there is no domainlist",
+            HUB.replace("*", "x.example hub ; +nolist") + TRANSPORT: (
+                "^5: route_list of router r: there is no domainlist"
+            ),
             f"{HUB}nosuch{TRANSPORT}": '^5: router r: "nosuch" is no transport',
             f"{REDIRECT} redirect_router = nosuch": '^5: redirect_router "nosuch" not found',
             "begin retry\n*@+nolist * F,1h,5m": "^2: retry rule: there is no domainlist",
@@ -68,7 +88,12 @@ class UndefinedTests(CheckTestCase):
             f"{lists}{ACL}message = ${{listnamed_d:d}}",
             f"{ACL}condition = ${{acl{{b}}{{x}}}}\nb:\n accept",
             "acl_smtp_mail = ${if eq{a}{b}{x}{a}}\nbegin acl\na:\n accept",
-            f"{ROUTER} transport = ${{if eq{{$domain}}{{x}}{{nosuch}}{{t}}}}{TRANSPORT}",
+            f"{ROUTER} transport = ${{if eq{{x}}{{y}}{{nosuch}}{{t}}}}{TRANSPORT}",
+            f"{lists}{ACL}domains = ${{if eq{{$domain}}{{x.y}}{{+d}}{{y}}}}",
+            f"{lists}{ACL}domains = ${{if match_ip{{$sender_host_address}}{{+h}}{{+d}}}}",
+            f"{ACL}hosts = ${{if eq{{$domain}}{{x.y}}{{+ignore_unknown : *.x}}}}",
+            f"{lists}begin rewrite\n*@+d $1@x.example",
+            f"{lists}{HUB.replace('*', '!+d')}{TRANSPORT}",
             f"{HUB}randomize byname t{TRANSPORT}",
             f"{REDIRECT} redirect_router = r",
             f"{ACL}condition = ${{if eq{{a}}{{b}}}}\n delay = 5s\n seen = -5m / key=x",
