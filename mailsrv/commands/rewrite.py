@@ -7,7 +7,7 @@ from mailsrv.commands.quietlog import QuietLog
 from mailsrv.commands.terminal import say
 from mailsrv.config.model import Configuration
 from mailsrv.errors import TemporaryFailure
-from mailsrv.expansion.mailboxes import places_of, replaced
+from mailsrv.expansion.mailboxes import Malformed, read_one, replaced
 from mailsrv.expansion.rewrite import RECIPIENT, SENDER, Rewriter
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.tree import drive
@@ -50,12 +50,13 @@ def _print(text: str, rewriter: Rewriter, scope: Scope) -> None:
         say(f"    SMTP: {at_smtp[1:-1]}")
     if "@" not in text:
         text = f"{text}@{scope.services.settings['qualify_recipient']}"
-    found = places_of(text)
-    if len(found) != 1 or text[found[0].end :].strip():
+    try:
+        here = read_one(text)
+    except Malformed as problem:
         if not changed:
-            say(f"Syntax error in {text}\nMalformed address")
+            why = str(problem)
+            say(f"Syntax error in {text}\n{why[:1].upper()}{why[1:]}")
         return
-    here = found[0]
     for label, place in _ROWS:
         if place in (SENDER, RECIPIENT):
             new = drive(rewriter.address(here.address, place, scope))

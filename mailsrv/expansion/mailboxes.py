@@ -1,33 +1,38 @@
-"""Addresses as header lines hold them (RFC 5322 3.4): ``${address:}`` and ``${addresses:}``.
+"""Addresses as header lines hold them: ``${address:}``, ``${addresses:}``, ``-t``, rewriting.
 
-One pass from left to right, linear in the length; nested comments are counted.
-:func:`places_of` tells where each address stands, for those who change it there.
+The grammar is Exim's: that of RFC 5322 3.4, where words may stand with dots around
+them, quoted pairs outside quotes, source routes outside angle brackets, and a
+comment without an end is the rest.  One pass from left to right, linear in the
+length; nested comments are counted.  :func:`mailboxes` tells where each address
+stands, for those who change it there, and what is wrong with what is none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mailsrv.mail.taint import like
 
-_TOKEN = re.compile(
-    r'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<literal>\[[^][]*\])|(?P<special>[<>,;:@()\\])'
-    r"|(?P<space>[ \t\r\n]+)|(?P<atom>[^<>,;:@()\\\[\]\" \t\r\n]+)|(?P<other>.)",
-    re.DOTALL,
-)
-# Dots may stand anywhere, as in addresses that some systems give out (and as Exim takes them).
-_ATOMS = re.compile(r"[^\x00-\x20()<>@,;:\\\"\[\]\x7f]+")
-_DOMAIN = re.compile(r"[A-Za-z0-9_\x80-\xff-]+(?:\.[A-Za-z0-9_\x80-\xff-]+)*")
-_LITERAL = re.compile(r"\[[0-9A-Za-z:.]+\]")
+_SPACE = re.compile(r"[ \t\r\n\f\v]*")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_WORD = re.compile(r"""(?:[^\x00-\x20()<>@,;:\\".\[\]\x7f]|\\(?:.|\Z))*""", re.DOTALL)
+_DOTS = re.compile(r"\.+")
+_LABEL = re.compile(r"[A-Za-z0-9\x80-\xff][A-Za-z0-9\x80-\xff-]*")
+_LITERAL = re.compile(r"\[[^\[\]\\\x00-\x20\x7f]*\]")
+_IN_COMMENT = re.compile(r"[()\\]")
+_IN_LIST = re.compile(r'[\\"(<>:,]')
 # Most addresses are no more than this, up to the comma.
+_ATOMS = r"[^\x00-\x20()<>@,;:\\\"\[\]\x7f]+"
 _PLAIN = re.compile(
-    rf"[ \t\r\n]*(?P<address>{_ATOMS.pattern}(?P<domain>@{_DOMAIN.pattern})?)[ \t\r\n]*(?:,|\Z)"
+    rf"[ \t\r\n]*(?P<address>{_ATOMS}(?P<domain>@{_LABEL.pattern}(?:\.{_LABEL.pattern})*)?)"
+    r"[ \t\r\n]*(?:,|\Z)"
 )
 
-Token = tuple[str, str]  # kind and text
-Placed = tuple[Token, int]  # and where it begins
+
+class Malformed(ValueError):
+    """What is no address; the text says why, in Exim's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,137 +52,262 @@ class Place:
     last: int
 
 
-def _tokens(text: str, position: int = 0) -> list[Placed]:
-    """Tokens from a position on, without comments and white space.
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """What stands in a list and is no address, and why."""
 
-    ("error", …) stands where a comment does not end.
-    """
-    found: list[Placed] = []
-    depth = 0
-    unclosed = False  # one quote that has no end is enough: no later one has
-    while position < len(text):
-        character = text[position]
-        if depth:
-            depth += (character == "(") - (character == ")")
-            position += 2 if character == "\\" else 1
-            continue
-        if unclosed and character == '"':
-            found.append((("other", character), position))
-            position += 1
-            continue
-        match = _TOKEN.match(text, position)
-        assert match is not None
-        kind = match.lastgroup or "other"
-        unclosed = unclosed or match[0] == '"'
-        if match[0] == "(":
-            depth = 1
-        elif kind != "space":
-            found.append(((kind, match[0]), position))
-        position = match.end()
-    if depth:
-        found.append((("error", "("), len(text)))
-    return found
+    text: str
+    why: str
 
 
-def _address(tokens: list[Token]) -> str | None:
-    """The address that tokens without any phrase form; None if they form none."""
-    if not tokens or any(map(_run_together, tokens, tokens[1:])):
-        return None
-    text = "".join(token for _, token in tokens)
-    if ("special", "@") not in tokens:
-        return text if _is_local_part(tokens) else None
-    at = len(tokens) - 1 - tokens[::-1].index(("special", "@"))
-    domain = "".join(token for _, token in tokens[at + 1 :])
-    if not (_DOMAIN.fullmatch(domain) or _LITERAL.fullmatch(domain)):
-        return None
-    return text if _is_local_part(tokens[:at]) else None
+class _Reader:
+    """Reads one mailbox of ``text``, from ``at`` up to ``end``."""
 
+    def __init__(self, text: str, at: int, end: int, *, groups: bool = False) -> None:
+        self.text, self.at, self.end = text, at, end
+        self.begin = at
+        self.groups = groups  # whether the name of a group may come
+        self.in_group = False
+        self.before = at  # the place before the comments and blanks that were passed last
 
-def _run_together(one: Token, next: Token) -> bool:
-    """Whether two words stand side by side without a dot: then they form no address."""
-    words = one[0] in ("atom", "quoted") and next[0] in ("atom", "quoted")
-    return words and not one[1].endswith(".") and not next[1].startswith(".")
+    def mailbox(self) -> tuple[str, bool, int, int]:
+        """Return an address, whether it has a domain, and the place where it stands.
 
-
-def _is_local_part(tokens: list[Token]) -> bool:
-    """Dot-separated words, of which any may be quoted (RFC 5322 4.4, obsolete but in use)."""
-    if any(kind not in ("atom", "quoted") for kind, _ in tokens) or not tokens:
-        return False
-    if len(tokens) == 1 and tokens[0][0] == "quoted":
-        return True
-    text = "".join("q" if kind == "quoted" else token for kind, token in tokens)
-    return _ATOMS.fullmatch(text) is not None
-
-
-def _mailbox(tokens: list[Token]) -> tuple[str | None, int, int]:
-    """The address of one mailbox: ``phrase <address>`` or a bare address.
-
-    Beside it stand the numbers of the tokens between which it is.
-    """
-    if ("special", "<") not in tokens:
-        return _address(tokens), 0, len(tokens)
-    start, end = tokens.index(("special", "<")), len(tokens) - 1
-    nothing = (None, start + 1, end)
-    if tokens[-1] != ("special", ">"):
-        return nothing
-    if any(one[0] == "special" and one[1] != "@" for one in tokens[:start]):
-        return nothing
-    inner = tokens[start + 1 : end]
-    if inner and inner[0] == ("special", "@") and ("special", ":") in inner:
-        inner = inner[inner.index(("special", ":")) + 1 :]  # a source route (RFC 5321 C)
-    return _address(inner), start + 1, end
-
-
-def _split(tokens: list[Placed], begin: int, end: int) -> list[tuple[list[Placed], int, int]]:
-    """Divide at commas and the ends of groups; group names are dropped.
-
-    Beside the tokens of a part stands where it begins and ends.
-    """
-    parts: list[tuple[list[Placed], int, int]] = []
-    part: list[Placed] = []
-    angle = at = group = False
-    for token, position in tokens:
-        if token == ("special", "<"):
-            angle = True
-        elif token == ("special", ">"):
-            angle = False
-        if not angle and token in (("special", ","), ("special", ";")):
-            parts.append((part, begin, position))
-            part, begin, at = [], position + 1, False
-            group = group and token == ("special", ",")
-        elif not angle and not at and not group and token == ("special", ":"):
-            part, begin, group = [], position + 1, True
+        :raises Malformed: it is none.
+        """
+        first, local_part, next = self._begin()
+        if next == "<":
+            self.at += 1
+            first = self.at
+            address, qualified = self._angle()
+            last = self.at
+            if self._next() != ">":
+                raise Malformed(
+                    self._misplaced() if self._next() else "'>' missing at end of address"
+                )
+            self.at += 1
+            self._skip()
+        elif next == "@" and not local_part:
+            address, qualified = self._route_and_address("")
+            last = self.before
+        elif next == "@":
+            address, qualified = f"{local_part}@{self._domain()}", True
+            last = self.before
         else:
-            part.append((token, position))
-            at = at or token == ("special", "@")
-    parts.append((part, begin, end))
-    return [each for each in parts if each[0]]
+            address, qualified, last = local_part, False, self.before
+        if next := self._next():
+            if next != ";" or not self.in_group:
+                raise Malformed(self._misplaced())
+            self.in_group, self.groups = False, True
+        while last > first and self.text[last - 1] in " \t\r\n\f\v":
+            last -= 1
+        return address, qualified, first, last
+
+    def _begin(self) -> tuple[int, str, str]:
+        """Read what comes before "<" or "@": its place, the local part, and what stands behind."""
+        while True:
+            self._skip()
+            first = self.at
+            local_part = self._local_part(may_be_empty=True)
+            next = self._next()
+            if next in ("@", "<"):
+                return first, local_part, next
+            if next in ("", ";"):
+                if not local_part:
+                    raise Malformed("empty address")
+                return first, local_part, next
+            while (next := self._next()) != "<" and not (next == ":" and self.groups):
+                try:
+                    self._local_part()
+                except Malformed as problem:
+                    raise Malformed(f'{problem} (expected word or "<")') from None
+            if next == "<":
+                return first, "", "<"
+            self.at += 1
+            self.in_group, self.groups = True, False
+
+    def _angle(self) -> tuple[str, bool]:
+        """Read what stands in angle brackets."""
+        self._skip()
+        if self._next() == "@":
+            return self._route_and_address(">")
+        return self._address(">")
+
+    def _route_and_address(self, end: str) -> tuple[str, bool]:
+        """Read a source route, which means nothing (RFC 5321 C), and the address behind it."""
+        commas = False
+        while self._next() == "@":
+            self._domain()
+            if self._next() != ",":
+                break
+            commas = True
+            self.at += 1
+            self._skip()
+        if self._next() != ":":
+            raise Malformed("colon expected after route" if commas else "no local part")
+        self.at += 1
+        self._skip()
+        address, qualified = self._address(end)
+        if not qualified:
+            raise Malformed("domain missing in source-routed address")
+        return address, qualified
+
+    def _address(self, end: str) -> tuple[str, bool]:
+        local_part = self._local_part()
+        if self._next() == end:
+            return local_part, False
+        if self._next() != "@":
+            raise Malformed(f'"@" or "." expected after "{local_part}"')
+        return f"{local_part}@{self._domain()}", True
+
+    def _local_part(self, *, may_be_empty: bool = False) -> str:
+        """Read words with dots between and around them, of which any may be quoted."""
+        pieces: list[str] = []
+        while True:
+            self._skip()
+            word = self._word()
+            self._skip()
+            dots = _DOTS.match(self.text, self.at, self.end)
+            if not word and dots is None:
+                if may_be_empty and not pieces:
+                    return ""
+                if pieces and pieces[-1].startswith("."):  # one may stand at the end
+                    return "".join(pieces)
+                raise Malformed("missing or malformed local part")
+            pieces.append(word)
+            if dots is None:
+                return "".join(pieces)
+            pieces.append(dots[0])
+            self.at = dots.end()
+
+    def _word(self) -> str:
+        if self._next() == '"':
+            found = _QUOTED.match(self.text, self.at, self.end)
+            if found is None:
+                self.at = self.end
+                raise Malformed("unmatched doublequote in local part")
+        else:
+            found = _WORD.match(self.text, self.at, self.end)
+            assert found is not None, "it may be empty"
+        self.at = found.end()
+        return found[0]
+
+    def _domain(self) -> str:
+        """Read "@" and a domain: a literal, or labels with one dot between them."""
+        self.at += 1
+        self._skip()
+        if self._next() == "[":
+            found = _LITERAL.match(self.text, self.at, self.end)
+            if found is None:
+                raise Malformed("malformed domain literal")
+            self.at = found.end()
+            self._skip()
+            return found[0]
+        labels = []
+        while found := _LABEL.match(self.text, self.at, self.end):
+            labels.append(found[0])
+            self.at = found.end()
+            self._skip()
+            if self._next() != ".":
+                return ".".join(labels)
+            self.at += 1
+            self._skip()
+        raise Malformed("domain missing or malformed")
+
+    def _skip(self) -> None:
+        """Pass comments and white space."""
+        self.before = self.at
+        while True:
+            space = _SPACE.match(self.text, self.at, self.end)
+            assert space is not None, "it may be empty"
+            self.at = space.end()
+            if self._next() != "(":
+                return
+            self.at = _comment_end(self.text, self.at, self.end)
+
+    def _next(self) -> str:
+        return self.text[self.at] if self.at < self.end else ""
+
+    def _misplaced(self) -> str:
+        rest = self.text[self.at : min(self.at + 32, self.end)]
+        return f"malformed address: {rest} may not follow {self.text[self.begin : self.at]}"
 
 
-def _has_at(part: list[Placed]) -> bool:
-    return any(token == ("special", "@") for token, _ in part)
+def _comment_end(text: str, at: int, end: int) -> int:
+    """Return where a comment that begins at a place has its end, or the text has."""
+    depth = 0
+    while found := _IN_COMMENT.search(text, at, end):
+        at = found.end() + (found[0] == "\\")
+        depth += {"(": 1, ")": -1}.get(found[0], 0)
+        if not depth:
+            return min(at, end)
+    return end
 
 
-def places_of(text: str) -> list[Place]:
-    """All addresses of a header line's list; what is not well formed is left out."""
-    found = []
+def without_comments(phrase: str) -> str:
+    """Return a phrase, in which there is no quoted string, without its comments."""
+    pieces, at = [], 0
+    while (open := phrase.find("(", at)) >= 0:
+        pieces.append(phrase[at:open])
+        at = _comment_end(phrase, open, len(phrase))
+    return "".join([*pieces, phrase[at:]])
+
+
+def _mailbox_end(text: str, at: int) -> int:
+    """Return where the comma is that ends a mailbox, or the end of the text."""
+    route = text.startswith("@", at)
+    open = int(route)
+    while found := _IN_LIST.search(text, at):
+        here, special = found.start(), found[0]
+        at = found.end()
+        if special == "\\":
+            at += 1
+        elif special == '"':
+            quoted = _QUOTED.match(text, here)
+            if quoted is None:
+                return len(text)
+            at = quoted.end()
+        elif special == "(":
+            at = _comment_end(text, here, len(text))
+        elif special == "<":
+            route = text.startswith("@", at)
+            open = 1 + route
+        elif special == ">" or (special == ":" and route):
+            open -= 1
+        elif special == "," and open <= 0:
+            return here
+    return len(text)
+
+
+def mailboxes(text: str) -> Iterator[Place | Bad]:
+    """Read a header line's list, of which groups are no more than their members."""
     start = 0
     while start < len(text) and (plain := _PLAIN.match(text, start)):
         first, last = plain.span("address")
         named = like(plain["address"], text)
-        found.append(Place(named, bool(plain["domain"]), first, last, first, last))
+        yield Place(named, bool(plain["domain"]), first, last, first, last)
         start = plain.end()
-    for part, begin, end in _split(_tokens(text, start), start, len(text)):
-        address, first, last = _mailbox([token for token, _ in part])
-        if not address:
-            continue
-        (_, final), at = part[last - 1]
-        qualified = _has_at(part[first:last])
-        begin += len(text[begin:end]) - len(text[begin:end].lstrip(" \t\r\n"))
-        end = begin + len(text[begin:end].rstrip(" \t\r\n"))
-        place = (begin, end, part[first][1], at + len(final))
-        found.append(Place(like(address, text), qualified, *place))
-    return found
+    groups, in_group = True, False
+    while start < len(text):
+        end = _mailbox_end(text, start)
+        whole = text[start:end]
+        if whole.strip():
+            reader = _Reader(text, start, end, groups=groups)
+            reader.in_group = in_group
+            begin = start + len(whole) - len(whole.lstrip())
+            try:
+                address, qualified, first, last = reader.mailbox()
+                named = like(address, text)
+                yield Place(named, qualified, begin, begin + len(whole.strip()), first, last)
+            except Malformed as problem:
+                yield Bad(whole.strip(), str(problem))
+            groups, in_group = reader.groups, reader.in_group
+        start = end + 1
+
+
+def places_of(text: str) -> list[Place]:
+    """All addresses of a header line's list; what is not well formed is left out."""
+    return [each for each in mailboxes(text) if isinstance(each, Place)]
 
 
 def replaced(text: str, changes: Iterable[tuple[int, int, str]]) -> str:
@@ -195,6 +325,18 @@ def addresses_of(text: str) -> list[str]:
     return [place.address for place in places_of(text)]
 
 
+def read_one(text: str) -> Place:
+    """Read a text that is one mailbox.
+
+    :raises Malformed: it is none.
+    """
+    address, qualified, first, last = _Reader(text, 0, len(text)).mailbox()
+    return Place(like(address, text), qualified, 0, len(text), first, last)
+
+
 def address_of(text: str) -> str | None:
     """The one address of ``text``, None if it is not well formed."""
-    return _mailbox([token for token, _ in _tokens(text)])[0]
+    try:
+        return read_one(text).address
+    except Malformed:
+        return None

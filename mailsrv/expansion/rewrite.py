@@ -12,13 +12,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mailsrv.errors import ConfigError, Position
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure, LookupDeferred
 from mailsrv.expansion.lists import match_one, split_list
-from mailsrv.expansion.mailboxes import Place, places_of, replaced
+from mailsrv.expansion.mailboxes import (
+    Malformed,
+    Place,
+    places_of,
+    read_one,
+    replaced,
+    without_comments,
+)
 from mailsrv.expansion.regex import compile_regex, groups
 from mailsrv.expansion.rfc2047 import encode
 from mailsrv.expansion.scope import Scope
@@ -37,7 +44,7 @@ _NAMES = {letter: f"{name}:" for name, letter in FIELDS.items()} | {
     RECIPIENT: "env-to",
 }
 _SMTP = "smtp"
-_TO_QUOTE, _QUOTED = re.compile(r"[.,;:@\[\]]"), re.compile(r'["()\\]')
+_TO_QUOTE, _QUOTED = re.compile(r"[.,;:@\[\]]"), re.compile(r'["\\]')
 _NOT_PLAIN = re.compile(r"[^\t\x20-\x7e]")
 _PARAMETERS = re.compile(
     r"(?:[ \t]+(?:SIZE|BODY|AUTH|RET|ENVID|SMTPUTF8|NOTIFY|ORCPT|PRDR)(?:=[^ \t]*)?)*[ \t]*\Z",
@@ -254,6 +261,8 @@ class Rewriter:
                     _complain(error.explained, scope)
                     return result
                 _log_change(result.address, new.shown, number, place, scope)
+                if result.whole and not new.whole:
+                    new = replace(new, whole=_renamed(result.whole, new.address))
                 result = new
                 if "R" not in rule.flags:
                     break
@@ -297,10 +306,11 @@ async def _replaced(
         reason = f"Expansion of {source} failed while rewriting: {error.reason}"
         raise error.saying(reason) from None
     settings = scope.services.settings
-    here = _only(text)
-    if here is None:
-        problem = f"Rewrite of {old} yielded unparseable address: {text}"
-        raise ExpansionError(problem)
+    try:
+        here = read_one(text)
+    except Malformed as why:
+        problem = f"Rewrite of {old} yielded unparseable address: {why} in address {text}"
+        raise ExpansionError(problem) from None
     address = here.address
     if not here.qualified:
         if "Q" not in rule.flags:
@@ -317,6 +327,15 @@ async def _replaced(
     return _Result(like(address, old), whole, shown)
 
 
+def _renamed(whole: str, address: str) -> str:
+    """A whole address item, which an earlier rule has made, with another address in it."""
+    try:
+        here = read_one(whole)
+    except Malformed:
+        return address
+    return replaced(whole, [(here.first, here.last, address)])
+
+
 def _encoded(text: str, here: Place, charset: str) -> str:
     """A whole address item: its phrase is quoted, or encoded, if it has to be (31.10)."""
     first = text.rfind("<", 0, here.first)
@@ -325,22 +344,14 @@ def _encoded(text: str, here: Place, charset: str) -> str:
     phrase, rest = text[:first].strip(" \t"), text[first:]
     if _NOT_PLAIN.search(phrase):
         return f"{encode(phrase, charset)} {rest}"
-    if _TO_QUOTE.search(phrase) and not _QUOTED.search(phrase):
+    if _TO_QUOTE.search(without_comments(phrase)) and not _QUOTED.search(phrase):
         return f'"{phrase}" {rest}'
-    return text
+    return f"{phrase} {rest}" if phrase else rest
 
 
 def _parameters(argument: str) -> str:
     found = _PARAMETERS.search(argument)
     return found[0] if found is not None else ""
-
-
-def _only(text: str) -> Place | None:
-    """The one address that a text is, else None."""
-    found = places_of(text)
-    if len(found) != 1 or text[: found[0].start].strip() or text[found[0].end :].strip():
-        return None
-    return found[0]
 
 
 async def _matched(

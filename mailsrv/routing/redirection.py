@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mailsrv.expansion.mailboxes import address_of
+from mailsrv.expansion import mailboxes
 from mailsrv.mail.status import Status
 from mailsrv.mail.taint import like
 
@@ -80,7 +80,6 @@ _UNTIL_COMMA = re.compile(
 _COMMENT = re.compile(r"\s*\((?:[^()\\]|\\.|\((?:[^()\\]|\\.)*\))*\)\s*", re.DOTALL)
 _LABEL = r"[A-Za-z0-9\x80-\xff](?:[A-Za-z0-9\x80-\xff-]*[A-Za-z0-9\x80-\xff])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Za-z:.]+\]", re.ASCII)
-_JOINED = re.compile(r'[^\s.@<>(),:;"]\s+[^\s.@<>(),:;"]')
 
 
 def parse(text: str) -> Iterator[Item]:
@@ -143,23 +142,16 @@ def _name(item: str) -> Name | Malformed:
         return Malformed(item[:80], f'malformed address (too long) in "{item[:80]}"')
     escaped = item.startswith("\\")
     text = item[1:].lstrip() if escaped else item
-    found = None if _are_words(text) else address_of(text)
-    if found is None:
-        return Malformed(item, f'malformed address in "{item}"')
+    try:
+        found = mailboxes.read_one(text).address
+    except mailboxes.Malformed as problem:
+        return Malformed(item, f'{problem} in "{item}"')
     local_part, at, domain = (
         found.rpartition("@") if "@" in _outside_quotes(found) else (found, "", "")
     )
     if at and not _DOMAIN.fullmatch(domain):
         return Malformed(item, f'domain missing or malformed in "{item}"')
     return Name(like(local_part, item), like(domain, item), escaped)
-
-
-def _are_words(text: str) -> bool:
-    """Tell whether blanks separate words where none may: outside comments, phrases and quotes."""
-    if "<" in text:
-        return False
-    bare = _COMMENT.sub("", re.sub(r'"(?:[^"\\]|\\.)*"', "q", text))
-    return _JOINED.search(bare) is not None
 
 
 def _outside_quotes(address: str) -> str:

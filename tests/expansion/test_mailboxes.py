@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from unittest import mock
 
@@ -10,13 +12,34 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.expansion import mailboxes
-from mailsrv.expansion.mailboxes import addresses_of, places_of
+from mailsrv.expansion.mailboxes import Bad, Place, address_of, addresses_of, places_of
 
 PIECES = ["a", "b.c", "@", "d.example", '"q"', " ", "\n ", ",", ":", ";", "<", ">", "(c)"]
 PIECES += ["[192.0.2.1]", "\\", "\xe9", ".", '"', "("]
 
 
 class PlacesTests(SynchronousTestCase):
+    def test_as_exim(self) -> None:
+        """Each text has the addresses that exim4 finds in it: as one, and as a list."""
+        with open(os.path.join(os.path.dirname(__file__), "data", "mailboxes.json")) as file:
+            recorded = json.load(file)
+        self.assertGreater(len(recorded), 80)
+        for text, one, several in recorded:
+            self.assertEqual((address_of(text) or "", addresses_of(text)), (one, several), text)
+
+    def test_long(self) -> None:
+        """What has no end is read once."""
+        for piece in ('"\\', "(", "<", "a@", "@a:", ".", '"a"', "a:;", "\\", "<@a,"):
+            list(mailboxes.mailboxes(piece * 100_000))
+
+    def test_why_not(self) -> None:
+        """What is no address is told with the reason, and the next one is read."""
+        bad, good = mailboxes.mailboxes("a b@c.example (x), d@e.example")
+        assert isinstance(bad, Bad) and isinstance(good, Place)
+        self.assertEqual(bad.text, "a b@c.example (x)")
+        self.assertEqual(bad.why, 'missing or malformed local part (expected word or "<")')
+        self.assertEqual(good.address, "d@e.example")
+
     def test_addresses(self) -> None:
         for text, wanted in (
             ("a@b.example", ["a@b.example"]),
