@@ -299,6 +299,7 @@ class Routed:
     unrouted: tuple[Unrouted, ...] = ()
     discarded: tuple[RoutedAddress, ...] = ()
     told: str = ""  # what a report says instead of ``reason``
+    copies: int = 0  # how many unseen routers took a copy before
 
 
 class IRouting(Protocol):

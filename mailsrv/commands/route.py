@@ -21,7 +21,7 @@ from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion import rewrite
 from mailsrv.expansion.mailboxes import Place, places_of
 from mailsrv.expansion.scope import Scope
-from mailsrv.interfaces import IResolver, Routed
+from mailsrv.interfaces import IResolver, Routed, Unrouted
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Recipient, Transaction
 from mailsrv.mail.origin import Origin
@@ -31,6 +31,7 @@ from mailsrv.mail.taint import Tainted
 from mailsrv.net.hosts import is_ip
 
 OK, DEFERRED, FAILED = 0, 1, 2
+UNKNOWN = "unknown"  # stands for an address
 
 
 def run(invocation: Invocation, configuration: Configuration | None) -> int:
@@ -80,6 +81,7 @@ class Tester:
         caller = pwd.getpwuid(os.getuid()).pw_name if sender is None else ""
         self._sender = f"{caller}@{self._settings['qualify_domain']}" if sender is None else sender
         self.as_sender = False
+        self._known: set[tuple[object, ...]] = set()  # what would be delivered
 
     def each(self, text: str, test: Callable[..., Any]) -> Iterator[Any]:
         """Give the test of each address in a list."""
@@ -137,7 +139,7 @@ class Tester:
         if routed.status is None:
             say(f"{address} verified")
             return OK
-        why = _reason(routed.status, routed.reason)
+        why = routed.reason
         if routed.status.temporary:
             say(f"{address} cannot be resolved at this time: {why}")
             return DEFERRED
@@ -151,48 +153,61 @@ class Tester:
         from mailsrv.routing.router import ADDRESS_TEST
 
         address, routed = await self._decided(address, asked=ADDRESS_TEST)
-        copies = [each for each in routed.addresses if each.parent is None]
-        above = [address] if copies and (routed.status or len(routed.addresses) > 1) else []
         worst = OK
         if routed.status is not None:
-            worst = self._tell_failure(address, routed.status, routed.reason, above)
-        for failed in routed.unrouted:
-            line = _ancestors(failed.address)
-            found = self._tell_failure(failed.address.address, failed.status, failed.reason, line)
-            worst = max(worst, found)
-        for thrown in routed.discarded:
-            of = thrown.parent.address if thrown.parent is not None else thrown.address
-            say(f"mail to {of} is discarded")
+            line = [address] * routed.copies
+            worst = self._tell_failure(address, routed.status, routed.reason, line)
+        places = [each for each in routed.addresses if each.place]
+        aside: list[RoutedAddress | Unrouted] = [*routed.unrouted, *places]
+        for one in sorted(aside, key=_number):
+            if isinstance(one, Unrouted):
+                failed = one.address.address
+                line = _ancestors(one.address)
+                found = self._tell_failure(failed, one.status, one.reason, line)
+                worst = max(worst, found)
+            else:
+                self._tell_place(one)
+        accepted = [each for each in reversed(routed.addresses) if not each.place]
+        if routed.discarded and not (worst or accepted or aside):
+            say(f"mail to {address} is discarded")
         local = self._routing.facilities.local_transports
-        latest_first = list(reversed(routed.addresses))
-        for each in sorted(latest_first, key=lambda a: not local.get(a.transport)):
-            await self._tell(each, above)
+        for each in sorted(accepted, key=lambda a: not local.get(a.transport)):
+            await self._tell(each)
         return worst
 
     def _tell_failure(self, address: str, status: Status, reason: str, above: list[str]) -> int:
         word = "cannot be resolved at this time" if status.temporary else "is undeliverable"
-        say(f"{address} {word}: {_reason(status, reason)}")
+        say(f"{address} {word}: {reason}")
         _tell_above(above)
         return DEFERRED if status.temporary else FAILED
 
-    async def _tell(self, address: RoutedAddress, above: list[str]) -> None:
+    def _tell_place(self, place: RoutedAddress) -> None:
+        """Print a pipe, file or directory."""
+        parent = place.parent.address if place.parent is not None else ""
+        say(f"{parent} -> {place.address}")
+        say(f"  transport = {place.transport}")
+
+    async def _tell(self, address: RoutedAddress) -> None:
         """Print the way of an address that is to be delivered."""
-        ancestors = _ancestors(address) or above
-        if address.place:
-            say(f"{ancestors[0]} -> {address.address}")
-            _tell_above(ancestors[1:])
-            say(f"  transport = {address.transport}")
-            return
-        say(address.address)
-        _tell_above(ancestors)
+        asked = address.parent is None and not address.copies  # no duplicate of another's child
+        key = address.router, address.transport, address.address, asked
+        again = "   [duplicate, would not be delivered]" if key in self._known else ""
+        self._known.add(key)
+        say(f"{address.address}{again}")
+        _tell_above(_ancestors(address))
         say(f"  router = {address.router}, transport = {address.transport or '<unset>'}")
         hosts = [each for host in address.hosts for each in await self._found(host)]
+        for host in address.unusable:
+            later = (at for at, each in enumerate(hosts) if each.preference > host.preference)
+            hosts.insert(next(later, len(hosts)), host)
         width = max((len(host.name) for host in hosts), default=0)
-        wide = max((len(host.address) for host in hosts), default=0)
+        wide = max((len(host.address or UNKNOWN) for host in hosts), default=0)
         for host in hosts:
-            text = f"  host {host.name:<{width}} " + f"[{host.address}]".ljust(wide + 2)
+            text = f"  host {host.name:<{width}} "
+            text += f"[{host.address or UNKNOWN}]".ljust(wide + 2)
             text += f" MX={host.preference}" if host.mx else ""
             text += f" port={host.port}" if host.port else ""
+            text += " ** unusable **" if host in address.unusable else ""
             say(text)
 
     async def _found(self, host: Host) -> list[Host]:
@@ -209,12 +224,16 @@ class Tester:
         return [replace(host, address=each) for each in found] or [host]
 
 
-def _reason(status: Status, reason: str) -> str:
-    return reason if status.temporary and reason else status.text
+def _number(one: RoutedAddress | Unrouted) -> int:
+    return one.address.number if isinstance(one, Unrouted) else one.number
 
 
 def _ancestors(address: RoutedAddress) -> list[str]:
-    return [each.address for each in address.ancestors()]
+    """Return what an address was made from; a copy was made from the address itself."""
+    found = [address.address] * address.copies
+    for each in address.ancestors():
+        found += [each.address] * (1 + each.copies)
+    return found
 
 
 def _tell_above(addresses: Iterable[str]) -> None:

@@ -43,6 +43,7 @@ class RoutedAddress:
     router: str = ""
     transport: str = ""  # name of the transport that is to deliver it
     hosts: tuple[Host, ...] = ()
+    unusable: tuple[Host, ...] = ()  # hosts that were found without an address
     fallback_hosts: tuple[Host, ...] = ()  # to be tried when no other could be used
     home: str = ""
     user: str = ""  # system user that delivers it, if routing chose one
@@ -56,6 +57,8 @@ class RoutedAddress:
     # Of an address that a redirection gave (chapter 22):
     place: bool = False  # a pipe, file or directory: ``address`` is its text, the rest its parent's
     hidden: bool = False  # hide_child_in_errmsg
+    number: int = 0  # where the lists have it, among all that the recipient became
+    copies: int = 0  # how many unseen routers took a copy of it, this one included
     one_time: bool = False  # becomes a recipient of its own if it cannot be delivered at once
 
     def ancestors(self) -> Iterator[RoutedAddress]:

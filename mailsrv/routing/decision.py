@@ -14,6 +14,7 @@ class Accepted:
 
     transport: str = ""
     hosts: tuple[Host, ...] = ()
+    unusable: tuple[Host, ...] = ()  # hosts without an address, to be shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,13 @@ class Declined:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """The address goes to the next router, or the one that pass_router names."""
+    """The address goes to the next router, or the one that pass_router names.
+
+    ``message`` as of :class:`Declined`; ``self_hostname`` is the host that was this one.
+    """
+
+    message: str = ""
+    self_hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True)

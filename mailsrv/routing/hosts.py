@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.lists import match_host
@@ -18,6 +18,9 @@ from mailsrv.routing.router import Context, Router
 
 NO_SERVICE = "an MX or SRV record indicated no SMTP service"
 NO_HOSTS = "all relevant MX records point to non-existent hosts"
+OR_ADDRESSES = " or (invalidly) to IP addresses"
+LEAST_IS_HERE = "lowest numbered MX record points to local host"
+IS_HERE = "remote host address is the local host"
 MOST_RECORDS = 100  # MX or SRV records of one domain that are used: the best ones
 MOST_ADDRESSES = 50  # addresses of one host
 
@@ -38,6 +41,18 @@ class Exchanger:
     preference: int
     port: int = 0
     weight: int = 0
+
+
+@dataclass(slots=True)
+class Hosts:
+    """What exchangers led to: hosts in their order, and those without an address.
+
+    ``here`` tells that this host was among them, with a higher preference, and was left out.
+    """
+
+    usable: list[Host] = field(default_factory=list)
+    unusable: list[Host] = field(default_factory=list)
+    here: bool = False
 
 
 class NoSuchDomain(Exception):
@@ -66,9 +81,9 @@ async def mx_of(domain: str, context: Context) -> list[Exchanger]:
         preference, _, name = record.partition(" ")
         if preference.isdecimal() and name:
             found.append(Exchanger(_cleaned(name), int(preference)))
-    if found and all(each.name in ("", ".") for each in found):
+    if found and not any(each.name for each in found):
         raise NoService
-    return in_order(each for each in found if each.name not in ("", "."))[:MOST_RECORDS]
+    return in_order(found)[:MOST_RECORDS]
 
 
 async def srv_of(service: str, domain: str, context: Context) -> list[Exchanger]:
@@ -83,13 +98,14 @@ async def srv_of(service: str, domain: str, context: Context) -> list[Exchanger]
         if len(words) == 4 and all(word.isdecimal() for word in words[:3]):
             priority, weight, port = map(int, words[:3])
             found.append(Exchanger(_cleaned(words[3]), priority, port, weight))
-    if found and all(each.name in ("", ".") for each in found):
+    if found and not any(each.name for each in found):
         raise NoService
-    return in_order(each for each in found if each.name not in ("", "."))[:MOST_RECORDS]
+    return in_order(found)[:MOST_RECORDS]
 
 
 def _cleaned(name: str) -> str:
-    return Tainted(name if name == "." else lower(name.removesuffix(".")))
+    """Return a host's name in lower case without final dot; "" is the root."""
+    return Tainted(lower(name.removesuffix(".")))
 
 
 def in_order(exchangers: Iterable[Exchanger]) -> list[Exchanger]:
@@ -158,62 +174,76 @@ async def hosts_of(
     kinds: Kinds,
     *,
     mx: bool = True,
-) -> tuple[list[Host], bool]:
+) -> Hosts:
     """Look up the addresses of exchangers, in their order; drop what is not better than this host.
 
-    The second result tells whether this host was among them (and was left out).
+    A host that has been found under a smaller preference is not named again.
 
     :raises Found: the best of them is this host, and ``self`` decides.
-    :raises NoSuchDomain: none of them has an address that may be used.
+    :raises NoSuchDomain: none of them has an address that may be used; its text says so.
     :raises TemporaryFailure: none has one now.
     """
-    hosts: list[Host] = []
+    found = Hosts()
     failure: TemporaryFailure | None = None
+    may_be_ip = not mx or context.facilities.services.settings.get("allow_mx_to_ip") == "true"
     best = min((each.preference for each in exchangers), default=0)
-    here: int | None = None
+    here, invalid = 1 << 16, False
     for each in exchangers:
-        if here is not None and each.preference >= here:
+        if each.preference >= here:
             break
+        nowhere = Host(each.name, "", each.port, each.preference, mx=mx)
+        if not each.name or (is_ip(each.name) and not may_be_ip):
+            invalid = invalid or bool(each.name)
+            found.unusable.append(nowhere)
+            continue
         try:
-            usable, _ = await addresses_of(each.name, router, address, context, kinds)
+            usable, exists = await addresses_of(each.name, router, address, context, kinds)
         except TemporaryFailure as error:
             failure = error
+            found.unusable.append(nowhere)
             continue
+        if not exists:
+            found.unusable.append(nowhere)
         if await is_this_host(each.name, usable, context):
             if each.preference == best:
-                decide_self(each.name, router, context)  # returns for self = send
+                decide_self(each.name, router, context, mx=mx)  # returns for self = send
             else:
-                here = each.preference
+                here, found.here = each.preference, True
                 continue
-        hosts += [Host(each.name, one, each.port, each.preference, mx=mx) for one in usable]
-    if here is not None:
-        hosts = [host for host in hosts if host.preference < here]
-    if not hosts:
+        known = {(host.name, host.address, host.port) for host in found.usable}
+        found.usable += [
+            replace(nowhere, address=one)
+            for one in usable
+            if (each.name, one, each.port) not in known
+        ]
+    found.usable = [host for host in found.usable if host.preference < here]
+    if not found.usable:
         if failure is not None:
             raise failure
-        raise NoSuchDomain
-    return hosts, here is not None
+        raise NoSuchDomain(NO_HOSTS + (OR_ADDRESSES if invalid else "") if mx else "")
+    return found
 
 
 # --- this host ---------------------------------------------------------------------
 
 
-def decide_self(name: str, router: Router, context: Context) -> None:
+def decide_self(name: str, router: Router, context: Context, *, mx: bool = False) -> None:
     """Do what ``self`` says of a host that is this one (chapter 15); ``send`` goes on.
 
     :raises Found: the decision.
     """
-    context.values["self_hostname"] = name
     word, _, domain = router.self_.partition(":")
-    reason = f"remote host address is the local host: {name}"
+    reason = LEAST_IS_HERE if mx else IS_HERE
     decisions: dict[str, Decision] = {
         "freeze": Deferred(reason, frozen=True),
         "defer": Deferred(reason),
-        "fail": Failed("remote host address is the local host", reason),
-        "pass": Passed(),
+        "fail": Failed(reason),
+        "pass": Passed(reason, self_hostname=name),
         "reroute": rerouted(domain),
     }
     decision = decisions.get(word.strip(" \t"))
+    if word == "freeze":
+        context.facilities.log.main(f"{reason}: {name} ({router.name} router)")
     if decision is not None:
         raise Found(decision)
 

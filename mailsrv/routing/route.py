@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +16,13 @@ from mailsrv.net.listfile import ListFile
 from mailsrv.net.threads import IThreads
 from mailsrv.routing.address import begin
 from mailsrv.routing.decision import Child
-from mailsrv.routing.router import Context, Facilities, Router
+from mailsrv.routing.router import ADDRESS_TEST, Context, Facilities, Router
 from mailsrv.routing.run import Run, Step
 from mailsrv.routing.users import Accounts
 
 TIMEOUT = 300.0  # seconds for the routing of one address
 DEEPEST = 100  # addresses made of each other, as in Exim
+MOST_SHOWN = 1000  # addresses up to which a test shows those that come twice
 SIDE_BY_SIDE = 20  # children of one address that are routed at a time
 NULL = "/dev/null"
 
@@ -119,7 +120,7 @@ class Routing:
     async def _verified(self, step: Step, context: Context) -> Routed:
         """Go on with a redirected address while it is a single other one (44.45)."""
         depth = 0
-        while step.status is None and len(step.children) == 1:
+        while step.status is None and len(step.children) == 1 and not step.verified:
             (child,) = step.children
             depth += 1
             if child.address.place:
@@ -127,57 +128,30 @@ class Routing:
             if depth > DEEPEST:
                 return _answer(step.defer("routing loop"))
             step = await self._step(child, replace(context, values={}))
+        if step.verified:
+            step = Step(step.address, children=step.children)
         return _answer(step, (step.address,) if step.children else ())
 
     async def _gathered(self, first: Step, context: Context) -> Routed:
         """Route all that an address becomes, one generation after the other."""
-        accepted, discarded = list(first.accepted), list(first.discarded)
-        unrouted: list[Unrouted] = []
         children, known, depth = first.children, {self._identity(Child(first.address))}, 0
+        steps: dict[int, Step] = {}
         while children:
             depth += 1
-            wanted = self._unknown(children, known)
-            for child in wanted:
-                if child.address.place:
-                    self._placed(child, accepted, discarded, unrouted)
+            # Whoever asks where addresses would go sees those that come twice, too.
+            shown = context.asked == ADDRESS_TEST and len(steps) < MOST_SHOWN
+            wanted = children if shown else self._unknown(children, known)
+            steps |= {id(child): _placed(child, context) for child in wanted if child.address.place}
             wanted = [child for child in wanted if not child.address.place]
             if depth > DEEPEST:
                 for child in wanted:
                     self._log.panic(f"routing loop for {child.address.address}")
-                    unrouted.append(_unrouted(Step(child.address).defer("routing loop")))
+                    steps[id(child)] = Step(child.address).defer("routing loop")
                 break
-            children = []
-            for step in await self._steps(wanted, context):
-                accepted += step.accepted
-                discarded += step.discarded
-                children += step.children
-                if step.status is not None:
-                    unrouted.append(_unrouted(step))
-        answer = _answer(first)
-        return replace(
-            answer,
-            addresses=tuple(accepted),
-            discarded=tuple(discarded),
-            unrouted=tuple(unrouted),
-        )
-
-    def _placed(
-        self,
-        child: Child,
-        accepted: list[RoutedAddress],
-        discarded: list[RoutedAddress],
-        unrouted: list[Unrouted],
-    ) -> None:
-        """Take a pipe, file or directory, which is not routed."""
-        address = child.address
-        if address.address == NULL:
-            address.transport = "**bypassed**"
-            discarded.append(address)
-        elif child.problem:
-            address.transport = ""
-            unrouted.append(_unrouted(Step(address, router=address.router).defer(child.problem)))
-        else:
-            accepted.append(address)
+            made = await self._steps(wanted, context)
+            steps |= {id(child): step for child, step in zip(wanted, made, strict=True)}
+            children = [child for step in made for child in step.children]
+        return _answer(first, below=_in_order(first, steps))
 
     def _unknown(self, children: Iterable[Child], known: set[object]) -> list[Child]:
         """Return those that have not been met before: of equal addresses one is enough (22.7)."""
@@ -229,16 +203,52 @@ class Routing:
         return self._routers
 
 
-def _answer(step: Step, verified: tuple[RoutedAddress, ...] = ()) -> Routed:
+def _placed(child: Child, context: Context) -> Step:
+    """Take a pipe, file or directory, which is not routed."""
+    address = child.address
+    step = Step(address, router=address.router)
+    if address.address == NULL and context.asked != ADDRESS_TEST:
+        address.transport = "**bypassed**"
+        step.discarded.append(address)
+    elif child.problem:
+        address.transport = ""
+        step.defer(child.problem)
+    else:
+        step.accepted.append(address)
+    return step
+
+
+def _in_order(step: Step, steps: Mapping[int, Step]) -> Iterator[Step]:
+    """Give the steps below one as a reader of the lists would meet them."""
+    waiting = [step]
+    while waiting:
+        next = waiting.pop()
+        if next is not step:
+            yield next
+        waiting += (steps[id(each)] for each in reversed(next.children) if id(each) in steps)
+
+
+def _answer(
+    step: Step, verified: tuple[RoutedAddress, ...] = (), below: Iterable[Step] = ()
+) -> Routed:
+    all = [step, *below]
+    for number, each in enumerate(all):
+        for address in (each.address, *each.accepted):
+            address.number = number
+    addresses = verified or tuple(each for step in all for each in step.accepted)
+    discarded = tuple(each for step in all for each in step.discarded)
+    unrouted = tuple(_unrouted(step) for step in all[1:] if step.status is not None)
     return Routed(
-        verified or tuple(step.accepted),
+        addresses,
         step.status,
         step.reason,
         step.router,
         step.frozen,
         step.by_local_part,
-        discarded=tuple(step.discarded),
-        told=step.told,
+        unrouted,
+        discarded,
+        step.told,
+        step.address.copies,
     )
 
 

@@ -50,6 +50,7 @@ class Step:
     frozen: bool = False
     by_local_part: bool = True
     told: str = ""  # what a report says instead of the reason
+    verified: bool = False  # an unseen router made others of it: that is enough to verify it
 
     def defer(
         self, reason: str, *, frozen: bool = False, status: Status | None = None, told: str = ""
@@ -108,6 +109,7 @@ class Run:
                 decision = await router.route(met_address, self._context)
             if await self._follow(router, decision, met_address, step):
                 return
+            address.copies = met_address.copies
             if isinstance(decision, Passed) and router.pass_router is not None:
                 index = self._place_of(router.pass_router)
         await self._unrouteable(last, seen, step)
@@ -130,6 +132,9 @@ class Run:
                 return True
             return False
         if isinstance(decision, Passed):
+            self._said = decision.message or self._said
+            if decision.self_hostname:
+                self._context.values["self_hostname"] = decision.self_hostname
             return False
         if isinstance(decision, Deferred):
             step.defer(
@@ -143,9 +148,11 @@ class Run:
             self._fail(decision, step)
             return True
         unseen = await boolean(router.unseen, scope, False, "unseen")
+        seen.copies += unseen
         seen.router = router.name
         seen.quiet = router.disable_logging
         await self._take(router, decision, seen, step)
+        step.verified = step.verified or (unseen and bool(step.children))
         return step.status is not None or not unseen
 
     def _fail(self, decision: Failed, step: Step) -> None:
@@ -176,7 +183,7 @@ class Run:
                 await self._dress(router, seen)
             for each in decision.children:
                 await self._hand_down(router, seen, each.address)
-            step.children += decision.children
+            step.children = [*decision.children, *step.children]
             if decision.failed is not None:
                 self._fail(decision.failed, step)
         elif router.fails_verification(self._context.verify):
@@ -228,7 +235,8 @@ class Run:
 
         :raises TemporaryFailure: it has none.
         """
-        seen.hosts, seen.fallback_hosts = decision.hosts, router.last_hosts
+        seen.hosts, seen.unusable = decision.hosts, decision.unusable
+        seen.fallback_hosts = router.last_hosts
         seen.dsn_lasthop = router.dsn_lasthop
         seen.transport = decision.transport
         if self._context.verify:

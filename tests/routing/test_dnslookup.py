@@ -125,7 +125,10 @@ def test_the_domain_itself_is_the_exchanger_without_mx() -> None:
         ("text.example", "Unrouteable address"),
         ("null.example", "an MX or SRV record indicated no SMTP service"),
         ("nowhere.example", "all relevant MX records point to non-existent hosts"),
-        ("toip.example", "all relevant MX records point to non-existent hosts"),
+        (
+            "toip.example",
+            "all relevant MX records point to non-existent hosts or (invalidly) to IP addresses",
+        ),
     ],
 )
 def test_declined(domain: str, reason: str) -> None:
@@ -150,7 +153,9 @@ def test_failing_lookups_defer() -> None:
 
 
 def test_fail_defer_domains() -> None:
-    assert refused("u@no-such.example", fail_defer_domains="*.example")[0] == 451
+    said = "missing MX, or all MXs point to missing A records, and defer requested"
+    for name in ("no-such", "null", "nowhere"):
+        assert refused(f"u@{name}.example", fail_defer_domains="*.example") == (451, said)
 
 
 def test_this_host_and_what_is_no_better_is_left_out() -> None:
@@ -161,6 +166,29 @@ def test_this_host_and_what_is_no_better_is_left_out() -> None:
     assert refused("u@best.example", self_="fail")[0] == 550
     assert hosts("u@best.example", self_="send") == [ME, "192.0.2.1"]
     assert route(routing(lookup()), "u@me.example").frozen
+
+
+def test_what_is_said_of_this_host() -> None:
+    """By self = pass, too, if no other router takes the address."""
+    for domain, said in (
+        ("best.example", "lowest numbered MX record points to local host"),
+        ("me.example", "remote host address is the local host"),
+    ):
+        for self_, code in (("freeze", 451), ("fail", 550), ("pass", 550)):
+            assert refused(f"u@{domain}", self_=self_) == (code, said)
+
+
+def test_hosts_without_an_address_are_kept_to_be_shown() -> None:
+    """A host that two records name is tried once."""
+    (address,) = route(routing(lookup()), "u@half.example").addresses
+    assert address.unusable == (Host("sick.example", "", 0, 10, mx=True),)
+    zone: Records = {
+        ("x.example", "MX"): ("0 .", "5 192.0.2.9", "10 a.example", "20 a.example", "30 gone.x"),
+        ("a.example", "A"): ("192.0.2.1",),
+    }
+    (address,) = route(routing(lookup(), zone=zone), "u@x.example").addresses
+    assert address.hosts == (Host("a.example", "192.0.2.1", 0, 10, mx=True),)
+    assert [each.name for each in address.unusable] == ["", "192.0.2.9", "gone.x"]
 
 
 def test_check_secondary_mx() -> None:
@@ -186,6 +214,14 @@ def test_widened_domains_are_routed_anew() -> None:
     assert not address.renamed
     (address,) = route(routing(lookup(widen_domains="wonder.example")), "u@wide").addresses
     assert address.renamed == (("wide", "wide.wonder.example"),)
+
+
+def test_a_widened_domain_that_is_this_host_is_routed_anew() -> None:
+    """So self is said of the widened name."""
+    zone: Records = {("here.wonder.example", "MX"): ("10 me.example",), ("me.example", "A"): (ME,)}
+    made = routing(lookup(widen_domains="wonder.example", self_="pass"), zone=zone)
+    answer = route(made, "u@here")
+    assert [each.address.address for each in answer.unrouted] == ["u@here.wonder.example"]
 
 
 def test_a_domain_that_exists_is_not_widened() -> None:

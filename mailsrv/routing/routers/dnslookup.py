@@ -8,8 +8,7 @@ from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.lists import match_domain, split_list
 from mailsrv.expansion.template import Template
-from mailsrv.mail.routed import Host, RoutedAddress
-from mailsrv.net.hosts import is_ip
+from mailsrv.mail.routed import RoutedAddress
 from mailsrv.routing import hosts as finding
 from mailsrv.routing.decision import (
     Accepted,
@@ -70,40 +69,41 @@ class Dnslookup(Router):
         )
         message = ""
         for name in (domain, *await self._widened(domain, address, context)):
+            elsewhere = Rerouted(name, self.rewrite_headers) if name != domain else None
             try:
-                hosts, secondary = await self._hosts(name, address, context, kinds)
-            except Found as found:
-                return found.decision
+                found = await self._hosts(name, address, context, kinds)
+            except Found as early:
+                return elsewhere or early.decision
             except NoService:
-                return Declined(finding.NO_SERVICE)
+                message = finding.NO_SERVICE
+                break
             except NoSuchDomain as error:
                 message = str(error)
-                if message == finding.NO_HOSTS:  # it exists: no other is looked for
+                if message:  # it exists: no other is looked for
                     break
                 continue
             except TemporaryFailure:
                 if self.pass_on_timeout:
                     return Passed()
                 return Deferred("host lookup did not complete")
-            if name != domain:
-                return Rerouted(name, self.rewrite_headers)
-            if self.check_secondary_mx and not secondary:
+            if elsewhere is not None:
+                return elsewhere
+            if self.check_secondary_mx and not found.here:
                 return Declined()
-            return Accepted(hosts=tuple(hosts))
+            return Accepted(hosts=tuple(found.usable), unusable=tuple(found.unusable))
         if await self._in(self.fail_defer_domains, domain, address, context):
-            return Deferred("host lookup did not complete")
+            return Deferred(
+                "missing MX, or all MXs point to missing A records, and defer requested"
+            )
         return Declined(message)
 
     async def _hosts(
         self, domain: str, address: RoutedAddress, context: Context, kinds: Kinds
-    ) -> tuple[list[Host], bool]:
-        """Return the hosts of a domain, and whether we are among them with a higher value."""
+    ) -> finding.Hosts:
+        """Return the hosts of a domain."""
         exchangers = await self._records(domain, address, context)
         if exchangers:
-            try:
-                return await finding.hosts_of(exchangers, self, address, context, kinds)
-            except NoSuchDomain:
-                raise NoSuchDomain(finding.NO_HOSTS) from None
+            return await finding.hosts_of(exchangers, self, address, context, kinds)
         if await self._in(self.mx_domains, domain, address, context):
             raise NoSuchDomain
         itself = [Exchanger(domain, 0)]
@@ -122,16 +122,11 @@ class Dnslookup(Router):
                 if not await self._in(self.srv_fail_domains, domain, address, context):
                     raise
         try:
-            found = await finding.mx_of(domain, context)
+            return await finding.mx_of(domain, context)
         except TemporaryFailure:
             if not await self._in(self.mx_fail_domains, domain, address, context):
                 raise
             return []
-        allowed = context.facilities.services.settings.get("allow_mx_to_ip") == "true"
-        usable = [each for each in found if allowed or not is_ip(each.name)]
-        if found and not usable:
-            raise NoSuchDomain(finding.NO_HOSTS)
-        return usable
 
     async def _service(self, address: RoutedAddress, context: Context) -> str:
         if self.check_srv is None:

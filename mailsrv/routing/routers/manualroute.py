@@ -229,15 +229,15 @@ class Manualroute(Router):
             if not records:
                 raise NoSuchDomain
             mx = replace(kinds, hosts_file=False)
-            hosts, _ = await finding.hosts_of(records, self, address, context, mx)
+            found = await finding.hosts_of(records, self, address, context, mx)
         except (NoSuchDomain, NoService):
             if self.host_find_failed == "ignore":
                 return []
             reason = f"lookup of host {item.name!r} failed"
             raise Found(self._act(self.host_find_failed, reason)) from None
-        except Found as found:
-            raise _ThisHost(found.decision) from None
-        return [replace(host, port=item.port) for host in hosts]
+        except Found as early:
+            raise _ThisHost(early.decision) from None
+        return [replace(host, port=item.port) for host in found.usable]
 
     def _this_host(self, name: str, context: Context) -> None:
         try:
