@@ -17,6 +17,7 @@ from mailsrv.expansion.arithmetic import integer
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure, LookupDeferred
 from mailsrv.expansion.headers import find, header_kind
 from mailsrv.expansion.lookups import as_query
+from mailsrv.expansion.operators import quote_passwords
 from mailsrv.expansion.operators_ip import parse_ip
 from mailsrv.expansion.parse import SPACE, Parser
 from mailsrv.expansion.passwords import check_password
@@ -415,6 +416,7 @@ def _crypteq(parser: Parser, name: str) -> Condition:
 @reads("ldapauth")
 def _ldapauth(parser: Parser, name: str) -> Condition:
     (query,) = _strings(parser, 1, name)
+    quote_passwords(query)
 
     async def test(scope: Scope) -> Verdict:
         text = as_query(await evaluate(query, scope), "ldap")

@@ -12,6 +12,7 @@ from mailsrv.expansion.branches import Branches, parse_branches
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.items import item
 from mailsrv.expansion.lookups import LookupType, search
+from mailsrv.expansion.operators import quote_passwords
 from mailsrv.expansion.parse import Parser
 from mailsrv.expansion.paths import as_path
 from mailsrv.expansion.regex import compile_regex, groups
@@ -70,6 +71,8 @@ def _lookup(parser: Parser) -> Node:
     if parser.peek() != "{":
         raise parser.curly(" - missing '{' for lookup file-or-query arg")
     file = parser.braced()
+    if kind.name.startswith("ldap"):
+        quote_passwords(file)
     branches = parse_branches(parser, "lookup")
 
     async def run(scope: Scope) -> str:

@@ -108,7 +108,7 @@ class RatelimitTests(SynchronousTestCase):
                 verdict.log_message, f'error in arguments to "ratelimit" condition: {problem}'
             )
         verdict = Bench("deny ratelimit = 5 / 1h / per_addr / strict", AclPhase.MAIL).check()
-        self.assertIn("may not be used in MAIL ACL to update", verdict.log_message)
+        self.assertIn("cannot be used in MAIL ACL", verdict.log_message)
 
     def test_local_submission(self) -> None:
         """The article's limits: 30 messages a minute to a few recipients, 3 to many."""

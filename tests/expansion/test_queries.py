@@ -87,6 +87,21 @@ class RefusedTests(QueryCase):
                self.scope())  # fmt: skip
         self.assertEqual(len(self.recorder.queries), 1)
 
+    def test_the_password_of_ldap(self) -> None:
+        """``quote`` suffices for it, as in the specification's example (34.2), and for no more."""
+        user = '${if ldapauth{user="${quote_ldap_dn:$sender_address}" pass='
+        expand(user + "${quote:$sender_address} ldap:///}}", self.scope())
+        self.assertIn('pass="o\'x@a.example" ldap', self.recorder.queries[0])
+        expand("${lookup ldap{pass=${quote:$sender_address} ldap:///}}", self.scope())
+        for query in (
+            user + "$sender_address ldap:///}}",
+            "${lookup ldap{pass=x ldap:///${quote:$sender_address}}}",
+            user + "x ldap:///${quote:$sender_address}}}",
+            "${if ldapauth{user=${quote:$sender_address} pass=x ldap:///}}",
+        ):
+            self.assertIn("tainted", failure(query, self.scope()))
+        self.assertEqual(len(self.recorder.queries), 2)
+
     def test_item_of_a_list(self) -> None:
         """A query in a list is held to the same; a value that divides the list is not quoted."""
 

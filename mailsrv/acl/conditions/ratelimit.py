@@ -104,7 +104,7 @@ class Ratelimit(Item):
         """Tell whether the condition is met."""
         try:
             request = parse_request(await run.expanded(self.argument))
-            kind, mode = _kind_and_mode(request, run.phase)
+            kind, mode = kind_and_mode(request, run.phase)
         except ValueError as error:
             log = f'error in arguments to "ratelimit" condition: {error}'
             raise Undecided(log=log, error=True) from None
@@ -129,12 +129,21 @@ class Ratelimit(Item):
         return rate >= request.limit
 
 
-def _kind_and_mode(request: Request, phase: AclPhase) -> tuple[str, RateMode]:
+def kind_and_mode(request: Request, phase: AclPhase) -> tuple[str, RateMode]:
+    """Return what is counted, and how; what a phase cannot count it reads only.
+
+    Without a word for it, messages are counted in any phase, as Exim does.
+
+    :raises ValueError: it is to be updated there.
+    """
     kind = request.kind or "per_mail"
     mode = request.mode
-    if phase not in _PHASES.get(kind, frozenset(AclPhase)):
+    if request.kind and phase not in _PHASES.get(kind, frozenset(AclPhase)):
         if mode in ("strict", "leaky"):
-            raise ValueError(f'"{kind}" may not be used in {PHASE_NAMES[phase]} ACL to update')
+            raise ValueError(
+                f'"{kind}" must not have /leaky or /strict option, or cannot be used in '
+                f"{PHASE_NAMES[phase]} ACL"
+            )
         mode = "readonly"
     return kind, RateMode(mode or "leaky")
 

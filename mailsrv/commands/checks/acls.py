@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mailsrv.acl.conditions import ratelimit
+from mailsrv.acl.conditions.ratelimit import Ratelimit
 from mailsrv.acl.conditions.verify import Verify
 from mailsrv.acl.controls import Control
 from mailsrv.acl.item import Item
@@ -42,10 +44,27 @@ def find(configuration: Configuration) -> Iterator[Finding]:
                         "and ends it with a temporary error",
                         "move it to an ACL that can have it (specification 44)",
                     )
+                if isinstance(clause.item, Ratelimit):
+                    yield from _rates(clause.item, used)
 
 
 def _phases(item: Item) -> frozenset[AclPhase]:
     return item.allowed() if isinstance(item, Verify | Control) else item.phases
+
+
+def _rates(item: Ratelimit, used: set[AclPhase]) -> Iterator[Finding]:
+    """What a phase cannot count."""
+    try:
+        request = ratelimit.parse_request(item.argument.constant or "")
+    except ValueError:
+        return  # told of by another check
+    for phase in sorted(used, key=PHASE_NAMES.__getitem__):
+        try:
+            ratelimit.kind_and_mode(request, phase)
+        except ValueError as error:
+            mend = "specification 44.41 says which ACLs can; readonly asks for what others counted"
+            yield Finding(item.where, f"ratelimit: {error}", mend)
+            return
 
 
 def _undefined(configuration: Configuration, template: Template, option: str) -> Iterator[Finding]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from mailsrv.auth.authenticator import Authenticator
+from mailsrv.commands.checks.braces import closing
 from mailsrv.commands.checks.finding import Finding
 from mailsrv.commands.checks.outside import CIPHER, Outside, Told
 from mailsrv.commands.checks.strangers import strangers
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError
 from mailsrv.expansion.conditions import boolean_lax
-from mailsrv.expansion.template import Template
+from mailsrv.expansion.template import Template, compile_string
 from mailsrv.interfaces import AclPhase
 from mailsrv.mail.taint import Tainted
 from mailsrv.net.listen import ports
@@ -19,6 +21,7 @@ from mailsrv.net.listen import ports
 _IN_CLEAR = ("PLAIN", "LOGIN")
 _UNKNOWN_USER = "nobody-has-this-name"
 _SECRETS = ("server_secret", "server_spa_password")
+_LDAPAUTH = re.compile(r"\bldapauth[ \t]*\{")
 _DRIVERS = ("plaintext", "external")  # whose server_condition alone decides
 
 
@@ -70,38 +73,50 @@ def _is_offered(each: Authenticator, outside: Outside, tls: Mapping[str, str]) -
     return boolean_lax(text or "") if not tls else text is None or boolean_lax(text)
 
 
-def _lets_in(each: Authenticator, outside: Outside, password: str) -> bool:
+def _lets_in(each: Authenticator, condition: Template, outside: Outside, password: str) -> bool:
     """Evaluate server_condition for a user that no lookup finds."""
-    assert each.server_condition is not None
     words = (Tainted(_UNKNOWN_USER), Tainted(password) if password else "")
     strings: tuple[str, ...] = ("", *words) if each.mechanism == "PLAIN" else words
     if each.driver == "external":
         strings = words[:1]
     values = {f"auth{number}": text for number, text in enumerate(strings, 1)}
     scope = outside.scope().within(values, ("", *strings))
-    text = outside.said(each.server_condition, scope)
+    text = outside.said(condition, scope)
     return text is not None and text.strip().lower() in ("1", "yes", "true")
 
 
 def _without_password(each: Authenticator, outside: Outside) -> Iterator[Finding]:
-    if each.driver not in _DRIVERS or each.server_condition is None:
+    condition = each.server_condition
+    if each.driver not in _DRIVERS or condition is None:
         return
-    where = each.server_condition.where or each.where
-    if _lets_in(each, outside, "any-password-will-do"):
+    where = condition.where or each.where
+    if _lets_in(each, condition, outside, "any-password-will-do"):
         yield Finding(
             where,
             f"authenticator {each.name} lets an unknown user in with any password"
             + (", and without a certificate" if each.driver == "external" else ""),
             "let server_condition compare what proves who it is: see specification 34",
         )
-    elif getattr(each, "server_allow_empty_password", False) and _lets_in(each, outside, ""):
+        return
+    bound = compile_string(_with_binds(condition.source), condition.where)
+    if getattr(each, "server_allow_empty_password", False) and _lets_in(each, bound, outside, ""):
+        why = "a lookup that finds nothing is empty, too, and so they are equal"
+        if "pass=" in condition.source:
+            why = "an LDAP server takes it as an unauthenticated bind (RFC 4513 5.1.2)"
         yield Finding(
             where,
-            f"authenticator {each.name} lets an unknown user in with an empty password: a lookup "
-            "that finds nothing is empty, too, and so they are equal",
+            f"authenticator {each.name} lets an unknown user in with an empty password: {why}",
             "remove server_allow_empty_password, or begin server_condition with "
             "and{{!eq{$auth2}{}}...}",
         )
+
+
+def _with_binds(source: str) -> str:
+    """Return a condition in which each LDAP server that is asked agrees."""
+    for found in reversed(list(_LDAPAUTH.finditer(source))):
+        end = closing(source, found.end() - 1)
+        source = f"{source[: found.start()]}bool{{yes}}{source[end + 1 :]}"
+    return source
 
 
 def _empty_secret(each: Authenticator, outside: Outside) -> Iterator[Finding]:

@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from mailsrv.acl.model import PHASE_NAMES
+from mailsrv.commands.checks.braces import argument
 from mailsrv.commands.checks.finding import Finding
 from mailsrv.commands.checks.outside import Outside
 from mailsrv.commands.checks.usage import phases
 from mailsrv.commands.checks.variables import used
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
+from mailsrv.config.references import LIST_CONDITIONS, LIST_TYPES
 from mailsrv.errors import TemporaryFailure
+from mailsrv.expansion.lists import match_address, match_domain, match_host, match_local_part
 from mailsrv.expansion.paths import as_path
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.template import Template, compile_string
@@ -42,13 +45,15 @@ _HEADER = ("h_", "rh_", "bh_", "lh_", "header_", "rheader_", "bheader_", "lheade
 _FIELD = re.compile(r"[$:]\{?[rbl]?h(?:eader)?_([!-9;-z|~]+)")
 _COMMANDS = ("pipe", "lmtp", "queryprogram")
 _QUERY = re.compile(r"\$\{lookup\s+(?:mysql|pgsql|sqlite|ldap|ldapm|ldapdn|redis)\b")
-_QUOTED = re.compile(r"\$\{quote_\w+:[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
+_QUOTED = re.compile(r"(?:\$\{quote_\w+|pass=\$\{quote):[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
 _PATHS = {
     "appendfile": ("file", "directory"),
     "redirect": ("file", "include_directory"),
     "lmtp": ("socket",),
     "autoreply": ("log", "once", "file"),
 }
+_KEYS = ("tls_certificate", "tls_privatekey", "tls_verify_certificates", "tls_dhparam", "tls_crl")
+_NO_REGEX = "regular expression error"
 _MEND = "use $local_part_data or $domain_data, or a lookup's result"
 
 
@@ -58,6 +63,17 @@ class _Found:
     async def find(self, file: str, key: str, options: str = "") -> str | None:
         """Find."""
         return "found"
+
+
+async def _call(name: str, arguments: tuple[str, ...], scope: Scope) -> object:
+    """Run no ACL, but look at its name.
+
+    :raises TemporaryFailure: it is a peer's.
+    :raises TypeError: it is not.
+    """
+    if is_tainted(name):
+        raise TemporaryFailure(reason=f"tainted name of an ACL: '{name}'")
+    raise TypeError("no ACL runs for a check")
 
 
 async def _refuse(*what: object) -> object:
@@ -77,6 +93,8 @@ def find(configuration: Configuration) -> Iterator[Finding]:
         for name, value in options.values.items():
             if isinstance(value, Template):
                 yield from _tried(value, name, in_delivery)
+                kind = LIST_TYPES.get(id(type(options).options()[name].type))
+                yield from _matched(kind, value, name, in_delivery)
     at_login = tuple(
         scope.within(dict.fromkeys(_LOGIN, Tainted("peer")))
         for scope in _scopes(configuration, AclPhase.AUTH)
@@ -92,6 +110,8 @@ def find(configuration: Configuration) -> Iterator[Finding]:
                 for clause in statement.clauses:
                     item = clause.item
                     yield from _tried(item.argument, item.name, scopes)
+                    kind = LIST_CONDITIONS.get(item.name)
+                    yield from _matched(kind, item.argument, item.name, scopes)
                     name = item.argument.source.split()[:1]
                     if item.name == "acl" and not (name and name[0] in configuration.acls.acls):
                         yield from _acl_name(item.argument, scopes)
@@ -99,15 +119,18 @@ def find(configuration: Configuration) -> Iterator[Finding]:
         option = getattr(configuration.main, phase.option, None)
         if isinstance(option, Template):
             yield from _acl_name(option, _scopes(configuration, phase))
+    greeted = _scopes(configuration, AclPhase.HELO)
     for name, value in configuration.main.values.items():
         yield from _queries(value, name)
+        if name in _KEYS and isinstance(value, Template):
+            yield from _path(value, name, f"a path ({name})", greeted)
 
 
 def _scopes(configuration: Configuration, phase: AclPhase) -> tuple[Scope, Scope]:
     """Return what strings see where lookups find nothing, and where they find something."""
     scope = Outside(configuration, phase=phase).scope()
     _fill(scope, configuration)
-    services = replace(scope.services, threads=_refuse)
+    services = replace(scope.services, threads=_refuse, acl=_call)
     full = replace(services, lookup=lambda name: _Found())
     return replace(scope, services=services), replace(scope, services=full)
 
@@ -135,7 +158,7 @@ def _expanded(template: Template, scopes: tuple[Scope, ...]) -> Iterator[str]:
         except TypeError:
             continue
         except TemporaryFailure as failure:
-            if "tainted" in failure.reason:
+            if "tainted" in failure.reason or failure.reason.startswith(_NO_REGEX):
                 raise
 
 
@@ -145,8 +168,45 @@ def _tried(template: Template, name: str, scopes: tuple[Scope, ...]) -> Iterator
     try:
         list(_expanded(template, scopes))
     except TemporaryFailure as failure:
-        if not queries:
+        if failure.reason.startswith(_NO_REGEX):
+            yield Finding(template.where, f"{name}: {failure.reason}", "mend the expression")
+        elif not queries:
             yield Finding(template.where, f"{name}: {failure.reason}: it is refused", _MEND)
+
+
+def _matched(
+    kind: str | None, template: Template, name: str, scopes: tuple[Scope, ...]
+) -> Iterator[Finding]:
+    """A list that is expanded may have a lookup in it whose file a peer names."""
+    if kind is None or template.constant is not None or ";" not in template.source:
+        return
+    for scope in scopes:
+        try:
+            _match(kind, template, scope)
+        except TypeError:
+            continue
+        except TemporaryFailure as failure:
+            if "tainted" in failure.reason:
+                yield Finding(template.where, f"{name}: {failure.reason}: it is refused", _MEND)
+                return
+
+
+def _match(kind: str, template: Template, scope: Scope) -> None:
+    """Look for the peer, or for its recipient, in a list.
+
+    :raises TemporaryFailure: it cannot be told.
+    :raises TypeError: it would have to wait.
+    """
+    address = scope.address.address if scope.address is not None else "peer@peer.example"
+    if kind == "host":
+        assert scope.origin is not None
+        drive(match_host(template, scope.origin, scope))
+    elif kind == "domain":
+        drive(match_domain(template, address.rpartition("@")[2], scope))
+    elif kind == "address":
+        drive(match_address(template, address, scope))
+    else:
+        drive(match_local_part(template, address.rpartition("@")[0], scope))
 
 
 def _acl_name(template: Template, scopes: tuple[Scope, ...]) -> Iterator[Finding]:
@@ -175,12 +235,16 @@ def _paths(options: OptionSet, scopes: tuple[Scope, ...]) -> Iterator[Finding]:
             yield Finding(value.where, f"{name} of {options.name} is refused as tainted", _MEND)
             continue
         what = f"a path ({name} of {options.kind} {options.name})"
-        try:
-            for text in _expanded(value, scopes):
-                as_path(text, name)
-        except TemporaryFailure as failure:
-            if "file name" in failure.reason:
-                yield from _refused(value, f"{what} cannot begin with, or be made of,")
+        yield from _path(value, name, what, scopes)
+
+
+def _path(value: Template, name: str, what: str, scopes: tuple[Scope, ...]) -> Iterator[Finding]:
+    try:
+        for text in _expanded(value, scopes):
+            as_path(text, name)
+    except TemporaryFailure as failure:
+        if "file name" in failure.reason:
+            yield from _refused(value, f"{what} cannot begin with, or be made of,")
 
 
 def _command(options: OptionSet, scopes: tuple[Scope, ...]) -> Iterator[Finding]:
@@ -189,10 +253,10 @@ def _command(options: OptionSet, scopes: tuple[Scope, ...]) -> Iterator[Finding]
     if options.driver not in _COMMANDS or not isinstance(value, Template):
         return
     whole = bool(options.values.get("use_shell"))
-    for argument in [value.source] if whole else split(value.source):
-        if argument == ADDRESSES or argument in PIPE:
+    for word in [value.source] if whole else split(value.source):
+        if word == ADDRESSES or word in PIPE:
             continue
-        template = compile_string(argument, value.where)
+        template = compile_string(word, value.where)
         try:
             if any(is_tainted(text) for text in _expanded(template, scopes)):
                 what = f"the command of {options.kind} {options.name} cannot hold"
@@ -207,7 +271,7 @@ def _queries(value: object, name: str) -> Iterator[Finding]:
         return
     rest = _QUOTED.sub("", value.source)
     for found in _QUERY.finditer(rest):
-        query = _braced(rest, found.end())
+        query = argument(rest, found.end())
         bare = used(query) & PEERS
         if bare:
             kind = found[0].split()[-1]
@@ -217,14 +281,3 @@ def _queries(value: object, name: str) -> Iterator[Finding]:
                 f"{name}: {shown} stands in a {kind} query without being quoted: it is refused",
                 f"${{quote_{kind}:{shown.split(',')[0]}}}",
             )
-
-
-def _braced(text: str, start: int) -> str:
-    """Return what stands in the braces that open after ``start``."""
-    begin = text.find("{", start)
-    depth = 0
-    for at in range(max(begin, 0), len(text)):
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if depth == 0:
-            return text[begin : at + 1]
-    return text[max(begin, 0) :]

@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Iterator
 
 from mailsrv.acl.model import LOCAL_PHASES, MESSAGE_PHASES, PHASE_NAMES, WHOLE_PHASES, Acl
+from mailsrv.acl.modifiers import SetVariable
 from mailsrv.commands.checks.finding import Finding
-from mailsrv.commands.checks.usage import phases
+from mailsrv.commands.checks.usage import phases, roots
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
 from mailsrv.expansion.template import Template, compile_string
@@ -38,7 +39,8 @@ _NAMED = {
     "transport_name tls_out_cipher tls_out_ver tls_out_peerdn tls_out_sni":
         frozenset({_TRANSPORT}),
     "message_body message_body_end message_headers message_headers_raw message_linecount"
-    " message_body_size body_linecount body_zerocount reply_address received_count":
+    " message_body_size body_linecount body_zerocount reply_address received_count"
+    " max_received_linelength":
         _WHOLE,
     "message_id message_exim_id":
         _WHOLE | {AclPhase.QUIT, AclPhase.NOTQUIT, AclPhase.NOT_SMTP_START},
@@ -63,12 +65,25 @@ _NAMED = {
 _SET_IN: dict[str, frozenset[Place]] = {
     name: places for names, places in _NAMED.items() for name in names.split()
 }
+# What scanners and verifiers of content would set.
+_CONTENT = re.compile(r"(?:spam|malware|mime|dkim|dmarc|spf|regex)(?:_\w+|[0-9])\Z")
+# What sets these within a string.
+_GIVERS = {
+    "item": re.compile(r"\b(?:forany|forall|filter|map|reduce|sort)(?:_json|_jsons)?[ \t]*\{"),
+    "value": re.compile(
+        r"\$\{(?:lookup|extract|listextract|reduce|certextract|run|env|acl|readsocket)\b"
+        r"|\bacl[ \t]*\{\{"
+    ),
+}
+_ACL_VARIABLE = re.compile(r"acl_[cm]\w+\Z")
+_ACL_CALL = re.compile(r"\$\{acl[ \t]*\{(\w+)\}[ \t]*\{|\bacl[ \t]*\{\{[ \t]*(\w+)[ \t]*\}[ \t]*\{")
 _TLS_IN = re.compile(r"tls_(?!out_)\w+\Z")
 
 _LITERAL = re.compile(r"\\N.*?(?:\\N|\Z)|\\.", re.DOTALL)
 _USED = re.compile(
     r"\$([A-Za-z]\w*)|\$\{([A-Za-z]\w*)\}|\$\{([rbl]?h(?:eader)?_\w+)|\bdef:([A-Za-z]\w*)", re.ASCII
 )
+_ARGUMENTS = frozenset({*(f"acl_arg{number}" for number in range(1, 10)), "acl_narg"})
 _HEADERS = ("h_", "rh_", "bh_", "lh_", "header_", "rheader_", "bheader_", "lheader_")
 # Main options that are expanded for a connection, and the phase by which they are.
 _AT_CONNECTION = ("smtp_banner", "smtp_active_hostname", "host_lookup", "host_reject_connection",
@@ -97,15 +112,57 @@ def find(configuration: Configuration) -> Iterator[Finding]:
             known[name] |= {AclPhase.CONNECT}
     for template, places, place in _strings(configuration):
         for variable in sorted(used(template.source)):
-            allowed = _WHOLE if variable.startswith(_HEADERS) else known.get(variable)
-            if allowed is None or any(each in allowed for each in places):
-                continue
-            why = "" if allowed else " (there is no TLS)"
-            yield Finding(
-                template.where,
-                f"${variable} is never set in {place}{why}: it is always empty",
-                "use it where it is known (specification 11.9)",
-            )
+            mend = "use it where it is known (specification 11.9)"
+            why = ""
+            if _CONTENT.match(variable):
+                why, mend = " (nothing looks into messages)", "a scanner behind mailsrv can tell"
+            elif variable in _GIVERS:
+                if _GIVERS[variable].search(template.source):
+                    continue
+            else:
+                allowed = _WHOLE if variable.startswith(_HEADERS) else known.get(variable)
+                if allowed is None or any(each in allowed for each in places):
+                    continue
+                why = "" if allowed else " (there is no TLS)"
+            problem = f"${variable} is never set in {place}{why}: it is always empty"
+            yield Finding(template.where, problem, mend)
+    yield from _acl_variables(configuration)
+    yield from _arguments(configuration)
+
+
+def _acl_variables(configuration: Configuration) -> Iterator[Finding]:
+    """What no ACL sets; files of ACLs that are named at run time may set anything."""
+    acls = [*configuration.acls.acls.values(), *(acl for _, acl in roots(configuration))]
+    items = [clause.item for acl in acls for each in acl.statements for clause in each.clauses]
+    options = (getattr(configuration.main, phase.option, None) for phase in AclPhase)
+    callers = [item.argument for item in items if item.name == "acl"]
+    if any("/" in each.source for each in (*callers, *options) if isinstance(each, Template)):
+        return
+    known = {f"acl_{item.variable}" for item in items if isinstance(item, SetVariable)}
+    for template, _, _ in _strings(configuration):
+        for variable in sorted(used(template.source) - known):
+            if _ACL_VARIABLE.match(variable):
+                problem = f"${variable} is never set: it is always empty"
+                yield Finding(template.where, problem, f"set {variable} = ... in an ACL before it")
+
+
+def _arguments(configuration: Configuration) -> Iterator[Finding]:
+    """What is given to an ACL that nothing calls with arguments."""
+    called: set[str] = set()
+    for item in configuration.acls.items():
+        source = item.argument.source
+        called.update(first or second for first, second in _ACL_CALL.findall(source))
+        if item.name == "acl" and source.split()[1:]:
+            if "$" in source.split()[0]:
+                return
+            called.add(source.split()[0])
+    for acl, _ in _acls(configuration):
+        for statement in acl.statements if acl.name not in called else ():
+            for clause in statement.clauses:
+                for template in clause.item.templates():
+                    for variable in sorted(used(template.source) & _ARGUMENTS):
+                        problem = f"${variable} is never set: nothing calls {acl.name} with values"
+                        yield Finding(template.where, problem, f"acl = {acl.name} VALUE")
 
 
 def _without_tls(configuration: Configuration) -> bool:

@@ -45,6 +45,21 @@ class AuthTests(CheckTestCase):
         safe = login.replace("${if eq", "${if and{{!eq{$auth3}{}}{eq").replace("}}}}", "}}}}}}")
         self.assertEqual(self.found(f"{safe}  server_allow_empty_password\n"), [])
 
+    def test_an_empty_password_for_ldap(self) -> None:
+        """A server takes it as a bind without a name; what looks at it first is safe."""
+        query = 'user="cn=${quote_ldap_dn:$auth2}" pass=${quote:$auth3} ldap:///o=x?cn?base?'
+        for condition in (
+            f"${{if ldapauth{{{query}}}}}",
+            f"${{if and{{{{def:auth2}}{{ldapauth{{{query}}}}}}}}}",
+            f"${{lookup ldap{{{query}}}{{yes}}fail}}",
+        ):
+            login = f"{PLAIN}{TLS}  server_condition = {condition}\n"
+            self.assertEqual(self.found(login), [])
+            self.one(f"{login}  server_allow_empty_password\n", "^6: .* empty password: an LDAP")
+        safe = f"${{if and{{{{!eq{{$auth3}}{{}}}}{{ldapauth{{{query}}}}}}}}}"
+        login = f"{PLAIN}{TLS}  server_condition = {safe}\n  server_allow_empty_password\n"
+        self.assertEqual(self.found(login), [])
+
     def test_tls_that_is_asked_for_the_wrong_way(self) -> None:
         good = f"{PLAIN}  server_condition = no\n"
         for condition in (

@@ -42,6 +42,9 @@ class TaintTests(CheckTestCase):
             ),
             f"{ACL}domains = ${{lookup{{$domain}}lsearch{{/x}}{{"
             "${lookup mysql{SELECT '$sender_address'}}}}": "^4: domains: .* mysql query",
+            f"{ACL}condition = ${{acl{{$local_part}}}}": "^4: condition: tainted name of an ACL",
+            f"{ACL}condition = ${{if acl{{{{b_$domain}}}}}}": "^4: condition: tainted name",
+            "tls_certificate = $tls_in_sni": r"^1: a path \(tls_certificate\) .*tls_in_sni",
         }.items():
             found = self.refused(text)
             self.assertEqual(len(found), 1, (text, found))
@@ -60,6 +63,9 @@ class TaintTests(CheckTestCase):
             f"{REDIRECT}data = ${{lookup{{$local_part}}lsearch{{/etc/aliases/$domain}}}}",
             f"{REDIRECT}data = ${{lookup mysql{{SELECT '${{quote_mysql:$local_part}}'}}}}",
             f"{ACL}acl = b $local_part\nb:\n deny",
+            f"{ACL}condition = ${{acl{{b}}{{$local_part}}}}\nb:\n deny",
+            f"{ACL}domains = $sender_address_domain",
+            "tls_certificate = /etc/tls/$tls_in_sni.pem",
             f"{ACL}acl = ${{if eq{{$local_part}}{{x}}{{b}}{{c}}}}\nb:\n deny\nc:\n accept",
             f"{ACL}message = $local_part is not here: ${{readfile{{/etc/motd}}}}",
             f"{ACL}condition = ${{run{{/bin/x $sender_host_address_}}}}",

@@ -63,6 +63,14 @@ class UndefinedTests(CheckTestCase):
             "begin retry\n* * senders=+nolist F,1h,5m": "^2: retry rule: there is no addresslist",
             # malformed
             f"{ACL}condition = maybe": "^4: condition: .* neither true nor false",
+            f"{ACL}condition = ${{if eq{{a}}{{b}}}}}}": '^4: condition comes to "}", which',
+            f"{ACL}condition = $local_part": '^4: condition comes to "somebody"',
+            f"{ACL}message = ${{sg{{$domain}}{{(}}{{x}}}}": "^4: message: regular expression error",
+            f"{ACL}hosts = 0/0": '^4: hosts: "0/0" is no address',
+            "hostlist h = 10.0.0.1/255.0.0.0": "^1: .* is no address",
+            ACL.replace("rcpt", "connect") + "ratelimit = 5 / 1h / strict / per_addr": (
+                '^4: ratelimit: "per_addr" must not have'
+            ),
             f"{ACL}delay = soon": "^4: delay: ",
             f"{ACL}ratelimit = x / 1h": "^4: ratelimit: ",
             f"{ACL}seen = x": "^4: seen: ",
@@ -99,6 +107,8 @@ class UndefinedTests(CheckTestCase):
             f"{ACL}condition = ${{if eq{{a}}{{b}}}}\n delay = 5s\n seen = -5m / key=x",
             f"{ACL}dnslists = +include_unknown : x.example=127.0.0.2/$sender_address_domain",
             f"{ACL}ratelimit = 5 / 1h / strict / per_rcpt",
+            ACL.replace("rcpt", "connect") + "ratelimit = 5 / 1h / strict",
+            f"{ACL}condition = ${{if match{{$domain}}{{\\N^x{{1,3}}$\\N}}}}",
             f"{ACL}hosts = 10.0.0.0/8 : ::::1 : @[] : +include_unknown : *.x : ^x : net-lsearch;/x",
             f"{ACL}senders = : *@x : ^x@ : lsearch;/x : @@lsearch;/x",
         ):

@@ -29,6 +29,18 @@ class VariableTests(CheckTestCase):
             acl("rcpt", "logwrite = $auth2"): r"^4: \$auth2",
             acl("data", "logwrite = $domain"): r"^4: \$domain .* DATA ACL",
             acl("rcpt", "logwrite = $smtp_notquit_reason"): r"^4: \$smtp_notquit_reason",
+            acl("rcpt", "message = $max_received_linelength"): r"^4: \$max_received_linelength",
+            acl(
+                "data", "condition = ${if >{$spam_score_int}{50}}"
+            ): r"^4: \$spam_score_int .* looks",
+            acl("data", "message = $mime_filename"): r"^4: \$mime_filename",
+            acl("data", "message = $dkim_cur_signer"): r"^4: \$dkim_cur_signer",
+            acl("rcpt", "message = $item"): r"^4: \$item is never set in the RCPT ACL",
+            acl("rcpt", "message = ${if eq{$value}{x}}"): r"^4: \$value is never set",
+            acl("rcpt", "condition = $acl_m_x"): r"^4: \$acl_m_x is never set: it is always empty",
+            acl("rcpt", "set acl_m_x = 1\n message = ${if eq{$acl_c_x}{1}}"): r"^5: \$acl_c_x",
+            acl("rcpt", "message = $acl_arg1"): r"^4: \$acl_arg1 .* nothing calls a with values",
+            acl("rcpt", "acl = b\nb:\n deny message = $acl_narg"): r"^6: \$acl_narg",
             acl("rcpt", "logwrite = $router_name"): r"^4: \$router_name",
             "tls_advertise_hosts =\n" + acl("rcpt", "condition = ${if def:tls_in_cipher}"): (
                 r"^5: \$tls_in_cipher .* \(there is no TLS\)"
@@ -64,6 +76,14 @@ class VariableTests(CheckTestCase):
             "tls_on_connect_ports = 465\n" + acl("connect", "message = $tls_in_cipher"),
             acl("notquit", "logwrite = $smtp_notquit_reason"),
             acl("rcpt", "acl = b $local_part\nb:\n deny message = $acl_arg1"),
+            acl("rcpt", "condition = ${if acl{{b}{x}}}\nb:\n deny message = $acl_arg1"),
+            acl("rcpt", "message = ${acl{b}{x}}\nb:\n deny message = $acl_arg1"),
+            acl("rcpt", "acl = ${if eq{1}{1}{b}} x\nb:\n deny message = $acl_arg1"),
+            acl("rcpt", "condition = ${if forany{a:b}{eq{$item}{$domain}}}"),
+            acl("rcpt", "message = ${lookup{x}lsearch{/x}{<$value>}} ${map{a:b}{$item}}"),
+            acl("rcpt", "set acl_m_x = 1\n condition = $acl_m_x"),
+            "acl_smtp_helo = warn set acl_c_x = 1\n" + acl("rcpt", "condition = $acl_c_x"),
+            "acl_smtp_helo = /etc/acl\n" + acl("rcpt", "condition = $acl_c_x"),
             # one of the two ACLs knows it
             "acl_smtp_mail = a\n" + acl("rcpt", "message = $local_part"),
             f"{ROUTER} condition = ${{if def:h_subject:}}\n{TRANSPORT} helo_data = $sender_address",
