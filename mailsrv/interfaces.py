@@ -192,6 +192,8 @@ class IClientAuthentication(Protocol):
 class AclPhase(enum.Enum):
     """When an ACL runs; :attr:`option` is the main option that names its ACL."""
 
+    __hash__ = object.__hash__  # members are single objects; Enum's own costs a call each time
+
     CONNECT = "connect"
     HELO = "helo"
     STARTTLS = "starttls"
@@ -243,7 +245,7 @@ class Verdict:
     @property
     def accepted(self) -> bool:
         """Tell whether the client hears a positive reply."""
-        return self.action in (Action.ACCEPT, Action.DISCARD)
+        return self.action is Action.ACCEPT or self.action is Action.DISCARD
 
 
 class IPolicy(Protocol):

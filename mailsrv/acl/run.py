@@ -110,9 +110,9 @@ class Acls:
     async def check(self, phase: AclPhase, connection: Connection, address: str = "") -> Verdict:
         """Run the ACL of a phase; see :class:`mailsrv.interfaces.IPolicy`."""
         option = self.options.get(phase)
-        unbuilt = self._unbuilt.get(phase, ())
-        if option is None and not unbuilt:
+        if option is None and phase not in self._unbuilt:
             return self._unset(phase)
+        unbuilt = self._unbuilt.get(phase, ())
         transaction = connection.transaction or Transaction()
         scope = Scope(
             self.services,

@@ -11,6 +11,7 @@ beginning in ``greeting.py``, HELO, LHLO and STARTTLS in ``hello.py``, MAIL and 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import CancelledError
@@ -38,6 +39,7 @@ _PIPELINED = frozenset(("MAIL", "RCPT", "RSET"))
 # Commands of smtp_accept_max_nonmail; the second group's first use after each message is free.
 _NONMAIL = frozenset(("NOOP", "ETRN", "EXPN", "VRFY", "HELP"))
 _NONMAIL_LATER = frozenset(("RSET", "HELO", "EHLO", "LHLO", "AUTH", "STARTTLS"))
+_COUNTED = _NONMAIL | _NONMAIL_LATER
 _NO_ARGUMENT = frozenset(("DATA", "RSET", "QUIT", "STARTTLS"))
 
 
@@ -75,7 +77,7 @@ class Dialogue:
         self._errors = 0
         self._nonmail = 0
         self._free = set(_NONMAIL_LATER)
-        self._history: list[str] = []
+        self._history: deque[str] = deque(maxlen=20)
         self._done_with_acl = False
         self.paces: dict[str, Pace] = {}
 
@@ -112,7 +114,7 @@ class Dialogue:
         if self._errors <= self.parts.settings.smtp_max_synprot_errors:
             self.say(code, text)
             return
-        commands = ",".join(self._history[-20:])
+        commands = ",".join(self._history)
         last = f"{self.connection.command} {self.connection.argument}".strip(" ")
         self.parts.log.main(
             f"SMTP call from {self.host} dropped: too many syntax or protocol errors "
@@ -226,13 +228,12 @@ class Dialogue:
         if command.verb == "AUTH":  # no response of it reaches an ACL or a log
             connection.argument = command.argument.partition(" ")[0]
         self._history.append(command.verb or "???")
-        del self._history[:-20]
         if not self.in_step(command):
             return
         if "\0" in command.line:
             self.protocol_error(501, "NUL characters are not allowed in SMTP commands", syntax=True)
             return
-        if await self._too_many_nonmail(command):
+        if command.verb in _COUNTED and await self._too_many_nonmail(command):
             return
         if self.only_rset and command.verb not in ("RSET", "QUIT"):
             self.protocol_error(503, "only RSET accepted now")
@@ -282,8 +283,6 @@ class Dialogue:
     async def _too_many_nonmail(self, command: Command) -> bool:
         if command.verb in self._free:
             self._free.discard(command.verb)
-            return False
-        if command.verb not in _NONMAIL and command.verb not in _NONMAIL_LATER:
             return False
         settings = self.parts.settings
         self._nonmail += 1

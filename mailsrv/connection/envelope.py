@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from mailsrv.connection import pace
@@ -331,14 +330,7 @@ def has_room(parts: Parts, size: int) -> bool:
     settings = parts.settings
     if not parts.spool_directory or not (settings.check_spool_space or settings.check_spool_inodes):
         return True
-    try:
-        disk = os.statvfs(parts.spool_directory)
-    except OSError:
-        return True  # the spool itself will say what is wrong
-    free = disk.f_bavail * disk.f_frsize
-    if settings.check_spool_space and free - size < settings.check_spool_space:
+    space, inodes = parts.disk.free(parts.spool_directory, parts.clock.seconds())
+    if settings.check_spool_space and space - size < settings.check_spool_space:
         return False
-    # A file system without a fixed number of inodes tells 0 of 0.
-    return not (
-        settings.check_spool_inodes and disk.f_files and disk.f_favail < settings.check_spool_inodes
-    )
+    return not (settings.check_spool_inodes and inodes < settings.check_spool_inodes)

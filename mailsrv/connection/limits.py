@@ -1,8 +1,12 @@
-"""How many connections there are, in all and of each host (smtp_accept_max …)."""
+"""What is limited: connections in all and of each host (smtp_accept_max …), the spool's disk."""
 
 from __future__ import annotations
 
+import os
+from math import inf
 from typing import Protocol
+
+LOOK = 0.1  # seconds for which what was seen of the disk holds
 
 
 class IConnectionCounts(Protocol):
@@ -40,3 +44,28 @@ class ConnectionCounts:
             self._hosts[address] = count
         else:
             del self._hosts[address]
+
+
+class Disk:
+    """How much is free on the disk of a folder, looked at ten times a second at most."""
+
+    def __init__(self) -> None:
+        self._seen = -inf
+        self._free: tuple[float, float] = (inf, inf)
+
+    def free(self, folder: str, now: float) -> tuple[float, float]:
+        """Return octets and inodes; infinite where that cannot be told.
+
+        Whoever writes there will say what is wrong.
+        """
+        if 0 <= now - self._seen < LOOK:
+            return self._free
+        self._seen, self._free = now, (inf, inf)
+        try:
+            disk = os.statvfs(folder)
+        except OSError:
+            return self._free
+        # A file system without a fixed number of inodes tells 0 of 0.
+        inodes = disk.f_favail if disk.f_files else inf
+        self._free = (disk.f_bavail * disk.f_frsize, inodes)
+        return self._free

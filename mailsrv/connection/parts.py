@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mailsrv.config.main import MainOptions
-from mailsrv.connection.limits import ConnectionCounts, IConnectionCounts
+from mailsrv.connection.limits import ConnectionCounts, Disk, IConnectionCounts
 from mailsrv.expansion.lists import match_domain, match_host
 from mailsrv.expansion.rewrite import Rewriter
 from mailsrv.expansion.scope import Scope, Services
@@ -77,6 +77,7 @@ class Parts:
     rewriter: Rewriter = field(default_factory=Rewriter)
     tls: IServerTls | None = None
     counts: IConnectionCounts = field(default_factory=ConnectionCounts)
+    disk: Disk = field(default_factory=Disk)
     file_limit: int = 0  # connections that the process' open files allow; 0 = not known
 
     def scope(self, connection: Connection) -> Scope:

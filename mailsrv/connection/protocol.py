@@ -27,7 +27,7 @@ from mailsrv.mail.connection import Connection
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.status import LOCAL_PROBLEM
 from mailsrv.net.tls import tls_facts
-from mailsrv.net.write import write_now
+from mailsrv.net.write import all_sent, write_now
 from mailsrv.wire.reply import reply
 from mailsrv.wire.session import Input
 
@@ -235,12 +235,13 @@ class SmtpProtocol(ESMTP):
             return
         self._running = True
         try:
+            dialogue = self.dialogue
+            assert dialogue is not None, "the connection is made"
             while self._ready():
                 event = self.input.next()
                 if event is None:
                     break
-                assert self.dialogue is not None, "the connection is made"
-                self._drive(self.dialogue.handle(event))
+                self._drive(dialogue.handle(event))
                 if len(self._replies) >= 100:
                     self._flush()
         finally:
@@ -321,7 +322,8 @@ class SmtpProtocol(ESMTP):
         if self._handshake is not None:  # there is no TLS that could say goodbye
             self._abort()
             return
-        self._timer = self.factory.clock.callLater(CLOSE_GRACE, self._abort)
+        if not all_sent(self.transport):  # else nothing keeps it from closing
+            self._timer = self.factory.clock.callLater(CLOSE_GRACE, self._abort)
         self.transport.loseConnection()
 
     def _abort(self) -> None:
@@ -333,10 +335,8 @@ class SmtpProtocol(ESMTP):
             self.transport.loseConnection()
 
     def _watch_reading(self) -> None:
-        if self._lost or self._closing:
-            return
         reading = not self._blocked and not (self._pending is not None and self.input.full)
-        if reading == self._reading:
+        if reading == self._reading or self._lost or self._closing:
             return
         self._reading = reading
         if reading:

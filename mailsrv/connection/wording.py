@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from mailsrv.config.types import parse_size, parse_time
 from mailsrv.errors import ConfigError
 from mailsrv.mail.origin import Origin
@@ -23,6 +25,7 @@ def host(origin: Origin) -> str:
     return f"{origin.host_name} ({helo}) {address}".lstrip(" ")
 
 
+@lru_cache(maxsize=100)
 def number(text: str) -> int:
     """Read an expanded number with K, M or G; 0 for an empty text.
 
@@ -34,6 +37,7 @@ def number(text: str) -> int:
         raise ValueError(text) from error
 
 
+@lru_cache(maxsize=100)
 def seconds(text: str) -> int:
     """Read an expanded time such as ``5m``.
 

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailsrv.errors import ConfigError
 from mailsrv.expansion.lists import split_list
@@ -122,6 +123,7 @@ class HostsFile:
         self._addresses, self._names = addresses, names
 
 
+@lru_cache(maxsize=1000)
 def is_address(text: str) -> bool:
     """Tell whether ``text`` is an IPv4 or IPv6 address."""
     try:
@@ -131,6 +133,7 @@ def is_address(text: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=1000)
 def canonical(address: str) -> str:
     """Return an address in its one shortest form.
 

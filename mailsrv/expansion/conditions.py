@@ -207,7 +207,7 @@ def _at_once(test: Callable[[Scope], bool]) -> Condition:
     async def run(scope: Scope) -> Verdict:
         return test(scope), scope
 
-    return Condition(run, waits=False, now=lambda scope: (test(scope), scope))
+    return Condition(run, waits=False, now=lambda scope: (test(scope), scope), bare=test)
 
 
 def _flag(test: Callable[[Scope], bool]) -> Reader:

@@ -19,7 +19,17 @@ from mailsrv.expansion.regex import compile_regex, groups
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import split_list
 from mailsrv.expansion.template import compile_again
-from mailsrv.expansion.tree import Apart, Choice, Lazy, Node, Text, any_waits, evaluate, join
+from mailsrv.expansion.tree import (
+    Apart,
+    Choice,
+    Either,
+    Lazy,
+    Node,
+    Text,
+    any_waits,
+    evaluate,
+    join,
+)
 from mailsrv.mail.taint import Tainted, like
 
 _SPACE = " \t\n\r\v\f"
@@ -31,6 +41,8 @@ def _if(parser: Parser) -> Node:
     branches = parse_branches(parser, "if")
     if not condition.waits:
         yes, no = branches.nodes("true")
+        if condition.bare is not None:
+            return Either(condition.bare, yes, no)
         decide = condition.now
 
         def choose(scope: Scope) -> tuple[Node, Scope]:

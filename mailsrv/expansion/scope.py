@@ -9,7 +9,7 @@ with more local values.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mailsrv.interfaces import IClock, IFunctions, ILookup, IMailLog, IResolver
@@ -65,8 +65,13 @@ class Scope:
 
     def within(self, values: Mapping[str, str], numbers: tuple[str, ...] | None = None) -> Scope:
         """Return a scope that sees ``values`` before all else (and other ``$1`` …)."""
-        return replace(
-            self,
-            values={**self.values, **values},
-            numbers=self.numbers if numbers is None else numbers,
+        return Scope(
+            self.services,
+            self.connection,
+            self.message,
+            self.origin,
+            self.address,
+            {**self.values, **values},
+            self.numbers if numbers is None else numbers,
+            self.home,
         )

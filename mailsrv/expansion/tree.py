@@ -71,7 +71,7 @@ async def evaluate(node: Node, scope: Scope) -> str:
 def join(parts: Sequence[str]) -> str:
     """Concatenate values; marks the result."""
     text = "".join(parts)
-    marked = [part for part in parts if isinstance(part, Tainted)]
+    marked = [part for part in parts if type(part) is not str and isinstance(part, Tainted)]
     if not marked or not text:
         return text
     quoted = [part for part in marked if isinstance(part, Quoted)]
@@ -149,22 +149,33 @@ class Placed:
 
 
 class Variable(Placed):
-    """A variable whose value is known without waiting."""
+    """A variable whose value is known without waiting.
 
-    __slots__ = ("function", "name")
+    ``carried``: the connection may carry another value under its name, as ACL
+    conditions leave it there.
+    """
+
+    __slots__ = ("carried", "function", "name")
     waits = False
 
-    def __init__(self, name: str, function: Callable[[Scope], str]) -> None:
+    def __init__(
+        self, name: str, function: Callable[[Scope], str], *, carried: bool = False
+    ) -> None:
         super().__init__()
         self.name = name
         self.function = function
+        self.carried = carried
 
     def value(self, scope: Scope) -> str:
         """Evaluate without waiting."""
-        local = scope.values.get(self.name)
-        if local is not None:
-            return local
+        if scope.values:
+            local = scope.values.get(self.name)
+            if local is not None:
+                return local
+        connection = scope.connection
         try:
+            if self.carried and connection is not None and connection.variables:
+                return connection.variables.get(self.name) or self.function(scope)
             return self.function(scope)
         except ExpansionError as error:
             error.found_at(self.at)
@@ -280,8 +291,37 @@ class Lazy(Placed):
             raise
 
 
+class Either(Placed):
+    """One of two nodes; which of them, a test decides that waits for nothing."""
+
+    __slots__ = ("no", "test", "waits", "yes")
+
+    def __init__(self, test: Callable[[Scope], bool], yes: Node, no: Node) -> None:
+        super().__init__()
+        self.test = test
+        self.yes = yes
+        self.no = no
+        self.waits = yes.waits or no.waits
+
+    def value(self, scope: Scope) -> str:
+        """Evaluate without waiting."""
+        try:
+            return (self.yes if self.test(scope) else self.no).value(scope)
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
+
+    async def expand(self, scope: Scope) -> str:
+        """Evaluate."""
+        try:
+            return await evaluate(self.yes if self.test(scope) else self.no, scope)
+        except ExpansionError as error:
+            error.found_at(self.at)
+            raise
+
+
 class Choice(Placed):
-    """An item that takes one of two nodes, and decides which without waiting."""
+    """As :class:`Either`, but the test may leave another scope (``$1`` …)."""
 
     __slots__ = ("choose", "waits")
 
@@ -341,10 +381,11 @@ Verdict = tuple[bool, "Scope"]
 class Condition(Placed):
     """A condition: its verdict, and the scope (``$1``, ``$value``) that it leaves.
 
-    ``now`` gives the same as ``function`` where nothing waits, without a coroutine.
+    ``now`` gives the same as ``function`` where nothing waits, without a coroutine;
+    ``bare`` is given where the scope stays as it is.
     """
 
-    __slots__ = ("function", "now", "waits")
+    __slots__ = ("bare", "function", "now", "waits")
 
     def __init__(
         self,
@@ -352,9 +393,11 @@ class Condition(Placed):
         *,
         waits: bool,
         now: Callable[[Scope], Verdict] | None = None,
+        bare: Callable[[Scope], bool] | None = None,
     ) -> None:
         super().__init__()
         self.function = function
+        self.bare = bare
         self.waits = waits
         self.now = now or self._driven
 

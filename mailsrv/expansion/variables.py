@@ -519,17 +519,10 @@ def variable(name: str, unknown: str) -> Node:
         return WaitingVariable(name, WAITING[name])
     function = VARIABLES.get(name)
     if function is not None:
-        return Variable(name, lambda scope: _carried(scope, name) or function(scope))
+        return Variable(name, function, carried=True)
     if name.startswith(_UNBUILT):
         raise ExpansionError(f"${name}: {NOT_BUILT}")
     raise ExpansionError(unknown)
-
-
-def _carried(scope: Scope, name: str) -> str:
-    """What the connection carries under a variable's name, as ACL conditions leave it there."""
-    if scope.connection is not None and scope.connection.variables:
-        return scope.connection.variables.get(name, "")
-    return ""
 
 
 def _routing_variable(scope: Scope, name: str) -> str:

@@ -15,6 +15,8 @@ def split(address: str) -> tuple[str, str]:
     local_part, at, domain = address.rpartition("@")
     if not at:
         return address, ""
+    if type(address) is str:
+        return local_part, domain
     return like(local_part, address), like(domain, address)
 
 

@@ -54,11 +54,11 @@ class MessageIds:
 
 def encode(number: int, width: int) -> str:
     """Return ``number`` in base 62, in ``width`` digits (the low ones, if there are more)."""
-    digits = []
+    digits = ""
     for _ in range(width):
-        number, digit = divmod(number, 62)
-        digits.append(DIGITS[digit])
-    return "".join(reversed(digits))
+        digits = DIGITS[number % 62] + digits
+        number //= 62
+    return digits
 
 
 def decode(digits: str) -> int:

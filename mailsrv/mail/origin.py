@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 
 
 @dataclass(slots=True)
@@ -37,4 +38,9 @@ class Origin:
 
     def snapshot(self) -> Origin:
         """Return a copy that no later command of the connection changes."""
-        return replace(self, acl_c=dict(self.acl_c))
+        result = Origin(*_values(self))
+        result.acl_c = dict(self.acl_c)
+        return result
+
+
+_values = attrgetter(*(field.name for field in fields(Origin)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 
 from mailsrv.mail.message import Recipient
 from mailsrv.mail.status import Status
@@ -21,6 +22,18 @@ class Host:
     authenticated_dns: bool = False  # the answer was DNSSEC-validated
     mx: bool = False  # an MX or SRV record named it
     by_name: bool = False  # the retry hints know it by its name alone
+
+    def at(self, port: int) -> Host:
+        """Return the same with a port."""
+        return Host(
+            self.name,
+            self.address,
+            port,
+            self.preference,
+            self.authenticated_dns,
+            self.mx,
+            self.by_name,
+        )
 
 
 @dataclass(slots=True)
@@ -61,6 +74,14 @@ class RoutedAddress:
     copies: int = 0  # how many unseen routers took a copy of it, this one included
     one_time: bool = False  # becomes a recipient of its own if it cannot be delivered at once
 
+    def copy(self) -> RoutedAddress:
+        """Return another that has all of this one, and shares nothing that changes."""
+        result = RoutedAddress(*_values(self))
+        result.headers_add = list(self.headers_add)
+        result.headers_remove = list(self.headers_remove)
+        result.vars = dict(self.vars)
+        return result
+
     def ancestors(self) -> Iterator[RoutedAddress]:
         """Give the address that it was made from, what that was made from, and so on."""
         parent = self.parent
@@ -68,6 +89,8 @@ class RoutedAddress:
             yield parent
             parent = parent.parent
 
+
+_values = attrgetter(*(field.name for field in fields(RoutedAddress)))
 
 # What Outcome.error is when no retry rule applies to it:
 NOT_REACHED = "retry"  # a host or address was not tried: its time has not come

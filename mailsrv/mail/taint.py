@@ -58,7 +58,10 @@ def is_tainted(*values: str) -> bool:
 
 def like(result: str, *sources: str) -> str:
     """Return ``result`` marked if any of the ``sources`` it was made from is."""
-    return Tainted(result) if is_tainted(*sources) and result else result
+    for source in sources:
+        if type(source) is not str and isinstance(source, Tainted):
+            return Tainted(result) if result else result
+    return result
 
 
 def piece(part: str, source: str) -> str:

@@ -6,6 +6,7 @@ import random
 import re
 import socket
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.lists import split_list
@@ -35,6 +36,7 @@ def is_ip(text: str) -> bool:
     return False
 
 
+@lru_cache(maxsize=1000, typed=True)  # typed: what a peer chose stays marked
 def parse_host(text: str) -> HostItem:
     """Read one item.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.abstract import FileDescriptor
+from twisted.internet.tcp import Connection
 
 
 def write_now(transport: Any, data: bytes) -> None:
@@ -18,7 +18,7 @@ def write_now(transport: Any, data: bytes) -> None:
     What it does not take, and what is written to TLS or to a transport of another
     kind, goes the usual way; so do errors.
     """
-    if _is_idle(transport):
+    if all_sent(transport):
         try:
             sent = transport.socket.send(data)
         except OSError:  # its buffer is full, or the connection is gone: Twisted will find out
@@ -29,14 +29,13 @@ def write_now(transport: Any, data: bytes) -> None:
     transport.write(data)
 
 
-def _is_idle(transport: Any) -> bool:
+def all_sent(transport: Any) -> bool:
     """Tell whether a transport is a socket in clear that has nothing left to send."""
     return (
-        isinstance(transport, FileDescriptor)
+        isinstance(transport, Connection)
         and transport.connected == 1
         and not transport.disconnecting
         and not transport.dataBuffer
-        and not getattr(transport, "_tempDataBuffer", True)
-        and not getattr(transport, "TLS", False)
-        and hasattr(transport, "socket")
+        and not transport._tempDataBuffer
+        and not transport.TLS
     )

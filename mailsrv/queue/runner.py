@@ -470,6 +470,8 @@ class QueueRunner:
 
     def _wake(self) -> None:
         """Fill the free places; at most one filling at a time."""
+        if self._soonest == inf and not (self._asked or self._new or self._held or self._filling):
+            return  # nothing waits, here or in the spool
         self._again = True
         if not self._filling and not self._stopping:
             self._filling = True

@@ -233,6 +233,8 @@ def decide_self(name: str, router: Router, context: Context, *, mx: bool = False
     :raises Found: the decision.
     """
     word, _, domain = router.self_.partition(":")
+    if word == "send":
+        return
     reason = LEAST_IS_HERE if mx else IS_HERE
     decisions: dict[str, Decision] = {
         "freeze": Deferred(reason, frozen=True),

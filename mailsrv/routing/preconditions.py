@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat as stat_module
-from dataclasses import replace
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.errors import ForcedFailure
@@ -29,7 +28,9 @@ async def met(router: Router, address: RoutedAddress, context: Context) -> Route
     seen = without_affixes(router, address)
     if seen is None or not router.used_for(context.verify, context.asked):
         return None
-    for check in (_domains, _local_parts, _local_user, _home, _senders, _files, _condition):
+    for option, check in _CHECKS:
+        if getattr(router, option) in (None, False):
+            continue
         if not await check(router, seen, context):
             return None
     return seen
@@ -51,15 +52,11 @@ def without_affixes(router: Router, address: RoutedAddress) -> RoutedAddress | N
     if not suffix and router.local_part_suffix and not router.local_part_suffix_optional:
         return None
     local_part = rest[: len(rest) - len(suffix)]
-    return replace(
-        address,
-        local_part=like(local_part, full),
-        prefix=like(prefix, full),
-        suffix=like(suffix, full),
-        headers_add=list(address.headers_add),
-        headers_remove=list(address.headers_remove),
-        vars=dict(address.vars),
-    )
+    seen = address.copy()
+    seen.local_part = like(local_part, full)
+    seen.prefix = like(prefix, full)
+    seen.suffix = like(suffix, full)
+    return seen
 
 
 def _prefix(text: str, choices: str, *, reverse: bool = False) -> str:
@@ -83,8 +80,7 @@ def _prefix(text: str, choices: str, *, reverse: bool = False) -> str:
 
 
 async def _domains(router: Router, address: RoutedAddress, context: Context) -> bool:
-    if router.domains is None:
-        return True
+    assert router.domains is not None, "it is asked for"
     found = await match_domain(router.domains, address.domain, context.scope(address, router.name))
     if found is not None:
         address.domain_data = found.data
@@ -92,8 +88,7 @@ async def _domains(router: Router, address: RoutedAddress, context: Context) -> 
 
 
 async def _local_parts(router: Router, address: RoutedAddress, context: Context) -> bool:
-    if router.local_parts is None:
-        return True
+    assert router.local_parts is not None, "it is asked for"
     scope = context.scope(address, router.name)
     found = await match_local_part(
         router.local_parts, address.local_part, scope, caseful=router.caseful_local_part
@@ -104,8 +99,6 @@ async def _local_parts(router: Router, address: RoutedAddress, context: Context)
 
 
 async def _local_user(router: Router, address: RoutedAddress, context: Context) -> bool:
-    if not router.check_local_user:
-        return True
     account = await context.facilities.accounts.find(str(address.local_part))
     if account is None:
         return False
@@ -118,25 +111,24 @@ async def _local_user(router: Router, address: RoutedAddress, context: Context) 
 
 
 async def _home(router: Router, address: RoutedAddress, context: Context) -> bool:
-    if router.router_home_directory is not None:
-        scope = context.scope(address, router.name)
-        try:
-            address.home = await router.router_home_directory.expand(scope)
-        except ForcedFailure:
-            pass
+    assert router.router_home_directory is not None, "it is asked for"
+    try:
+        address.home = await router.router_home_directory.expand(
+            context.scope(address, router.name)
+        )
+    except ForcedFailure:
+        pass
     return True
 
 
 async def _senders(router: Router, address: RoutedAddress, context: Context) -> bool:
-    if router.senders is None:
-        return True
+    assert router.senders is not None, "it is asked for"
     scope = context.scope(address, router.name)
     return await match_address(router.senders, context.sender, scope) is not None
 
 
 async def _condition(router: Router, address: RoutedAddress, context: Context) -> bool:
-    if router.condition is None:
-        return True
+    assert router.condition is not None, "it is asked for"
     try:
         text = await router.condition.expand(context.scope(address, router.name))
     except ForcedFailure:
@@ -145,8 +137,7 @@ async def _condition(router: Router, address: RoutedAddress, context: Context) -
 
 
 async def _files(router: Router, address: RoutedAddress, context: Context) -> bool:
-    if router.require_files is None:
-        return True
+    assert router.require_files is not None, "it is asked for"
     scope = context.scope(address, router.name)
     as_user = ""
     for item in split_list(router.require_files.source):
@@ -189,3 +180,15 @@ def _file_is_so(item: str, as_user: str, router: Router) -> bool:
             raise TemporaryFailure(reason=f"require_files: {path}: {error}") from error
         exists = False
     return exists != ("!" in marks)
+
+
+# In the order of 3.12: the option that asks for a check, and the check.
+_CHECKS = (
+    ("domains", _domains),
+    ("local_parts", _local_parts),
+    ("check_local_user", _local_user),
+    ("router_home_directory", _home),
+    ("senders", _senders),
+    ("require_files", _files),
+    ("condition", _condition),
+)

@@ -44,11 +44,16 @@ class ITurns(Protocol):
 
 
 class ThreadTurns:
-    """A thread of the writer's own."""
+    """A thread of the writer's own.
+
+    It is woken at the end of the reactor's turn: what the events of one turn write
+    shares a commit, and the thread does not take the interpreter from them.
+    """
 
     def __init__(self, reactor: Any, name: str = "spool writer") -> None:
         self._reactor = reactor
         self._name = name
+        self._soon = False  # it is woken at the end of this turn
         self._wakeup = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -60,7 +65,13 @@ class ThreadTurns:
         self._thread.start()
 
     def wake(self) -> None:
-        """See :meth:`ITurns.wake`."""
+        """See :meth:`ITurns.wake`; on the reactor thread."""
+        if not self._soon:
+            self._soon = True
+            self._reactor.callLater(0, self._wake)
+
+    def _wake(self) -> None:
+        self._soon = False
         self._wakeup.set()
 
     def hand_back(self, function: Callable[[], None]) -> None:

@@ -270,12 +270,16 @@ class HopProtocol(TwistedProtocol):
         try:
             step = next(steps)
             while True:
-                if isinstance(step, bytes):
+                if isinstance(step, Receive):
+                    self.phase = step.phase
+                    if not self._replies:
+                        await self._reply(step.phase)
+                    self.answered = True
+                    step = steps.send(self._replies.pop(0))
+                elif isinstance(step, bytes):
                     self._commands = step.count(b"\n")
                     self._write(step)
                     step = next(steps)
-                elif isinstance(step, Receive):
-                    step = steps.send(await self._reply(step.phase))
                 elif isinstance(step, Ask):
                     step = steps.send(await step.question)
                 elif isinstance(step, StartTls):
@@ -323,13 +327,10 @@ class HopProtocol(TwistedProtocol):
         assert self.transport is not None
         write_now(self.transport, data)
 
-    async def _reply(self, phase: Phase) -> Reply:
+    async def _reply(self, phase: Phase) -> None:
         """Wait for the next reply; the whole reply has the phase's time."""
-        self.phase = phase
         limit = self.timeouts.final if phase is Phase.FINAL else self.timeouts.command
         await self._until(lambda: bool(self._replies), limit, f"timeout after {phase.value}")
-        self.answered = True
-        return self._replies.pop(0)
 
     async def _until(self, ready: Callable[[], bool], limit: float, late: str) -> None:
         """Wait until ``ready`` or a failure, at most ``limit`` seconds (0 = no limit)."""
@@ -379,19 +380,21 @@ class HopProtocol(TwistedProtocol):
         """Write the message with its final dot, unless the hop refuses it half-way."""
         stuffer = DotStuffer()
         waiting = b""
-        self._produce(True)
         try:
             async for piece in content():
                 if self._refuses:
                     return
-                self._write(waiting)
-                self.sent += len(waiting)
+                if waiting:
+                    self._produce(True)
+                    self._write(waiting)
+                    self.sent += len(waiting)
                 waiting = stuffer.feed(piece)
-                await self._until(
-                    lambda: not self._paused,
-                    self.timeouts.data,
-                    "timeout while sending the message",
-                )
+                if self._paused:
+                    await self._until(
+                        lambda: not self._paused,
+                        self.timeouts.data,
+                        "timeout while sending the message",
+                    )
         finally:
             self._produce(False)
         # The last piece goes with the dot in one segment, after a look for early replies.

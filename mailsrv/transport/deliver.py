@@ -153,6 +153,9 @@ class Delivering:
         crew: Crew,
     ) -> list[tuple[Batch, _Ledger]]:
         """Group addresses that may travel together (chapter 25), in their order."""
+        if len(addresses) == 1:
+            own = ledger.part(addresses)
+            return [(self._batch(message, own, crew), own)]
         groups: dict[Hashable, list[RoutedAddress]] = {}
         for number, address in enumerate(addresses):
             key = await self._key(message, address)
@@ -354,6 +357,8 @@ def _without_twins(
 
     An unseen router's copy is another delivery, though address and transport are equal.
     """
+    if len(addresses) == 1:
+        return list(addresses), {}
     first: dict[Hashable, RoutedAddress] = {}
     twins: dict[int, list[RoutedAddress]] = {}
     for address in addresses:

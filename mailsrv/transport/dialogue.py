@@ -99,9 +99,15 @@ def helo_name(text: str) -> str:
 
 
 async def attempt(
-    plan: Plan, batch: Batch, addresses: Sequence[RoutedAddress], content: Content, *, last: bool
+    plan: Plan,
+    batch: Batch,
+    addresses: Sequence[RoutedAddress],
+    content: Content,
+    settle: Callable[[Sequence[Outcome]], Awaitable[None]],
+    *,
+    last: bool,
 ) -> Attempt:
-    """Send the message to one host for ``addresses`` and settle what it decided.
+    """Send the message to one host for ``addresses`` and ``settle`` what it decided.
 
     What is only deferred is settled too if ``last``, else left in ``open``.
     """
@@ -124,7 +130,7 @@ async def attempt(
             result.settled += result.open
             result.open = []
         if result.settled:
-            await batch.settle(result.settled)
+            await settle(result.settled)
     except BaseException:
         if lease is not None:
             pool.discard(lease)

@@ -15,6 +15,8 @@ from mailsrv.mail.header import Header, render
 from mailsrv.mail.message import Body
 from mailsrv.transport.transport import Batch, Transport
 
+_CR = ord("\r")
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -54,10 +56,19 @@ class Content:
 
 def _longer(piece: bytes, limit: int) -> bool:
     """Tell whether a piece has a line with more than ``limit`` octets; the CR does not count."""
-    lines = piece.split(b"\n")
-    if max(map(len, lines)) <= limit:
-        return False
-    return any(len(line.removesuffix(b"\r")) > limit for line in lines)
+    start, end = 0, len(piece)
+    while end - start > limit:
+        # The last end of line that a line from ``start`` may have, with its CR: one jump
+        # for many short lines.
+        found = piece.rfind(b"\n", start, start + limit + 2)
+        if found < 0:
+            return end - start > limit + 1 or not piece.endswith(b"\r")
+        if found > start + limit and piece[found - 1] != _CR:
+            found = piece.rfind(b"\n", start, found)
+            if found < 0:
+                return True
+        start = found + 1
+    return False
 
 
 async def content_of(transport: Transport, batch: Batch) -> Content:
@@ -102,11 +113,12 @@ async def _trace(transport: Transport, batch: Batch) -> list[Header]:
 async def _header(transport: Transport, batch: Batch) -> list[Header]:
     """Return the message's own lines that stay, then those of routers and of the transport."""
     scope, first = batch.scope(), batch.addresses[0]
-    drop = leaves_out(
-        [*first.headers_remove, *await expand_items(transport.headers_remove, scope, ":")]
-    )
+    removed = [*first.headers_remove, *await expand_items(transport.headers_remove, scope, ":")]
     added = [*first.headers_add, *await expand_items(transport.headers_add, scope, "\n")]
-    kept = [header for header in batch.message.headers if not drop(header.name)]
+    kept = batch.message.headers
+    if removed:
+        drop = leaves_out(removed)
+        kept = [header for header in kept if not drop(header.name)]
     for old, new in first.renamed:
         kept = [with_domain(header, old, new) for header in kept]
     if transport.rewriter is not None:

@@ -61,10 +61,9 @@ class HostRun:
         plan = await self._transport.plan_for(self._batch, host)
         facilities, message = self._batch.facilities, self._batch.message
         place = ("hop", plan.hop.target.address, str(plan.hop.target.port))
-        batch = replace(self._batch, settle=self._settle)
         most = 1 if await self._transport.serializes(self._batch, host) else 0
         retry = facilities.host_retry
-        async with facilities.limits.hold({place: most or facilities.per_hop}, batch.crew):
+        async with facilities.limits.hold({place: most or facilities.per_hop}, self._batch.crew):
             seconds = plan.timeouts.connect or _PROBE
             if not anyway and not await retry.claim(message, host, seconds):
                 return
@@ -75,7 +74,9 @@ class HostRun:
                     self._content,
                     {"host": host.name, "host_address": host.address},
                 )
-                result = await attempt(plan, batch, self.open, content, last=False)
+                result = await attempt(
+                    plan, self._batch, self.open, content, self._settle, last=False
+                )
                 if result.failure is not None:
                     await retry.failed(message, result.failure, self._batch.addresses[0].domain)
                 if result.failure is None or result.failure.message_only:
@@ -138,6 +139,8 @@ def _within(
 
     Those that have been failing for too long do not count, up to ``hard`` in all.
     """
+    if len(hosts) == 1 and min(most, hard) > 0:
+        return list(hosts)
     chosen: list[Host] = []
     counted = 0
     for host in hosts:

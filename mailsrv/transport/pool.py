@@ -53,15 +53,15 @@ class Pool:
         self._clock = clock
         self._connector = connector
         self._idle = idle
-        self._kept: dict[Hop, list[tuple[HopProtocol, Any]]] = {}
+        self._kept: dict[Hop, list[tuple[HopProtocol, float]]] = {}  # with the time of their return
+        self._timer: Any = None  # one for all of them
         self._closed = False
 
     def take(self, hop: Hop, limit: int = 0) -> Lease | None:
         """Lend a kept connection, the one used last first; None if there is none."""
-        kept = self._kept.get(hop, [])
+        kept = self._kept.get(hop, ())
         while kept:
-            connection, timer = kept.pop()
-            timer.cancel()
+            connection, _ = kept.pop()
             if not kept:
                 del self._kept[hop]
             if connection.alive:
@@ -100,8 +100,9 @@ class Pool:
         if self._closed or spent or len(kept) >= KEPT or not connection.alive:
             connection.close()
             return
-        timer = self._clock.callLater(self._idle, self._expire, lease.hop, connection)
-        self._kept.setdefault(lease.hop, []).append((connection, timer))
+        self._kept.setdefault(lease.hop, []).append((connection, self._clock.seconds()))
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._idle, self._expire)
 
     def discard(self, lease: Lease) -> None:
         """End a connection whose state is not known."""
@@ -110,16 +111,25 @@ class Pool:
     def close(self) -> None:
         """Close all kept connections; those that are lent close when they come back."""
         self._closed = True
-        for kept in self._kept.values():
-            for connection, timer in kept:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        kept, self._kept = self._kept, {}
+        for connections in kept.values():
+            for connection, _ in connections:
                 connection.close()
-        self._kept.clear()
 
-    def _expire(self, hop: Hop, connection: HopProtocol) -> None:
-        kept = [pair for pair in self._kept.get(hop, []) if pair[0] is not connection]
-        if kept:
-            self._kept[hop] = kept
-        else:
-            self._kept.pop(hop, None)
-        connection.close()
+    def _expire(self) -> None:
+        """Close those whose time is over (or unknown: the clock was set), and wait for the next."""
+        now, self._timer = self._clock.seconds(), None
+        kept, self._kept = self._kept, {}
+        oldest = 0.0
+        for hop, connections in kept.items():
+            for connection, since in connections:
+                if 0 <= now - since < self._idle:
+                    self._kept.setdefault(hop, []).append((connection, since))
+                    oldest = max(oldest, now - since)
+                else:
+                    connection.close()
+        if self._kept:
+            self._timer = self._clock.callLater(self._idle - oldest, self._expire)

@@ -213,13 +213,16 @@ class Transport(OptionSet):
         """
         if self.unusable:
             raise TemporaryFailure(reason=self.unusable)
-        scope = batch.scope()
-        home = await expand(self.home_directory, scope)
-        if home:
-            batch.values["home"] = home
-        returned = await optional(self.return_path, batch.scope())
-        if returned is not None:
-            batch.sender = returned
+        if self.home_directory is not None:
+            home = await expand(self.home_directory, batch.scope())
+            if home:
+                batch.values["home"] = home
+        if self.return_path is not None:
+            returned = await optional(self.return_path, batch.scope())
+            if returned is not None:
+                batch.sender = returned
+        if self.message_size_limit is None:
+            return
         limit = size_of(await expand(self.message_size_limit, batch.scope()) or "0")
         if limit and batch.message.size > limit:
             text = f"message is too big (transport limit = {limit})"
@@ -227,6 +230,8 @@ class Transport(OptionSet):
 
     async def parallel(self, batch: Batch) -> int:
         """Expand ``max_parallel``; 0 = no limit."""
+        if self.max_parallel is None:
+            return 0
         text = await expand(self.max_parallel, batch.scope())
         if not text:
             return 0

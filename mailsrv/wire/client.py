@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mailsrv.interfaces import IClientExchange
 from mailsrv.wire import sasl
@@ -33,8 +33,7 @@ T = TypeVar("T")
 MAX_CHALLENGES = 20  # of one AUTH command: a next hop that never ends it is broken
 
 
-@dataclass(frozen=True, slots=True)
-class Receive:
+class Receive(NamedTuple):
     """Wait for the next reply."""
 
     phase: Phase

@@ -6,13 +6,17 @@ Texts of errors are Exim's.  Octets become octet strings marked as the peer's.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailsrv.mail.taint import Tainted, tainted
 
-_VERBS = frozenset(
-    b"HELO EHLO LHLO AUTH STARTTLS DATA BDAT QUIT RSET NOOP ETRN EXPN VRFY HELP".split(b" ")
-)
+_VERBS = {
+    verb.encode("ascii"): verb
+    for verb in (
+        *("HELO", "EHLO", "LHLO", "AUTH", "STARTTLS", "DATA", "BDAT", "QUIT", "RSET", "NOOP"),
+        *("ETRN", "EXPN", "VRFY", "HELP"),
+    )
+}
 
 # An atom may have octets above 127 (RFC 6531 3.3); that SMTPUTF8 was said is
 # checked apart.  As in Exim, a local part may have dots anywhere.
@@ -37,7 +41,6 @@ _UTF8_ORCPT = re.compile(r"(?:[!-*,-<>-\[\]-~]|\\x\{[0-9A-F]{1,6}\}|[\x80-\xff])
 _ORCPT_TYPE = re.compile(r"[A-Za-z0-9-]+", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)  # RFC 1870 3
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9.-]")
-_NON_ASCII = re.compile(r"[^\x00-\x7f]")
 
 _MAX_PATH = 2048  # RFC 5321 4.5.3.1.3 says 256 and more
 _MAX_DOMAIN = 255
@@ -55,8 +58,7 @@ class SyntaxProblem(Exception):
         self.text = text
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command line: ``verb`` is "" for an unknown one; ``argument`` has no outer blanks."""
 
     verb: str
@@ -64,8 +66,7 @@ class Command:
     line: Tainted
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """The argument of MAIL or RCPT: the address ("" for ``<>``) and its parameters, as given."""
 
     address: Tainted
@@ -81,15 +82,16 @@ class Path:
 
 def parse_command(line: bytes) -> Command:
     """Name a command, in any case; "MAIL FROM:" and "RCPT TO:" are the verbs MAIL, RCPT."""
-    if line[:10].upper() == b"MAIL FROM:":
-        return Command("MAIL", tainted(line[10:].strip(b" \t")), tainted(line))
-    if line[:8].upper() == b"RCPT TO:":
-        return Command("RCPT", tainted(line[8:].strip(b" \t")), tainted(line))
     head, _, rest = line.partition(b" ")
-    verb = head.upper()
-    if verb not in _VERBS:
-        return Command("", tainted(rest), tainted(line))
-    return Command(verb.decode("ascii"), tainted(rest.strip(b" \t")), tainted(line))
+    verb = _VERBS.get(head.upper())
+    if verb is not None:
+        return Command(verb, tainted(rest.strip(b" \t")), tainted(line))
+    begin = line[:10].upper()
+    if begin == b"MAIL FROM:":
+        return Command("MAIL", tainted(line[10:].strip(b" \t")), tainted(line))
+    if begin.startswith(b"RCPT TO:"):
+        return Command("RCPT", tainted(line[8:].strip(b" \t")), tainted(line))
+    return Command("", tainted(rest), tainted(line))
 
 
 def without_excess_brackets(argument: str) -> str:
@@ -210,7 +212,7 @@ def _skip(text: str, at: int) -> int:
 
 def is_ascii(text: str) -> bool:
     """Tell whether no octet has its eighth bit set."""
-    return _NON_ASCII.search(text) is None
+    return text.isascii()
 
 
 def is_utf8(text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailsrv.mail.status import Status
 
@@ -20,6 +20,8 @@ class ProtocolError(Exception):
 class Phase(enum.Enum):
     """What a reply answers; the value is the name that log lines use for it."""
 
+    __hash__ = object.__hash__  # members are single objects; Enum's own costs a call each time
+
     GREETING = "initial connection"
     HELLO = "EHLO"
     STARTTLS = "STARTTLS"
@@ -33,8 +35,7 @@ class Phase(enum.Enum):
     QUIT = "QUIT"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A complete reply: its code and the texts of its lines, without code and end of line."""
 
     code: int
@@ -70,7 +71,8 @@ class Reply:
 
 
 _ENHANCED = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: |$)", re.ASCII)
-_REPLY_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
+# Its CR is there, and neither another nor a NUL.
+_REPLY_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r\0]*))?\r")
 _UNPRINTABLE = re.compile(r"[^ -~\x80-\xff]")
 
 
@@ -111,18 +113,20 @@ class ReplyParser:
     def _line(self, line: bytes) -> Reply | None:
         if len(line) > MAX_LINE:
             raise ProtocolError("reply line too long")
-        if not line.endswith(b"\r") or b"\r" in line[:-1] or b"\0" in line:
+        found = _REPLY_LINE.fullmatch(line)
+        if found is None:
             raise ProtocolError(f"malformed reply {_shown(line)}")
-        found = _REPLY_LINE.fullmatch(line[:-1])
-        if found is None or (self._lines and int(found[1]) != self._code):
+        digits, mark, text = found.groups(b"")
+        code = int(digits)
+        if self._lines and code != self._code:
             raise ProtocolError(f"malformed reply {_shown(line)}")
-        self._code = int(found[1])
-        self._lines.append((found[3] or b"").decode("latin-1"))
-        if found[2] == b"-":
+        self._code = code
+        self._lines.append(text.decode("latin-1"))
+        if mark == b"-":
             if len(self._lines) >= MAX_LINES:
                 raise ProtocolError("reply has too many lines")
             return None
-        reply = Reply(self._code, tuple(self._lines))
+        reply = Reply(code, tuple(self._lines))
         self._lines = []
         return reply
 

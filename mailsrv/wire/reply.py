@@ -20,9 +20,11 @@ _CLEAN = str.maketrans({"\r": " ", "\0": " "})
 
 def reply(code: int, text: str) -> bytes:
     """Return a reply; each line of ``text`` (separated by ``\\n``) is one line of it."""
+    if "\r" in text or "\0" in text:
+        text = text.translate(_CLEAN)
     if "\n" not in text:
-        return f"{code} {text.translate(_CLEAN)}\r\n".encode("latin-1", "replace")
-    lines = text.translate(_CLEAN).split("\n")
+        return f"{code} {text}\r\n".encode("latin-1", "replace")
+    lines = text.split("\n")
     last = lines.pop()
     wire = "".join(f"{code}-{line}\r\n" for line in lines) + f"{code} {last}\r\n"
     return wire.encode("latin-1", "replace")

@@ -14,6 +14,7 @@ States::
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailsrv.wire.data import DotReader
 
@@ -22,8 +23,7 @@ MAX_AUTH = 16384  # RFC 4954 4: 12288 octets of base64
 MAX_BUFFER = 65536  # octets that wait for a command in hand
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line without its CRLF."""
 
     line: bytes
@@ -34,8 +34,7 @@ class LongLine:
     """A line longer than allowed begins; its octets are thrown away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Octets of a message; ``last``: the end of data, or of the chunk, was reached."""
 
     data: bytes

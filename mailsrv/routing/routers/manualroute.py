@@ -12,7 +12,7 @@ from mailsrv.config.types import BOOLEAN, EXPANDED, STRING
 from mailsrv.errors import ConfigError, TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure, LookupDeferred
 from mailsrv.expansion.lists import Match, match_domain, split_list
-from mailsrv.expansion.template import Template, compile_string
+from mailsrv.expansion.template import Template, compile_again, compile_string
 from mailsrv.mail.routed import Host, RoutedAddress
 from mailsrv.net.hosts import HostItem, split_hosts
 from mailsrv.routing import hosts as finding
@@ -149,7 +149,7 @@ class Manualroute(Router):
         """Expand a rule's list of hosts; a failure declines (20.4)."""
         scope = context.scope(address, self.name).within(values, numbers)
         try:
-            return await compile_string(rule.hosts).expand(scope)
+            return await compile_again(rule.hosts).expand(scope)
         except LookupDeferred:
             raise
         except ForcedFailure:

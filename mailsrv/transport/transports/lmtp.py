@@ -45,7 +45,7 @@ class Lmtp(BatchingTransport):
         content = await filtered(self, batch, await content_of(self, batch))
         wanted = self._limits(batch, plan.hop.target.address)
         async with batch.facilities.limits.hold(wanted, batch.crew):
-            await attempt(plan, batch, batch.addresses, content, last=True)
+            await attempt(plan, batch, batch.addresses, content, batch.settle, last=True)
 
     async def plan(self, batch: Batch) -> Plan:
         """Return how to talk to the server.

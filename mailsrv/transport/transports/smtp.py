@@ -204,7 +204,7 @@ class Smtp(SmtpOptions):
     async def known(self, batch: Batch, host: Host) -> Host:
         """Return a host as the retry hints know it: with its port; perhaps by name alone."""
         if self.retry_include_ip_address is True and (host.port or self._fixed_port):
-            return host if host.port else replace(host, port=self._fixed_port)
+            return host if host.port else host.at(self._fixed_port)
         scope = batch.scope({"host": host.name, "host_address": host.address})
         port = host.port or port_number(await expand(self.port, scope))
         by_name = not await _yes(self.retry_include_ip_address, scope, "retry_include_ip_address")
@@ -334,6 +334,8 @@ class Smtp(SmtpOptions):
 
     async def serializes(self, batch: Batch, host: Host) -> bool:
         """Tell whether only one connection to a host may be there at a time."""
+        if self.serialize_hosts is None:
+            return False
         scope = batch.scope({"host": host.name, "host_address": host.address})
         return await self._matches(self.serialize_hosts, host, scope)
 
