@@ -453,8 +453,9 @@ class HopProtocol(TwistedProtocol):
     def _produce(self, on: bool) -> None:
         """Ask the transport to say when its buffer is full, while a message is written."""
         assert self.transport is not None
-        if on and not self._producing:
+        if on != self._producing:
             self._paused = False
+        if on and not self._producing:
             self.transport.registerProducer(self, True)
         elif not on and self._producing:
             self.transport.unregisterProducer()
