@@ -33,6 +33,13 @@ class TemporaryFailure(MailFailure):
         super().__init__(status, reason)
 
 
+class Locked(TemporaryFailure):
+    """The message is being delivered now: it cannot be changed ("is locked", Exim's word)."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(reason=f"message {id} is locked")
+
+
 class PermanentFailure(MailFailure):
     """5yz: reject now, or bounce."""
 

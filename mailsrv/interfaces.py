@@ -641,9 +641,9 @@ class IQueueControl(Protocol):
     """What commands ask of the queue runner of a running server (design, decision 11)."""
 
     async def remove(self, id: str) -> bool:
-        """Forget a message (``-Mrm``); False if there is none.
+        """Forget a message, without a bounce (``-Mrm``); False if there is none.
 
-        :raises Locked: it is being delivered just now (``mailsrv.queue.runner``).
+        :raises Locked: it is being delivered just now (``mailsrv.errors``).
         :raises TemporaryFailure: the spool fails.
         """
 
@@ -660,7 +660,7 @@ class IQueueControl(Protocol):
         """
 
     async def give_up(self, id: str) -> bool:
-        """Bounce a message (``-Mg``); False if there is none.
+        """Bounce a message whole (``-Mg``); False if there is none.
 
         :raises Locked: as :meth:`remove`.
         """

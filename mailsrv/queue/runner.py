@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mailsrv.errors import TemporaryFailure
+from mailsrv.errors import Locked, TemporaryFailure
 from mailsrv.interfaces import (
     FURTHEST,
     IClock,
@@ -24,10 +24,8 @@ from mailsrv.interfaces import (
     IMailLog,
     IRouting,
     ISpool,
-    QueueEntry,
 )
-from mailsrv.mail.header import render
-from mailsrv.mail.message import Message, Recipient
+from mailsrv.mail.message import Message
 from mailsrv.queue.attempt import QUEUED, Attempt, Domains, Tools, no_domain
 from mailsrv.queue.bouncer import Bouncer
 from mailsrv.queue.schedule import Schedule
@@ -38,18 +36,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 HOLD = 60.0  # seconds until a message is tried again that could not be loaded or written
-FROZEN_CHECK = 900.0  # seconds between looks at frozen messages, if an option asks for them
 LONGEST_TIMER = 3600.0
 EXPECTED = 10000  # messages being stored at a time; one forgotten is looked for in the spool
 POLL = 0.1  # seconds between looks whether attempts that a command waits for have ended
 LAST_WRITES = 5.0  # seconds that the spool has at the end to record what was delivered
-
-
-class Locked(TemporaryFailure):
-    """The message is being delivered now: it cannot be changed ("is locked", Exim's word)."""
-
-    def __init__(self, id: str) -> None:
-        super().__init__(reason=f"message {id} is locked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +90,10 @@ class QueueRunner:
         self._fresh: list[Message] = []  # received in this turn of the reactor
         self._new: deque[str] = deque()  # received before, when there was no room
         self._asked: OrderedDict[str, None] = OrderedDict()  # run_now, each id once
-        self._thawing: dict[str, str] = {}  # ids, and what the log says of it
+        self._thawing: dict[str, str] = {}  # ids, and by what
         self._held: dict[str, float] = {}
         self._soonest = 0.0  # nothing that waits in the spool is due before
         self._timer: Any = None
-        self._frozen_timer: Any = None
         self._filling = False
         self._again = False
         self._idle: list[Deferred[None]] = []
@@ -121,8 +110,8 @@ class QueueRunner:
     ) -> None:
         """Use these for what begins from now on."""
         self.schedule = schedule
-        self._bouncer = bouncer
-        self._settings = settings
+        self.bouncer = bouncer
+        self.settings = settings
         self._tools = Tools(
             self._clock,
             self._spool,
@@ -147,18 +136,6 @@ class QueueRunner:
     def start(self) -> None:
         """Begin with what the spool holds; returns at once."""
         self._wake()
-        self._watch_frozen()
-
-    def _watch_frozen(self) -> None:
-        settings, timer = self._settings, self._frozen_timer
-        if timer is not None and timer.active():
-            return
-        if (
-            settings.timeout_frozen_after
-            or settings.auto_thaw
-            or settings.ignore_bounce_errors_after
-        ):
-            self._frozen_timer = self._clock.callLater(FROZEN_CHECK, self._frozen_again)
 
     def renew(
         self,
@@ -173,7 +150,6 @@ class QueueRunner:
             schedule.forced |= self.schedule.forced
         self._take(schedule, routing, delivering, bouncer, settings)
         if not self._stopping:
-            self._watch_frozen()
             self._wake()
 
     async def stop(self, grace: float = 30.0) -> None:
@@ -183,9 +159,8 @@ class QueueRunner:
         been tried.
         """
         self._stopping = True
-        for timer in (self._timer, self._frozen_timer):
-            if timer is not None and timer.active():
-                timer.cancel()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         if not await self._until_idle(grace):
             self._log.main(f"{len(self._attempts)} deliveries did not end in time and are cut")
             for attempt in list(self._attempts):
@@ -221,7 +196,7 @@ class QueueRunner:
         return message.received_at + (QUEUED if self._only_queued(message) else 0.0)
 
     def _only_queued(self, message: Message) -> bool:
-        settings = self._settings
+        settings = self.settings
         return (
             message.queue_only
             or settings.queue_only
@@ -236,7 +211,7 @@ class QueueRunner:
         """
         known = message.id in self._expected
         self._expected.pop(message.id, None)
-        if message.frozen_at and not message.no_tell and self._bouncer.freeze_tell:
+        if message.frozen_at and not message.no_tell and self.bouncer.freeze_tell:
             self._spawn(self._tell_frozen(message))
         if message.frozen_at or self._only_queued(message):
             self._soonest = min(self._soonest, self._due(message))
@@ -249,7 +224,7 @@ class QueueRunner:
             self._fresh.append(message)
             if len(self._fresh) == 1:  # whoever sent it hears of it first
                 self._clock.callLater(0, self._begin_fresh)
-        elif len(self._new) < self._settings.max_waiting:
+        elif len(self._new) < self.settings.max_waiting:
             self._new.append(message.id)
         else:
             self._soonest = 0.0
@@ -257,7 +232,7 @@ class QueueRunner:
     async def _tell_frozen(self, message: Message) -> None:
         """Tell freeze_tell of a message that an ACL froze."""
         waiting = [recipient.address for recipient in message.recipients]
-        for notice in self._bouncer.frozen(message, "by ACL", waiting):
+        for notice in self.bouncer.frozen(message, "by ACL", waiting):
             await self._spool.store(notice, self._clock.seconds())
             self._log.received(notice, bounce_of=message.id)
             self.submit(notice)
@@ -273,43 +248,26 @@ class QueueRunner:
 
     # --- for the control socket and the commands ---
 
-    def listing(self) -> AsyncIterator[QueueEntry]:
-        """All messages, the oldest first (``-bp``)."""
-        return self._spool.listing()
-
-    async def count(self) -> int:
-        """Number of messages (``-bpc``)."""
-        return await self._spool.count()
-
-    async def headers(self, id: str) -> bytes | None:
-        """The header as it would be sent (``-Mvh``); None: no such message."""
-        message = await self._spool.load(id)
-        return None if message is None else render(message.headers)
-
-    async def body(self, id: str) -> AsyncIterator[bytes] | None:
-        """The body in pieces (``-Mvb``); None: no such message."""
-        message = await self._spool.load(id)
-        return None if message is None else message.body.chunks()
-
-    async def log(self, id: str) -> str | None:
-        """The message's own log (``-Mvl``); None: no such message."""
-        return await self._spool.history(id)
-
     async def run_now(
-        self, ids: Iterable[str] | None = None, *, force: bool = False, frozen: bool = False
+        self,
+        ids: Iterable[str] | None = None,
+        *,
+        force: bool = False,
+        frozen: bool = False,
+        thawed_by: str = "forced delivery",
     ) -> int:
         """Attempt messages now, all of them if ``ids`` is None; return how many.
 
         ``-q`` is neither flag: of each address whose retry time has come.
         ``force`` (``-qf``) tries all addresses, ``frozen`` (``-qff``, ``-M``)
-        thaws frozen messages first.  Messages under way are left alone.
+        thaws frozen messages first, by what the log says.  Messages under way are left alone.
         """
         found = 0
         async for id, is_frozen in self._chosen(ids):
             if id in self._active or (is_frozen and not frozen):
                 continue
             if is_frozen:
-                self._thawing.setdefault(id, "Unfrozen by forced delivery")
+                self._thawing.setdefault(id, thawed_by)
             if force:
                 self.schedule.forced.add(id)
             self._held.pop(id, None)
@@ -330,82 +288,6 @@ class QueueRunner:
             if message is not None:
                 yield id, message.frozen_at > 0
 
-    async def remove(self, id: str) -> bool:
-        """Forget a message, without a bounce (``-Mrm``); False: no such message.
-
-        :raises Locked: it is being delivered.
-        """
-
-        async def remove() -> bool:
-            message = await self._spool.load(id)
-            if message is None and await self._spool.history(id) is None:
-                return False
-            await self._spool.remove(id)
-            self._log.main("removed by administrator", id)
-            if message is not None:  # else it is quarantined
-                self._log.completed(message)
-            return True
-
-        return await self._claimed(id, remove)
-
-    async def freeze(self, id: str) -> bool | None:
-        """See :meth:`IQueueControl.freeze`."""
-        return await self._set_frozen(id, self._clock.seconds(), "frozen by administrator")
-
-    async def thaw(self, id: str) -> bool | None:
-        """See :meth:`IQueueControl.thaw`."""
-        return await self._set_frozen(id, 0.0, "unfrozen by administrator")
-
-    async def give_up(self, id: str, reason: str = "delivery cancelled by administrator") -> bool:
-        """Bounce a message whole (``-Mg``).  :raises Locked: as :meth:`remove`."""
-
-        async def give_up(message: Message) -> bool:
-            reports = await self._bouncer.cancelled(message, reason)
-            await self._spool.remove(id, reports=reports)
-            self._log.main(reason, id)
-            for report in reports:
-                self._log.received(report, bounce_of=id)
-            self._log.completed(message)
-            return True
-
-        return await self._changed(id, give_up) or False
-
-    async def edit(self, id: str, *, sender: str | None = None, added: Sequence[str] = ()) -> bool:
-        """See :meth:`IQueueControl.edit`."""
-
-        async def edit(message: Message) -> bool:
-            recipients = [Recipient(address) for address in added]
-            if not await self._spool.edit(id, sender=sender, added=recipients):
-                return False
-            if sender is not None:
-                self._log.main(f"sender address changed to <{sender}> by administrator", id)
-            for address in added:
-                self._log.main(f"recipient <{address}> added by administrator", id)
-            if added and not message.frozen_at:
-                await self._spool.update(message, self._clock.seconds())  # what is new is due
-            return True
-
-        return await self._changed(id, edit) or False
-
-    async def mark_delivered(self, id: str, addresses: Sequence[str] | None) -> list[str] | None:
-        """See :meth:`IQueueControl.mark_delivered`."""
-
-        async def mark(message: Message) -> list[str]:
-            left = [recipient.address for recipient in message.recipients]
-            wanted = left if addresses is None else list(dict.fromkeys(addresses))
-            if unknown := [address for address in wanted if address not in left]:
-                return unknown  # as in Exim, the message is not changed then
-            for address in wanted:
-                self._log.main(f"address <{address}> marked delivered by administrator", id)
-            if set(wanted) >= set(left):
-                await self._spool.remove(id)
-                self._log.completed(message)
-            elif wanted:
-                await self._spool.settle(id, wanted)
-            return []
-
-        return await self._changed(id, mark)
-
     async def ended(self, ids: Iterable[str]) -> None:
         """See :meth:`IQueueControl.ended`."""
         from twisted.internet.task import deferLater
@@ -423,31 +305,17 @@ class QueueRunner:
         while self._active or self._asked or self._new or self._filling:
             await deferLater(clock, POLL, lambda: None)
 
-    async def _set_frozen(self, id: str, at: float, words: str) -> bool | None:
-        async def set_frozen(message: Message) -> bool:
-            if (message.frozen_at > 0) == (at > 0):
-                return False
-            message.frozen_at = at
-            await self._spool.update(message, self._clock.seconds())
-            self._log.main(words, id)
-            return True
+    def may_change(self, id: str) -> bool:
+        """Tell whether :meth:`claimed` would work now, and there is time for it."""
+        return id not in self._active and not self._stopping
 
-        return await self._changed(id, set_frozen)
-
-    async def _changed(self, id: str, change: Callable[[Message], Awaitable[T]]) -> T | None:
-        """Change a message; None if there is none.  :raises Locked: as :meth:`remove`."""
-
-        async def changed() -> T | None:
-            message = await self._spool.load(id)
-            return None if message is None else await change(message)
-
-        return await self._claimed(id, changed)
-
-    async def _claimed(self, id: str, work: Callable[[], Awaitable[T]]) -> T:
+    async def claimed(self, id: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do something while no attempt of a message can begin.
 
         A write cannot be taken back: the claim is kept until the work has ended,
         though whoever asked for it may be gone.
+
+        :raises Locked: it is being attempted.
         """
 
         async def claimed() -> T:
@@ -522,7 +390,7 @@ class QueueRunner:
         """Return how many attempts may begin: one that waits for a busy host keeps none back."""
         if self._stopping:
             return 0
-        settings = self._settings
+        settings = self.settings
         parked = min(len(self._parked), settings.max_parked)
         return settings.max_active - len(self._active) + parked
 
@@ -564,7 +432,7 @@ class QueueRunner:
             if message is None:
                 return
             if message.frozen_at and id in self._thawing:
-                self._log.main(self._thawing[id], id)
+                self._log.main(f"Unfrozen by {self._thawing[id]}", id)
                 message.frozen_at = 0.0
                 await self._spool.update(message, self._clock.seconds())
             if not message.frozen_at:
@@ -602,37 +470,6 @@ class QueueRunner:
                 if not idle.called:
                     idle.callback(None)
         self._wake()
-
-    # --- frozen messages (auto_thaw, timeout_frozen_after, ignore_bounce_errors_after) ---
-
-    def _frozen_again(self) -> None:
-        self._spawn(self._frozen())
-        self._frozen_timer = self._clock.callLater(FROZEN_CHECK, self._frozen_again)
-
-    async def _frozen(self) -> None:
-        """Do with frozen messages what the options ask for after a time."""
-        settings, now = self._settings, self._clock.seconds()
-        thawed: list[str] = []
-        async for entry in self._spool.listing():
-            if not entry.frozen or entry.quarantined or entry.id in self._active or self._stopping:
-                continue
-            age = now - entry.received_at
-            if 0 < settings.timeout_frozen_after <= age:
-                await self.give_up(entry.id, "cancelled by timeout_frozen_after")
-                continue
-            message = await self._spool.load(entry.id)
-            if message is None:
-                continue
-            if message.sender:
-                thaw = 0 < settings.auto_thaw <= now - message.frozen_at
-            else:
-                thaw = age >= settings.ignore_bounce_errors_after
-            if thaw:
-                words = "auto-thaw" if message.sender else "errmsg timer"
-                self._thawing[entry.id] = f"Unfrozen by {words}"
-                thawed.append(entry.id)
-        if thawed:
-            await self.run_now(thawed, force=True, frozen=True)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> Deferred[None]:
         from twisted.internet.defer import Deferred

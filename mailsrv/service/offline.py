@@ -78,7 +78,7 @@ class Offline:
 
     async def answer(self, request: dict[str, Any]) -> AsyncIterator[Answer]:
         """Answer a request; deliveries that it asks for have ended when this has."""
-        async for piece in Requests(self._open.spool, self._open.queue).answer(request):
+        async for piece in Requests(self._open.spool, self._open.operator).answer(request):
             yield piece
         await self._open.queue.quiet()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
-from mailsrv.errors import MailFailure
+from mailsrv.errors import Locked, MailFailure
 from mailsrv.interfaces import IMailLog, IQueueControl, ISpool, QueueEntry
 from mailsrv.mail.address import split
 from mailsrv.mail.header import render
@@ -265,8 +265,6 @@ async def _unlocked(id: str, change: Awaitable[T]) -> T:
 
     :raises BadRequest: it is being delivered.
     """
-    from mailsrv.queue.runner import Locked  # here: commands need not load the runner
-
     try:
         return await change
     except Locked:

@@ -16,6 +16,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import IMailLog
+from mailsrv.queue.frozen import FrozenWatch
+from mailsrv.queue.operator import Operator
 from mailsrv.queue.runner import QueueRunner
 from mailsrv.service.build import Stages
 from mailsrv.service.control import ControlFactory, listen
@@ -44,7 +46,14 @@ class Spool:
 
     spool: SqliteSpool
     queue: QueueRunner
+    operator: Operator
+    frozen: FrozenWatch
     control: Any = None
+
+    async def stop_queue(self) -> None:
+        """Begin no delivery, and wait for those under way."""
+        self.frozen.stop()
+        await self.queue.stop(GRACE)
 
 
 class Spools:
@@ -64,7 +73,9 @@ class Spools:
         """
         folder = f"{self._directory}/{number}"
         spool = SqliteSpool(self._reactor, folder, self._log.panic)
-        made = Spool(spool, stages.runner(spool))
+        runner, log, clock = stages.runner(spool), self._log, self._reactor
+        operator = Operator(runner, spool, clock, log)
+        made = Spool(spool, runner, operator, FrozenWatch(runner, operator, spool, clock, log))
         self._open[number] = made
         return made
 
@@ -77,9 +88,10 @@ class Spools:
         this.control = listen(
             self._reactor,
             f"{self._directory}/{number}/{SOCKET}",
-            ControlFactory(this.spool, this.queue, clock=self._reactor, log=self._log),
+            ControlFactory(this.spool, this.operator, clock=self._reactor, log=self._log),
         )
         this.queue.start()
+        this.frozen.start()
 
     def adopt(self, number: int, stages: Stages, left: Left) -> None:
         """Take over a spool that nobody has, until it is empty.
@@ -132,7 +144,7 @@ class Spools:
     async def stop_queues(self) -> None:
         """Begin no delivery, and wait for those under way."""
         self._ending = True
-        waiting = [Deferred.fromCoroutine(each.queue.stop(GRACE)) for each in self._open.values()]
+        waiting = [Deferred.fromCoroutine(each.stop_queue()) for each in self._open.values()]
         for done in waiting:
             await done
 
@@ -148,7 +160,7 @@ class Spools:
             await each.spool.close()
 
     async def _close(self, this: Spool) -> None:
-        await this.queue.stop(GRACE)
+        await this.stop_queue()
         if this.control is not None:
             await maybeDeferred(this.control.stopListening)
         await this.spool.close()

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsrv.errors import Position, TemporaryFailure
+from mailsrv.errors import Locked, Position, TemporaryFailure
 from mailsrv.interfaces import RetryHint, Routed
 from mailsrv.mail.header import Header, render
 from mailsrv.mail.message import ATTEMPTED, InlineBody, Message, Recipient
@@ -20,8 +20,10 @@ from mailsrv.mail.routed import Host, HostFailure, Result
 from mailsrv.mail.status import LOCAL_PROBLEM, Status
 from mailsrv.queue.bounce import ReportSettings
 from mailsrv.queue.bouncer import Bouncer
+from mailsrv.queue.frozen import CHECK, FrozenWatch
+from mailsrv.queue.operator import Operator
 from mailsrv.queue.rules import RetryRules, parse_rule
-from mailsrv.queue.runner import Locked, QueueRunner, QueueSettings
+from mailsrv.queue.runner import QueueRunner, QueueSettings
 from mailsrv.queue.schedule import Schedule
 from mailsrv.spool.memory import MemoryHints, MemorySpool
 from tests.doubles.delivering import TableDelivering
@@ -64,6 +66,16 @@ class QueueTestCase(SynchronousTestCase):
 
     def done(self, work: Coroutine[Any, Any, T]) -> T:
         return self.successResultOf(Deferred.fromCoroutine(work))
+
+    @property
+    def operator(self) -> Operator:
+        return Operator(self.runner, self.spool, self.clock, self.log)
+
+    def watch(self) -> None:
+        """Begin to look at frozen messages."""
+        watch = FrozenWatch(self.runner, self.operator, self.spool, self.clock, self.log)
+        watch.start()
+        self.addCleanup(watch.stop)
 
     def message(self, *recipients: str | Recipient, **fields: Any) -> Message:
         values: dict[str, Any] = {
@@ -170,7 +182,7 @@ class DeliveryTests(QueueTestCase):
     def test_removed_before_it_is_submitted(self) -> None:
         """What an administrator removes between commit and submit is not delivered."""
         message = self.stored()
-        self.assertTrue(self.done(self.runner.remove(message.id)))
+        self.assertTrue(self.done(self.operator.remove(message.id)))
         self.runner.submit(message)
         self.clock.advance(0)
         self.assertEqual(self.sent(), [])
@@ -548,7 +560,7 @@ class BounceTests(QueueTestCase):
 
         def made(**settings: Any) -> QueueRunner:
             runner = make(**settings)
-            runner._bouncer.texts = given
+            runner.bouncer.texts = given
             return runner
 
         self.make = made  # type: ignore[method-assign]
@@ -644,7 +656,7 @@ class BounceTests(QueueTestCase):
 
     def test_failure_whose_report_cannot_be_built(self) -> None:
         """It is reported as barely as can be; the panic log says why."""
-        self.runner._bouncer.received = lambda report: 1 / 0  # type: ignore[return-value]
+        self.runner.bouncer.received = lambda report: 1 / 0  # type: ignore[return-value]
         self.delivering.answers.update({"a@b": REFUSED, "s@example.org": {"reason": "later"}})
         self.submit()
         text, status, original = self.bounce().get_payload()
@@ -671,7 +683,7 @@ class BounceTests(QueueTestCase):
         async def may_warn(message: Message, domain: str) -> bool:
             raise KeyError
 
-        self.runner._bouncer.may_warn = may_warn
+        self.runner.bouncer.may_warn = may_warn
         self.delivering.answers["a@b"] = {"reason": "later"}
         self.submit()
         self.advance(1.5 * DAY, 900)
@@ -762,7 +774,7 @@ class BounceTests(QueueTestCase):
     def test_failed_bounce_is_frozen_then_discarded(self) -> None:
         """A bounce that fails is frozen, never bounced; ignore_bounce_errors_after discards it."""
         self.runner = self.make(ignore_bounce_errors_after=3600.0)
-        self.runner.start()
+        self.watch()
         self.delivering.answers["a@b"] = REFUSED
         self.submit(sender="")
         self.assertEqual(self.done(self.spool.count()), 1)
@@ -792,7 +804,7 @@ class BounceTests(QueueTestCase):
     def test_auto_thaw(self) -> None:
         """A frozen message is tried when auto_thaw has passed since it was frozen; no bounce is."""
         self.runner = self.make(auto_thaw=7200.0)
-        self.runner.start()
+        self.watch()
         for sender in ("s@example.org", ""):
             self.submit(sender=sender, frozen_at=self.clock.seconds())
         self.advance(7200 - 60)
@@ -805,7 +817,7 @@ class BounceTests(QueueTestCase):
     def test_timeout_frozen_after(self) -> None:
         """Frozen messages are given up in the end: bounced, or thrown away if they are bounces."""
         self.runner = self.make(timeout_frozen_after=DAY)
-        self.runner.start()
+        self.watch()
         for sender in ("s@example.org", ""):
             self.submit(sender=sender, frozen_at=self.clock.seconds())
         self.advance(DAY - 900, 900)
@@ -829,20 +841,20 @@ class CommandTests(QueueTestCase):
     def test_locked_while_active(self) -> None:
         self.delivering.paused = True
         message = self.submit()
-        removal = Deferred.fromCoroutine(self.runner.remove(message.id))
+        removal = Deferred.fromCoroutine(self.operator.remove(message.id))
         self.failureResultOf(removal, Locked)
 
     def test_freeze_thaw_remove(self) -> None:
         self.delivering.answers["a@b"] = {"reason": "later"}
         message = self.submit()
-        self.assertTrue(self.done(self.runner.freeze(message.id)))
+        self.assertTrue(self.done(self.operator.freeze(message.id)))
         self.advance(1800)
         self.assertEqual(len(self.sent()), 1)
-        self.assertTrue(self.done(self.runner.thaw(message.id)))
+        self.assertTrue(self.done(self.operator.thaw(message.id)))
         self.advance(1800)
         self.assertGreater(len(self.sent()), 1)
-        self.assertTrue(self.done(self.runner.remove(message.id)))
-        self.assertFalse(self.done(self.runner.remove(message.id)))
+        self.assertTrue(self.done(self.operator.remove(message.id)))
+        self.assertFalse(self.done(self.operator.remove(message.id)))
 
     def test_run_now(self) -> None:
         """-q respects retry times, -qf does not, -qff takes frozen messages too."""
@@ -853,12 +865,12 @@ class CommandTests(QueueTestCase):
             self.done(self.runner.run_now(force=force, frozen=frozen))
             if not frozen:
                 self.assertEqual(len(self.sent()), attempts)
-        self.done(self.runner.freeze(message.id))
+        self.done(self.operator.freeze(message.id))
         self.done(self.runner.run_now(force=True))
         self.assertEqual(len(self.sent()), 3)
         self.done(self.runner.run_now([message.id], force=True, frozen=True))
         self.assertEqual(len(self.sent()), 4)
-        self.assertIn("later", self.done(self.runner.log(message.id)))
+        self.assertIn("later", self.done(self.spool.history(message.id)))
 
     def test_frozen_by_a_router(self) -> None:
         """A recipient that a router freezes freezes the message; others are delivered."""
@@ -874,12 +886,12 @@ class CommandTests(QueueTestCase):
         self.delivering.answers["a@b"] = {"reason": "later"}
         self.delivering.answers["s@example.org"] = {"reason": "later"}
         message = self.submit()
-        self.done(self.runner.give_up(message.id))
+        self.done(self.operator.give_up(message.id))
         self.assertEqual(self.sent(), ["a@b", "s@example.org"])
 
     def test_client_that_goes_away(self) -> None:
         """What it asked for is done whole: no attempt begins while the spool is still writing."""
-        for change in (self.runner.give_up, self.runner.remove, self.runner.freeze):
+        for change in (self.operator.give_up, self.operator.remove, self.operator.freeze):
             self.delivering.answers["s@example.org"] = {"reason": "later"}
             message = self.message()
             self.done(self.spool.store(message, self.clock.seconds()))
@@ -899,7 +911,7 @@ class CommandTests(QueueTestCase):
                 asked = Deferred.fromCoroutine(change(message.id))
                 asked.cancel()
                 self.failureResultOf(asked, CancelledError)
-                self.failureResultOf(Deferred.fromCoroutine(self.runner.thaw(message.id)), Locked)
+                self.failureResultOf(Deferred.fromCoroutine(self.operator.thaw(message.id)), Locked)
                 self.done(self.runner.run_now([message.id], force=True))
                 self.clock.advance(1)
                 gate.callback(None)
@@ -918,7 +930,7 @@ class CommandTests(QueueTestCase):
             await gate
 
         with mock.patch.object(self.spool, "remove", remove):
-            Deferred.fromCoroutine(self.runner.remove(message.id)).addErrback(
+            Deferred.fromCoroutine(self.operator.remove(message.id)).addErrback(
                 lambda f: None
             ).cancel()
             stopped = Deferred.fromCoroutine(self.runner.stop(10))
@@ -936,7 +948,8 @@ class CommandTests(QueueTestCase):
             frozen = self.message(frozen_at=self.clock.seconds())
             self.done(self.spool.store(frozen, self.clock.seconds()))
         self.clock.advance(100)
-        self.done(self.runner._frozen())
+        self.watch()
+        self.clock.advance(CHECK)
         self.assertEqual(len(looked), 1)
         self.assertEqual(len(self.sent()), 50)
 
@@ -958,8 +971,8 @@ class CommandTests(QueueTestCase):
             mock.patch.object(self.spool, "load", nothing),
         ):
             self.assertEqual(self.done(self.runner.run_now(force=True, frozen=True)), 0)
-            self.assertTrue(self.done(self.runner.remove(message.id)))
-            self.assertFalse(self.done(self.runner.remove(message.id)))
+            self.assertTrue(self.done(self.operator.remove(message.id)))
+            self.assertFalse(self.done(self.operator.remove(message.id)))
         self.assertEqual(self.done(self.spool.count()), 0)
         self.assertEqual(self.log.events, [("main", "removed by administrator")])
 
@@ -1043,7 +1056,7 @@ class FreezeTellTests(QueueTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.runner._bouncer.freeze_tell = ("root@mx.example", "ops@mx.example")
+        self.runner.bouncer.freeze_tell = ("root@mx.example", "ops@mx.example")
 
     def told(self) -> int:
         return sum(a in ("root@mx.example", "ops@mx.example") for a in self.sent())

@@ -17,12 +17,11 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsrv.errors import TemporaryFailure
+from mailsrv.errors import Locked, TemporaryFailure
 from mailsrv.interfaces import QueueEntry
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import InlineBody, Message, Recipient
 from mailsrv.mail.origin import Origin
-from mailsrv.queue.runner import Locked
 from mailsrv.service.control import IDLE, MOST_CLIENTS, ControlFactory, listen
 from mailsrv.service.requests import REQUEST_LIMIT, pack_entry, unpack_entry
 from mailsrv.service.spoolform import header_file
