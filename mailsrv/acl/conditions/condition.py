@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"-?[0-9]+")
 
 
+def truth(text: str) -> bool | None:
+    """Return what an expanded argument means; None if it is neither true nor false."""
+    if _NUMBER.fullmatch(text):
+        return text.strip("-0") != ""
+    word = text.lower()
+    if word in ("yes", "true"):
+        return True
+    return False if word in ("", "no", "false") else None
+
+
 class Condition(Item):
     """True for yes, true and a number that is not zero; false for no, false, zero and nothing."""
 
@@ -22,11 +32,7 @@ class Condition(Item):
     async def test(self, run: Evaluation) -> bool:
         """Tell whether the condition is met."""
         text = await run.expanded(self.argument)
-        if _NUMBER.fullmatch(text):
-            return text.strip("-0") != ""
-        word = text.lower()
-        if word in ("yes", "true"):
-            return True
-        if word in ("", "no", "false"):
-            return False
-        raise Undecided(log=f'invalid "condition" value "{text}"')
+        met = truth(text)
+        if met is None:
+            raise Undecided(log=f'invalid "condition" value "{text}"')
+        return met

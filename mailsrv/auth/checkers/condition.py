@@ -17,7 +17,7 @@ from mailsrv.mail.status import Status
 from mailsrv.mail.taint import Tainted
 
 _NO = ("", "0", "no", "false")
-_YES = ("1", "yes", "true")
+YES = ("1", "yes", "true")
 
 UNAVAILABLE = Status(454, 7, 0, "Unable to authenticate at present")
 
@@ -56,7 +56,7 @@ async def require(condition: Template, scope: Scope) -> None:
         raise Refused("server_condition is forced to fail") from error
     if result.lower() in _NO:
         raise Refused("")
-    if result.lower() not in _YES:
+    if result.lower() not in YES:
         text = f"{UNAVAILABLE.text}: {result}"
         raise TemporaryFailure(UNAVAILABLE.saying(text), result)
 

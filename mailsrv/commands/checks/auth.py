@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from mailsrv.auth.authenticator import Authenticator
+from mailsrv.auth.checkers.condition import YES
 from mailsrv.commands.checks.braces import closing
 from mailsrv.commands.checks.finding import Finding
 from mailsrv.commands.checks.outside import CIPHER, Outside, Told
@@ -82,7 +83,7 @@ def _lets_in(each: Authenticator, condition: Template, outside: Outside, passwor
     values = {f"auth{number}": text for number, text in enumerate(strings, 1)}
     scope = outside.scope().within(values, ("", *strings))
     text = outside.said(condition, scope)
-    return text is not None and text.strip().lower() in ("1", "yes", "true")
+    return text is not None and text.lower() in YES
 
 
 def _without_password(each: Authenticator, outside: Outside) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from mailsrv.acl.conditions import dnslists, ratelimit, seen
+from mailsrv.acl.conditions.condition import truth
 from mailsrv.acl.item import Item
 from mailsrv.acl.model import PHASE_NAMES
 from mailsrv.commands.checks.finding import Finding
@@ -22,7 +23,6 @@ from mailsrv.expansion.separated import split_list
 
 _DNSLISTS_SETTINGS = ("+include_unknown", "+exclude_unknown", "+defer_unknown")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.:*-]")
-_TRUTH = re.compile(r"-?[0-9]+|yes|no|true|false|", re.IGNORECASE)
 
 _MENDS = {
     "condition": "write yes or no, or a string that comes to one, such as ${if ...}",
@@ -69,7 +69,7 @@ def _conditions(configuration: Configuration) -> Iterator[Finding]:
                     if item.name != "condition" or item.argument.constant is not None:
                         continue
                     text = outside.said(item.argument, forced="")
-                    if text is not None and not _TRUTH.fullmatch(text.strip()):
+                    if text is not None and truth(text.strip()) is None:
                         problem = f'condition comes to "{text}", which is neither true nor false'
                         yield Finding(item.where, f"{problem}: it defers", _MENDS["condition"])
 
@@ -80,7 +80,7 @@ def _problem(item: Item) -> str:
         return ""
     try:
         match item.name:
-            case "condition" if not _TRUTH.fullmatch(text.strip()):
+            case "condition" if truth(text.strip()) is None:
                 return f'"{text}" is neither true nor false: the condition defers'
             case "delay":
                 parse_time(text)

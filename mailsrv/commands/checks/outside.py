@@ -15,6 +15,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from mailsrv.acl.conditions.condition import truth
 from mailsrv.commands.checks.braces import argument, closing
 from mailsrv.commands.checks.strangers import KNOWN, STRANGERS, Known, Names, Stranger
 from mailsrv.config.model import Configuration
@@ -183,10 +184,7 @@ class Outside:
             text = self.text(template, scope)
         except ForcedFailure:
             return Told.IGNORED
-        word = (text or "").strip().lower()
-        if word in ("yes", "true") or (word.lstrip("-").isdigit() and word.strip("-0")):
-            return Told.TRUE
-        return Told.FALSE
+        return Told.TRUE if truth(text or "") else Told.FALSE
 
     def chosen(self, template: Template, state: State) -> bool:
         """Tell whether the peer has a say in what a string comes to."""

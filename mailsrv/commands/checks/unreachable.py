@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailsrv.acl.model import Acl, Clause, Statement, Verb
+from mailsrv.commands.checks.covers import complement, covers, is_everything
 from mailsrv.commands.checks.finding import Finding
 from mailsrv.commands.checks.outside import Outside, Told
 from mailsrv.commands.checks.usage import is_always_met
 from mailsrv.commands.checks.variables import used
 from mailsrv.config.model import Configuration
 from mailsrv.config.options import OptionSet
+from mailsrv.config.references import LIST_CONDITIONS
+from mailsrv.expansion.conditions import boolean_lax
 from mailsrv.expansion.separated import split_list
-from mailsrv.expansion.template import Template
+from mailsrv.expansion.template import Template, compile_string
 
 _ENDS = (Verb.ACCEPT, Verb.DENY, Verb.DEFER, Verb.DISCARD, Verb.DROP)
 # Conditions that come to the same each time in an ACL, if their strings do.
@@ -22,15 +25,17 @@ _STEADY = frozenset(
 )  # fmt: skip
 _STEADY_VARIABLES = ("authenticated_id", "domain", "interface_", "local_part", "sender_host_",
                      "sender_address", "sender_helo_name", "tls_in_")  # fmt: skip
-_LISTS = _STEADY - {"authenticated", "condition", "encrypted"}
 # Preconditions of routers (specification 3.12).
 _PRECONDITIONS = (
     *("address_test", "check_local_user", "condition", "domains", "local_part_prefix"),
     *("local_part_suffix", "local_parts", "require_files", "senders", "verify_only"),
     *("verify_recipient", "verify_sender", "expn"),
 )
+_LISTS = {"domains": "domain", "local_parts": "localpart", "senders": "address"}
+_Needs = dict[str, str]
 _PASSES = ("pass", "decline")
-_Conditions = frozenset[tuple[str, bool, str]]
+_Condition = tuple[str, bool, str]
+_Conditions = frozenset[_Condition]
 
 
 def find(configuration: Configuration) -> Iterator[Finding]:
@@ -55,7 +60,10 @@ def _statements(acl: Acl, outside: Outside) -> Iterator[Finding]:
                     statement, f"this statement is never reached: {_called(earlier)} always decides"
                 )
                 return
-            if its <= conditions and statement.verb is not Verb.REQUIRE:
+            if statement.verb is not Verb.REQUIRE and all(
+                any(_implies(outside.configuration, own, each) for own in conditions)
+                for each in its
+            ):
                 yield _finding(
                     statement,
                     f"this statement is never met: {_called(earlier)} decides before",
@@ -65,6 +73,16 @@ def _statements(acl: Acl, outside: Outside) -> Iterator[Finding]:
             decided.append((statement, frozenset()))
         elif statement.verb in _ENDS and _decides(statement, outside):
             decided.append((statement, conditions))
+
+
+def _implies(configuration: Configuration, own: _Condition, each: _Condition) -> bool:
+    """Tell whether what meets the first condition meets the second one."""
+    if own[:2] != each[:2] or own[0] not in LIST_CONDITIONS:
+        return own == each
+    kind, (wide, narrow) = LIST_CONDITIONS[own[0]], (each[2], own[2])
+    if own[1]:  # negated
+        wide, narrow = narrow, wide
+    return covers(configuration, kind, wide, narrow)
 
 
 def _called(statement: Statement) -> str:
@@ -117,7 +135,8 @@ def _truth(clause: Clause, outside: Outside) -> bool | None:
     """Tell whether a condition is a constant."""
     item, told = clause.item, None
     source = item.argument.source.strip()
-    if item.name in _LISTS and source == "*":
+    kind = LIST_CONDITIONS.get(item.name)
+    if kind is not None and is_everything(kind, source):
         told = True
     elif item.name == "condition" and not used(source) and "{lookup" not in source:
         constant = {Told.TRUE: True, Told.FALSE: False}
@@ -140,17 +159,23 @@ def _routers(configuration: Configuration) -> Iterator[Finding]:
     named = {getattr(each, "pass_router", None) for each in routers}
     named |= {each.values.get("redirect_router") for each in routers}
     found: set[str] = set()
+    takers: list[OptionSet] = []
     for index, router in enumerate(routers):
         if not _takes_all(router):
             continue
-        its = _preconditions(router)
+        its = _preconditions(configuration, router)
+        rest = any(_leaves_none(configuration, each, router) for each in takers)
+        takers.append(router)
         for after in routers[index + 1 :]:
             if after.name in named:
                 break  # it, and what follows, is reached by another way
-            if after.name in found or not its <= _preconditions(after):
+            later = _preconditions(configuration, after)
+            if after.name in found or not (rest or _is_within(configuration, later, its)):
                 continue
             found.add(after.name)
-            whose = "every address" if not its else "every address with these preconditions"
+            whose = "every address" if rest or not its else "every address with these preconditions"
+            if rest:
+                whose += " that those before it leave"
             yield Finding(
                 after.where,
                 f"router {after.name} is never reached: {router.name} ({router.where}) takes "
@@ -159,8 +184,29 @@ def _routers(configuration: Configuration) -> Iterator[Finding]:
             )
 
 
-def _preconditions(router: OptionSet) -> frozenset[tuple[str, str]]:
-    found: set[tuple[str, str]] = set()
+def _is_within(configuration: Configuration, later: _Needs, its: _Needs) -> bool:
+    """Tell whether all that meets the preconditions of one router meets those of another."""
+    return all(
+        name in later
+        and (
+            source == later[name]
+            or (name in _LISTS and covers(configuration, _LISTS[name], source, later[name]))
+        )
+        for name, source in its.items()
+    )
+
+
+def _leaves_none(configuration: Configuration, one: OptionSet, other: OptionSet) -> bool:
+    """Tell whether two routers take all domains between them."""
+    first, second = _preconditions(configuration, one), _preconditions(configuration, other)
+    if set(first) != {"domains"} or set(second) != {"domains"}:
+        return False
+    return complement(configuration, "domain", first["domains"], second["domains"])
+
+
+def _preconditions(configuration: Configuration, router: OptionSet) -> _Needs:
+    """Return the options by which a router leaves addresses to others, and their texts."""
+    found: _Needs = {}
     for name in _PRECONDITIONS:
         value = router.values.get(name)
         if value is None or value == type(router).options()[name].default:
@@ -168,11 +214,19 @@ def _preconditions(router: OptionSet) -> frozenset[tuple[str, str]]:
         if name.startswith("local_part_") and router.values.get(f"{name}_optional"):
             continue
         source = value.source.strip() if isinstance(value, Template) else str(value)
-        always = "*" if name != "condition" else "true"
-        if source.lower() == always or (name == "condition" and source.lower() in ("yes", "1")):
+        if name in _LISTS and is_everything(_LISTS[name], source):
             continue
-        found.add((name, source))
-    return frozenset(found)
+        if name == "condition" and _is_always(configuration, source):
+            continue
+        found[name] = source
+    return found
+
+
+def _is_always(configuration: Configuration, source: str) -> bool:
+    if used(source) or "{lookup" in source or not _is_pure(source):
+        return False
+    text = Outside(configuration).said(compile_string(source))
+    return text is not None and boolean_lax(text)
 
 
 def _takes_all(router: OptionSet) -> bool:

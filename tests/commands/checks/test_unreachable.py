@@ -7,6 +7,7 @@ from tests.commands.checks.case import CheckTestCase
 HEAD = """\
 domainlist ours = here.example
 hostlist relays = 10.0.0.0/8
+hostlist all = *
 acl_smtp_rcpt = a
 begin acl
 a:
@@ -19,7 +20,7 @@ class StatementTests(CheckTestCase):
     def never(self, acl: str) -> list[int]:
         """The lines of the ACL, counted from one, that are found."""
         found = self.found(HEAD + acl)
-        return [int(each.partition(":")[0]) - 5 for each in found if " is never " in each]
+        return [int(each.partition(":")[0]) - 6 for each in found if " is never " in each]
 
     def test_unreachable(self) -> None:
         for acl, line in {
@@ -44,6 +45,16 @@ class StatementTests(CheckTestCase):
             " accept domains = +ours\n endpass\n verify = recipient\n accept domains = +ours": 4,
             " deny !domains = +ours\n warn !domains = +ours\n set acl_m0 = x": 2,
             " accept authenticated = *\n deny authenticated = *\n encrypted =": 2,
+            # one list has all of the other
+            " accept hosts = 10.0.0.1 : 10.0.0.2\n deny hosts = 10.0.0.2": 2,
+            " accept hosts = +relays\n deny hosts = 10.1.0.0/16 : 10.2.0.1": 2,
+            " deny hosts = <; 2001:db8::/32 ; 10.0.0.1\n accept hosts = <; 2001:db8::1": 2,
+            " deny hosts = <; 0.0.0.0/0 ; ::/0\n accept": 2,
+            " accept domains = +ours : there.example\n deny domains = there.example": 2,
+            " deny domains = *.example\n accept domains = Here.Example": 2,
+            " deny senders = *@bad.example\n accept senders = x@bad.example": 2,
+            " deny !domains = here.example : there.example\n deny !domains = *.example": 2,
+            " deny domains = !here.example\n deny domains = !*.example": 2,
             " deny condition = ${if eq{$domain}{x}}\n deny condition = ${if eq{$domain}{x}}": 2,
         }.items():
             self.assertEqual(self.never(acl), [line], acl)
@@ -67,7 +78,17 @@ class StatementTests(CheckTestCase):
             " accept condition = ${if exists{/etc/open}}\n deny",
             " accept condition = ${lookup{x}lsearch{/etc/x}{yes}{no}}\n deny",
             " accept hosts = +relays\n endpass\n verify = recipient\n"
-            " deny domains = +ours\n hosts = 10.0.0.1",
+            " deny domains = +ours\n hosts = 172.16.0.1",
+            " accept hosts = +relays : 10.1.0.0/16\n deny hosts = +relays : 11.0.0.0/8",
+            " accept hosts = !+relays\n deny hosts = 10.0.0.1",
+            " accept hosts = 10.0.0.1\n deny hosts = 10.0.0.0/8",
+            " accept hosts = *.x.example\n deny hosts = 10.0.0.1",
+            " accept hosts = lsearch;/x\n deny hosts = lsearch;/y",
+            " accept hosts = +all\n deny",
+            " deny senders = x@bad.example\n deny senders = *@bad.example",
+            " deny local_parts = X\n deny local_parts = x",
+            " accept domains = here.example\n deny domains = *.here.example",
+            " accept domains = !+ours : there.example\n deny domains = there.example",
         ):
             self.assertEqual(self.never(acl), [], acl)
 
@@ -84,6 +105,11 @@ class RouterTests(CheckTestCase):
             "driver = accept\n condition = true\n transport = l",
             "driver = accept\n local_part_suffix = +*\n local_part_suffix_optional\n transport = l",
             "driver = accept\n domains = +ours\n transport = l",
+            "driver = accept\n domains = here.example : there.example\n transport = l",
+            "driver = accept\n local_parts = ^.*\n transport = l",
+            "driver = accept\n condition = ${if eq{1}{1}}\n transport = l",
+            "driver = accept\n domains = !+ours\n transport = t\n"
+            "s:\n driver = accept\n domains = here.example\n transport = l",
             "driver = manualroute\n route_list = * hub.example\n transport = t",
             'driver = manualroute\n route_list = "* hub.example byname ; x y"\n transport = t',
             "driver = dnslookup\n no_more\n transport = t",
@@ -96,6 +122,10 @@ class RouterTests(CheckTestCase):
         for router in (
             "driver = accept\n check_local_user\n transport = l",
             "driver = accept\n local_parts = x\n transport = l",
+            "driver = accept\n domains = there.example\n transport = l",
+            "driver = accept\n condition = ${if exists{/etc/x}}\n transport = l",
+            "driver = accept\n domains = !+ours\n transport = t\n"
+            "s:\n driver = accept\n domains = there.example\n transport = l",
             "driver = accept\n unseen\n transport = l",
             "driver = accept\n local_part_suffix = +*\n transport = l",
             "driver = accept\n condition = ${if eq{$domain}{x}}\n transport = l",
