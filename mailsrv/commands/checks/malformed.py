@@ -22,7 +22,7 @@ from mailsrv.expansion.lists import read_item
 from mailsrv.expansion.separated import split_list
 
 _DNSLISTS_SETTINGS = ("+include_unknown", "+exclude_unknown", "+defer_unknown")
-_NO_NAME = re.compile(r"[^A-Za-z0-9_.:*-]")
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.:*-]|\A[0-9.]+\Z")
 
 _MENDS = {
     "condition": "write yes or no, or a string that comes to one, such as ${if ...}",

@@ -242,6 +242,9 @@ def _path(value: Template, name: str, what: str, scopes: tuple[Scope, ...]) -> I
     try:
         for text in _expanded(value, scopes):
             as_path(text, name)
+            if is_tainted(text) and not text.startswith("/"):
+                yield from _refused(value, f"{what} cannot begin with")
+                return
     except TemporaryFailure as failure:
         if "file name" in failure.reason:
             yield from _refused(value, f"{what} cannot begin with, or be made of,")

@@ -41,6 +41,7 @@ _Conditions = frozenset[_Condition]
 def find(configuration: Configuration) -> Iterator[Finding]:
     """Yield what follows something that always decides."""
     yield from _routers(configuration)
+    yield from _retry(configuration)
     outside = Outside(configuration)
     for acl in configuration.acls.acls.values():
         yield from _statements(acl, outside)
@@ -259,3 +260,21 @@ def _routes_all(router: OptionSet) -> bool:
     source = rules.source if isinstance(rules, Template) else str(rules)
     first = next((rule.split() for rule in split_list(source, ";") if rule.split()), [""])
     return first[0] == "*" and "$" not in source
+
+
+# --- retry rules -----------------------------------------------------------------------
+
+
+def _retry(configuration: Configuration) -> Iterator[Finding]:
+    """The first rule that fits is used."""
+    rules = getattr(configuration.retry, "rules", ())
+    for index, rule in enumerate(rules):
+        for earlier in rules[:index]:
+            if (
+                earlier.pattern in ("*", rule.pattern)
+                and earlier.error in ("*", rule.error)
+                and earlier.senders in (None, rule.senders)
+            ):
+                problem = f"this retry rule is never reached: the one at {earlier.where} fits all"
+                yield Finding(rule.where, problem, "move it up")
+                break

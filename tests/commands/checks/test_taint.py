@@ -21,6 +21,8 @@ class TaintTests(CheckTestCase):
             f"{BOX}file = $h_x-file:": r"^4: a path .* what a peer chose \(\$h_x\)",
             f"{BOX}file = $local_part": r"^4: a path \(file of transport t\)",
             f"{BOX}directory = ${{lc:$local_part}}\n maildir_format": "^4: a path",
+            f"{BOX}directory = ${{domain}}/Maildir\n maildir_format": "^4: a path",
+            f"{REDIRECT}file = $local_part.list": "^4: a path",
             f"{BOX}file = ${{if eq{{$domain}}{{x}}{{/x}}{{$sender_address}}}}": "^4: a path",
             f"{PIPE}/bin/x $local_part": r"^5: the command of transport t .*\$local_part",
             f"{PIPE}/bin/x -f ${{sender_address}} --": "^5: the command of transport t",

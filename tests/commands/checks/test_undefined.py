@@ -67,6 +67,7 @@ class UndefinedTests(CheckTestCase):
             f"{ACL}condition = $local_part": '^4: condition comes to "somebody"',
             f"{ACL}message = ${{sg{{$domain}}{{(}}{{x}}}}": "^4: message: regular expression error",
             f"{ACL}hosts = 0/0": '^4: hosts: "0/0" is no address',
+            "hostlist h = 10.0.0.256 : ::::1": "^1: .* is no address",
             "hostlist h = 10.0.0.1/255.0.0.0": "^1: .* is no address",
             ACL.replace("rcpt", "connect") + "ratelimit = 5 / 1h / strict / per_addr": (
                 '^4: ratelimit: "per_addr" must not have'

@@ -148,3 +148,21 @@ class RouterTests(CheckTestCase):
         around = "first:\n driver = redirect\n data = ${lookup{x}lsearch{/x}}\n"
         all_taken = f"{around} redirect_router = last\nr:\n driver = accept\n transport = l{LOCAL}"
         self.assertEqual(self.never(all_taken), [])
+
+
+class RetryTests(CheckTestCase):
+    def test_rules(self) -> None:
+        last = "* * F,4d,6h\n"
+        for rules, line in {
+            f"{last}x.example * F,1h,5m\n": 3,
+            f"x.example * F,1h,5m\nx.example quota F,1h,5m\n{last}": 3,
+            f"* quota F,1h,5m\n* quota senders=: F,1h,5m\n{last}": 3,
+        }.items():
+            self.one(f"begin retry\n{rules}", f"^{line}: this retry rule is never reached")
+        for rules in (
+            f"x.example * F,1h,5m\n{last}",
+            f"* quota F,1h,5m\n{last}",
+            f"* * senders=: F,1h,5m\n{last}",
+            f"x.example quota F,1h,5m\nx.example * F,1h,5m\n{last}",
+        ):
+            self.assertEqual(self.found(f"begin retry\n{rules}"), [], rules)
