@@ -20,7 +20,7 @@ from mailsrv.acl.modifiers import SetVariable
 from mailsrv.config.macros import LONGEST_NAME
 from mailsrv.errors import ConfigError, Position
 
-_NAME = re.compile(r"([A-Za-z0-9_-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
+_NAME = re.compile(r"([A-Za-z][A-Za-z0-9_]*)[ \t]*:[ \t]*(.*)", re.DOTALL)
 _WORD = re.compile(r"([A-Za-z0-9_]*)[ \t]*", re.DOTALL)
 _CLAUSE = re.compile(r"(!?)[ \t]*([A-Za-z0-9_]*)[ \t]*(.*)", re.DOTALL)
 _SET = re.compile(r"([^\s=]*)[ \t]*(.*)", re.DOTALL)

@@ -10,12 +10,16 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mailsrv import __version__
 from mailsrv.commands.invocation import Invocation, UsageError
 from mailsrv.commands.table import find, help_text, is_word, known_to_exim
 from mailsrv.commands.terminal import octets, say
 from mailsrv.errors import ConfigError, ConfigErrors
+
+if TYPE_CHECKING:
+    from mailsrv.config.model import Configuration
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         tell()  # it is wanted above all where the configuration is refused
     try:
-        configuration = read(invocation.file, invocation.macros)
+        configuration = read(invocation.file, invocation.macros, more=_faults)
     except ConfigErrors as problems:
         for error in problems.errors:
             say(f"mailsrv: {error}", error=True)
@@ -55,6 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _faults(configuration: Configuration) -> list[ConfigError]:
+    from mailsrv.service.environment import faults  # only where a file is refused
+
+    return faults(configuration)
 
 
 def parse(words: list[str]) -> Invocation:

@@ -10,6 +10,7 @@ from mailsrv.commands.terminal import say
 from mailsrv.config.known import is_unbuilt
 from mailsrv.config.main import FIXED_NEVER_USERS
 from mailsrv.config.model import Configuration
+from mailsrv.config.read import in_order
 from mailsrv.config.registry import built_in, module_names
 from mailsrv.service.environment import faults, faults_at_start
 
@@ -33,7 +34,7 @@ def run(invocation: Invocation, configuration: Configuration) -> int:
     """
     for warning in [*configuration.notices(), *faults_at_start(configuration)]:
         say(f"mailsrv: warning: {warning}", error=True)
-    if errors := faults(configuration):
+    if errors := in_order(faults(configuration), configuration):
         for error in errors:
             say(f"mailsrv: {error}", error=True)
         return 1

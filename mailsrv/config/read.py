@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import takewhile
 from typing import Any, Final
 
 from mailsrv.config.drivers import DriverSection, check_instances
@@ -32,6 +33,14 @@ _NAMED_LIST: Final = re.compile(
     re.ASCII | re.DOTALL,
 )
 _MACRO: Final = re.compile(r"[A-Z]\w*[ \t]*=", re.ASCII)
+# Options of the main section whose values Exim looks at when it has read the section (seen
+# with 4.96), and those that wait until all is read.
+_AT_THE_END: Final = frozenset(
+    ("errors_reply_to", "keep_environment", "localhost_number", "log_file_path", "log_selector",
+     "openssl_options", "pid_file_path", "smtp_ratelimit_mail", "smtp_ratelimit_rcpt",
+     "spool_directory", "syslog_facility", "uucp_from_pattern")
+)  # fmt: skip
+_AT_LAST: Final = frozenset(("smtp_active_hostname",))
 _DRIVERS: Final = {
     "routers": "router",
     "transports": "transport",
@@ -45,16 +54,53 @@ _PARSERS: Final = {
 
 
 def read(
-    path: str, macros: Mapping[str, str] | None = None, files: Files | None = None
+    path: str,
+    macros: Mapping[str, str] | None = None,
+    files: Files | None = None,
+    more: Callable[[Configuration], list[ConfigError]] | None = None,
 ) -> Configuration:
     """Read the configuration at ``path``; ``macros`` are those of the command line.
 
-    ``files`` has the texts; by default they are the disk's.
+    ``files`` has the texts; by default they are the disk's.  ``more`` knows faults of
+    values that others use; it is asked where the file is refused anyway, to tell all.
 
-    :raises ConfigErrors: all faults, in the order of the file.
+    :raises ConfigErrors: all faults, in the order in which Exim would find them.
     """
     octets = os.fsencode(os.path.abspath(path)).decode("latin-1")
-    return _Reading(octets, Macros(macros), files).run()
+    return _Reading(octets, Macros(macros), files).run(more)
+
+
+def in_order(errors: list[ConfigError], configuration: Configuration) -> list[ConfigError]:
+    """Return errors in the order in which Exim finds them.
+
+    It reads from top to bottom, and looks at some values when it has read the main
+    section, or all; errors without a line come last.  A fault in a line that is no
+    logical line (a directive) stays near the line before it.
+    """
+    order: dict[Position, float] = {}
+    for line in configuration.lines:
+        order.setdefault(line.where, len(order))
+    head = list(takewhile(lambda line: not _BEGIN.fullmatch(line.text), configuration.lines))
+    for line in head:
+        name = re.sub(r"\A(?:hide[ \t]+)?(\w*).*", r"\1", line.text, flags=re.DOTALL)
+        if name in _AT_THE_END:
+            order[line.where] = order[head[-1].where] + 0.5
+        elif name in _AT_LAST:
+            order[line.where] = float("inf")
+
+    def place(error: ConfigError) -> tuple[float, int]:
+        if error.where is None:
+            return float("inf"), 1
+        if error.where in order:
+            return order[error.where], 0
+        before = [
+            order[where]
+            for where in order
+            if where.file == error.where.file and where.line < error.where.line
+        ]
+        return max(before, default=-1), 1
+
+    return sorted(errors, key=place)
 
 
 class _Main:
@@ -136,12 +182,10 @@ class _Reading:
         self.drivers: dict[str, DriverSection] = {}
         self.begun: dict[str, Position] = {}
 
-    def run(self) -> Configuration:
+    def run(self, more: Callable[[Configuration], list[ConfigError]] | None) -> Configuration:
         """Read all, then check what needs the whole file."""
         section: _Main | _Parsed | DriverSection | None = _Main(self.configuration, self.macros)
-        order: dict[Position, int] = {}
         for line in self.reader:
-            order.setdefault(line.where, len(order))
             self.configuration.lines.append(line)
             try:
                 begin = _BEGIN.fullmatch(line.text)
@@ -158,7 +202,8 @@ class _Reading:
             section.finish()
         self._conclude()
         if self.errors:
-            raise ConfigErrors(_in_order(self.errors, order))
+            self.errors += more(self.configuration) if more is not None else []
+            raise ConfigErrors(in_order(self.errors, self.configuration))
         return self.configuration
 
     def _begin(self, name: str, where: Position) -> _Parsed | DriverSection | None:
@@ -211,27 +256,6 @@ class _Reading:
         )
         self.errors += errors
         return result
-
-
-def _in_order(errors: list[ConfigError], order: Mapping[Position, int]) -> list[ConfigError]:
-    """Return errors in the order in which the file was read; those without a line come last.
-
-    A fault in a line that is no logical line (a directive) stays near the line before it.
-    """
-
-    def place(error: ConfigError) -> tuple[float, int]:
-        if error.where is None:
-            return float("inf"), 0
-        if error.where in order:
-            return order[error.where], 0
-        before = [
-            order[where]
-            for where in order
-            if where.file == error.where.file and where.line < error.where.line
-        ]
-        return max(before, default=-1), 1
-
-    return sorted(errors, key=place)
 
 
 def _bad_values(configuration: Configuration) -> list[ConfigError]:

@@ -183,6 +183,7 @@ def faults(configuration: Configuration) -> list[ConfigError]:
             and destinations(at_start(main.log_file_path, services, "log_file_path"), "/")
         ),
         "keep_environment": lambda: _kept(main.keep_environment or ""),
+        "spool_directory": lambda: _is_set(main.spool_directory, services, "spool_directory"),
     }
     found = _found(main, checks)
     if not 0 < main.workers <= WORKERS:
@@ -190,6 +191,11 @@ def faults(configuration: Configuration) -> list[ConfigError]:
         found.append(ConfigError(problem, main.places.get("workers")))
     found += _names_used_twice(configuration.authenticators)
     return found + _routers_that_pass_nowhere(configuration)
+
+
+def _is_set(template: Template, services: Services, name: str) -> None:
+    if not at_start(template, services, name):
+        raise ConfigError(f"{name} is empty", template.where)
 
 
 def faults_at_start(configuration: Configuration) -> list[ConfigError]:

@@ -28,6 +28,9 @@ FAULTS = [
     ("accept control = nosuch", 'syntax error in "control=nosuch"'),
     ("accept control = freeze/no_tell/foo", 'syntax error in "control=freeze/no_tell/foo"'),
     ("accept log_reject_target = foo", "unknown log name"),
+    # names have a letter first, and no hyphen
+    ("9bad:", 'unknown ACL verb "9bad" in "9bad:"'),
+    ("my-acl:", 'unknown ACL verb "my" in "my-acl:"'),
 ]
 
 

@@ -99,6 +99,19 @@ class RunningTests(FileTestCase):
                 ],
             )
 
+    def test_faults_that_others_know_are_told_with_those_of_the_reading(self) -> None:
+        path = self.file(
+            "log_selector = +nosuch\nspool_directory = ${nosuch}\nbegin routers\nr:\n"
+            " driver = nosuch\n"
+        )
+        for text, lines in (
+            (path, ["1", "2", "5"]),
+            (self.file("spool_directory =\n", "b"), ["1"]),
+        ):
+            status, _, err = self.run_main("-C", text, "-bV")
+            told = [line for line in err.splitlines() if "warning" not in line]
+            self.assertEqual((status, [line.split()[2] for line in told]), (1, lines), err)
+
     def test_show(self) -> None:
         path = self.file("AA = 1\nrecipients_max = AA\n")
         self.assertEqual(

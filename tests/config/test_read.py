@@ -169,6 +169,20 @@ class MainSectionTests(FileTestCase):
             [f"line {line}" for line in (1, 2, 3, 4, 6, 9, 10, 13)],
         )
 
+    def test_what_exim_looks_at_later_comes_later(self) -> None:
+        """Some values when the main section was read, and one when all was (seen with 4.96)."""
+        for early, lines in (
+            ("localhost_number = x", (2, 1, 5)),
+            ("smtp_ratelimit_mail = x", (2, 1, 5)),
+            ("smtp_active_hostname = ${if", (2, 5, 1)),
+        ):
+            errors = self.errors(
+                f"{early}\nnonsense\nbegin routers\nr1:\n driver = nosuch\n",
+            )
+            self.assertEqual(
+                [error.split(" of ")[0] for error in errors], [f"line {line}" for line in lines]
+            )
+
     def test_derived_options(self) -> None:
         main = self.read("primary_hostname = mx.example").main
         self.assertEqual((main.qualify_domain, main.qualify_recipient), ("mx.example",) * 2)
