@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mailsrv.errors import TemporaryFailure
+from mailsrv.mail.lines import count_lines
 from mailsrv.mail.message import Body, InlineBody
 from mailsrv.mail.status import Status
 from mailsrv.net.threads import IThreads
@@ -163,7 +164,7 @@ class BodyWriter:
         self._pieces.append(piece)
         self._waiting += len(piece)
         self._size += len(piece)
-        self._lines += piece.count(b"\n")
+        self._lines += count_lines(piece)
         if self._waiting <= (PIECE if self._file else self._bodies.inline_limit):
             return None
         if self._writing is not None and self._waiting <= AHEAD:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from mailsrv.mail.lines import LARGE, even_lines
+
 _END = b"\r\n.\r\n"
 _OTHERS = bytes(set(range(256)) - set(b"\r\n\0"))  # all but CR, LF and NUL
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
@@ -27,7 +29,9 @@ class DotReader:
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Return the next octets of the message, and what follows its end (None: not there yet)."""
         buffer = self._held + data if self._held else data
-        dot = buffer.find(b"\r\n.")
+        # A dot is searched for first, alone: base64 has none, and a single octet is found fast.
+        first = buffer.find(b".")
+        dot = buffer.find(b"\r\n.", max(first - 2, 0)) if first >= 0 else -1
         end = buffer.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             return self._content(buffer[: end + 2], dot), buffer[end + 5 :]
@@ -79,9 +83,11 @@ class LineEnds:
     def finish(self) -> bytes:
         """The message is complete: return what was held back."""
         piece, self._held = self._held, b""
-        return self._checked(piece)
+        return self._checked(piece) if piece else piece
 
     def _checked(self, piece: bytes) -> bytes:
+        if len(piece) > LARGE and even_lines(piece) is not None:
+            return piece
         if len(piece.translate(None, _OTHERS)) == 2 * piece.count(b"\r\n"):
             return piece
         self.bad = True

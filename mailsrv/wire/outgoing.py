@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from mailsrv.mail.lines import LARGE, even_lines
+
 
 class LineEnds:
     """Makes every line end of a stream CRLF, whatever pieces it comes in (RFC 5321 2.3.8).
@@ -23,6 +25,8 @@ class LineEnds:
         self._held = b""
         if data.endswith(b"\r"):
             data, self._held = data[:-1], b"\r"
+        if len(data) > LARGE and even_lines(data) is not None:
+            return data
         pairs = data.count(b"\r\n")
         if pairs != data.count(b"\n") or pairs != data.count(b"\r"):
             data = self._odd.sub(b"\r\n", data)
@@ -54,7 +58,9 @@ class DotStuffer:
             return b""
         first = b"." if self._at_start and data.startswith(b".") else b""
         self._at_start = data.endswith(b"\n")
-        return first + data.replace(b"\n.", b"\n..")
+        if b"." in data:  # as it is not in base64
+            data = data.replace(b"\n.", b"\n..")
+        return first + data if first else data
 
     def end(self) -> bytes:
         """Return the octets that end the message: a line end if it lacks one, and the dot."""
