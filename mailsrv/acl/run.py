@@ -111,7 +111,7 @@ class Acls:
         """Run the ACL of a phase; see :class:`mailsrv.interfaces.IPolicy`."""
         option = self.options.get(phase)
         if option is None and phase not in self._unbuilt:
-            return self._unset(phase)
+            return _denied(phase) if phase in _DENY_UNSET else _ACCEPTED
         unbuilt = self._unbuilt.get(phase, ())
         transaction = connection.transaction or Transaction()
         scope = Scope(
@@ -236,12 +236,6 @@ class Acls:
             raise Undecided(error=True)
         return action
 
-    def _unset(self, phase: AclPhase) -> Verdict:
-        if phase in _DENY_UNSET:
-            code = _REFUSAL_CODES.get(phase, 550)
-            return Verdict(Action.DENY, Status(code, 0, 0, PROHIBITED), bare=True)
-        return _ACCEPTED
-
     # --- the reply -----------------------------------------------------------
 
     def _verdict(self, run: Evaluation, action: Action) -> Verdict:
@@ -297,6 +291,12 @@ class Acls:
         if run.connection.one_line_replies:
             return status
         return status.saying(_clean(f"Verification failed for <{sender}>\n{why}\n{status.text}"))
+
+
+def _denied(phase: AclPhase) -> Verdict:
+    """Return what a phase answers that is not open to anybody without an ACL."""
+    code = _REFUSAL_CODES.get(phase, 550)
+    return Verdict(Action.DENY, Status(code, 0, 0, PROHIBITED), bare=True)
 
 
 def _is_cancellation(error: Exception) -> bool:

@@ -28,7 +28,7 @@ from mailsrv.mail.message import Transaction
 from mailsrv.mail.status import LOCAL_PROBLEM
 from mailsrv.wire.command import Command, parse_command
 from mailsrv.wire.reply import from_status, reply
-from mailsrv.wire.session import MAX_COMMAND, Event, Line, LongLine, Piece
+from mailsrv.wire.session import MAX_COMMAND, Event, Line, Piece
 
 # Nothing may follow these in the same packet (RFC 2920 3.1), nor the second
 # group if PIPELINING was not offered.
@@ -174,15 +174,16 @@ class Dialogue:
     async def handle(self, event: Event) -> None:
         """Answer one event.  Whatever goes wrong costs this command: 451."""
         try:
-            if isinstance(event, Piece):
+            if isinstance(event, Line):
+                if self.exchange is None:
+                    await self._command(event)
+                else:
+                    await login.proceed(self, event.line)
+            elif isinstance(event, Piece):
                 assert self.reception is not None, "pieces come in a message"
                 await self.reception.piece(event)
-            elif isinstance(event, LongLine):
-                await self._long_line()
-            elif self.exchange is not None:
-                await login.proceed(self, event.line)
             else:
-                await self._command(event)
+                await self._long_line()
         except CancelledError as error:
             if self.gone:
                 raise
@@ -230,7 +231,7 @@ class Dialogue:
         self._history.append(command.verb or "???")
         if not self.in_step(command):
             return
-        if "\0" in command.line:
+        if b"\0" in command.raw:
             self.protocol_error(501, "NUL characters are not allowed in SMTP commands", syntax=True)
             return
         if command.verb in _COUNTED and await self._too_many_nonmail(command):

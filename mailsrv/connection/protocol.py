@@ -237,7 +237,13 @@ class SmtpProtocol(ESMTP):
         try:
             dialogue = self.dialogue
             assert dialogue is not None, "the connection is made"
-            while self._ready():
+            while not (
+                self._pending is not None
+                or self._closing
+                or self._blocked
+                or self._lost
+                or self._handshake is not None
+            ):
                 event = self.input.next()
                 if event is None:
                     break
@@ -253,15 +259,6 @@ class SmtpProtocol(ESMTP):
     def waiting(self) -> bool:
         """Whether a command is being worked on, so that its answer is still to come."""
         return self._pending is not None
-
-    def _ready(self) -> bool:
-        return not (
-            self._pending is not None
-            or self._closing
-            or self._blocked
-            or self._lost
-            or self._handshake is not None
-        )
 
     def _drive(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine; what comes next waits for it."""

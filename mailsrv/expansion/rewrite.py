@@ -188,11 +188,7 @@ class Rewriter:
         rules = rules or RewriteRules()
         self._smtp = [each for each in enumerate(rules.rules, 1) if "S" in each[1].flags]
         self._of = {place: rules.of(place) for place in _NAMES}
-
-    @property
-    def active(self) -> bool:
-        """Tell whether there is any rule."""
-        return bool(self._smtp) or any(self._of.values())
+        self.active = bool(self._smtp) or any(self._of.values())  # whether there is any rule
 
     async def address(self, address: str, place: str, scope: Scope) -> str:
         """Rewrite an address of the envelope; "" stays."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mailsrv.expansion.arithmetic import whole
@@ -44,6 +45,11 @@ def zone(now: float) -> str:
 
 def full(now: float) -> str:
     """As in a header line: ``Fri, 07 Apr 2000 14:25:48 +0100``, English whatever the locale."""
+    return _full(int(now))
+
+
+@lru_cache(maxsize=2)  # many greetings fall into one second
+def _full(now: int) -> str:
     t = time.localtime(now)
     return (
         f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "

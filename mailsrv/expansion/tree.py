@@ -106,15 +106,16 @@ class Text:
 class Concatenation:
     """Several nodes, one after the other."""
 
-    __slots__ = ("parts", "waits")
+    __slots__ = ("_steps", "parts", "waits")
 
     def __init__(self, parts: Sequence[Node]) -> None:
         self.parts = tuple(parts)
         self.waits = any(part.waits for part in parts)
+        self._steps = tuple(part.text if isinstance(part, Text) else part for part in parts)
 
     def value(self, scope: Scope) -> str:
         """Evaluate without waiting."""
-        return join([part.value(scope) for part in self.parts])
+        return join([step if isinstance(step, str) else step.value(scope) for step in self._steps])
 
     async def expand(self, scope: Scope) -> str:
         """Evaluate."""

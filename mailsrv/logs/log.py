@@ -246,7 +246,9 @@ class MailLog:
         """Write a line to a stream, and to a second one with further lines below it."""
         top_bit = self._settings.print_topbitchars
         line = lines.printable(line, top_bit)
-        full = "\n".join([line, *(lines.printable(text, top_bit) for text in below)])
+        full = line
+        if below:
+            full = "\n".join([line, *(lines.printable(text, top_bit) for text in below)])
         if also == "reject" and not self._settings.write_rejectlog:
             also = ""
         taken = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mailsrv.mail.taint import like
+from mailsrv.mail.taint import Tainted, like
 
 _ATOM = r"[^\x00-\x20\x7f()<>@,;:\\\".\[\]]+"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
@@ -15,9 +15,9 @@ def split(address: str) -> tuple[str, str]:
     local_part, at, domain = address.rpartition("@")
     if not at:
         return address, ""
-    if type(address) is str:
+    if type(address) is str or not isinstance(address, Tainted):
         return local_part, domain
-    return like(local_part, address), like(domain, address)
+    return Tainted(local_part) if local_part else "", Tainted(domain) if domain else ""
 
 
 def unquoted(local_part: str) -> str:

@@ -151,9 +151,10 @@ class Attempt:
             except Exception as error:  # a bug of a transport costs one delivery
                 self._tools.log.panic(f"{self._message.id}: delivery failed", error)
             settled = self._failed_keys | {part_key(o.address) for o, _ in self._deferred}
-            forgotten = [_problem(a) for a in addresses if self._pending(part_key(a), settled)]
-            if forgotten:
-                await self._record(forgotten)
+            if any(self._left.values()):
+                forgotten = [_problem(a) for a in addresses if self._pending(part_key(a), settled)]
+                if forgotten:
+                    await self._record(forgotten)
         await self._end()
 
     # --- routing ---

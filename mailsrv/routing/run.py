@@ -124,9 +124,9 @@ class Run:
 
         Unseen copies are other deliveries: they are made whatever becomes of the address itself.
         """
-        scope = self._context.scope(seen, router.name)
         if isinstance(decision, Declined):
             self._said = decision.message or self._said
+            scope = self._context.scope(seen, router.name)
             if not await boolean(router.more, scope, True, "more"):
                 await self._unrouteable(router, seen, step)
                 return True
@@ -147,7 +147,10 @@ class Run:
         if isinstance(decision, Failed):
             self._fail(decision, step)
             return True
-        unseen = await boolean(router.unseen, scope, False, "unseen")
+        unseen = router.unseen
+        if isinstance(unseen, Template):
+            scope = self._context.scope(seen, router.name)
+            unseen = await boolean(unseen, scope, False, "unseen")
         seen.copies += unseen
         seen.router = router.name
         seen.quiet = router.disable_logging

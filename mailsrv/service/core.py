@@ -22,6 +22,7 @@ from mailsrv.connection.lmtp import LmtpFactory
 from mailsrv.logs.log import MailLog
 from mailsrv.mail.msgid import MessageIds
 from mailsrv.net.listen import Listener
+from mailsrv.net.poll import poll_plainly
 from mailsrv.net.threads import Threads
 from mailsrv.service import collector
 from mailsrv.service.build import Lasting, Stages
@@ -102,6 +103,7 @@ class Core:
 
         :raises OSError: the control socket cannot be made.
         """
+        poll_plainly(self.reactor)
         self._observer.start()
         self._clock.start()
         self.spools.start(self.number)

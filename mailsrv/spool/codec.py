@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from mailsrv.interfaces import HISTORY
@@ -20,6 +21,7 @@ from mailsrv.mail.origin import Origin
 from mailsrv.mail.taint import Tainted
 
 _ORIGIN = {field.name: getattr(Origin(), field.name) for field in fields(Origin)}  # defaults
+_values = attrgetter(*_ORIGIN)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 _dump = _ENCODER.encode
 
@@ -30,7 +32,9 @@ class Unreadable(Exception):
 
 def pack(value: str) -> str:
     """Return a string with its mark in front."""
-    return "!" + value if isinstance(value, Tainted) else "=" + value
+    if type(value) is not str and isinstance(value, Tainted):
+        return "!" + value
+    return "=" + value
 
 
 def unpack(packed: str) -> str:
@@ -47,8 +51,7 @@ def encode_envelope(message: Message) -> bytes:
     """Return all of a message but header, body and what changes while it is queued."""
     origin = message.origin
     facts: dict[str, Any] = {}
-    for name, default in _ORIGIN.items():
-        value = getattr(origin, name)
+    for (name, default), value in zip(_ORIGIN.items(), _values(origin), strict=True):
         if value == default:  # an origin that is read has it anyway
             continue
         if isinstance(value, str):

@@ -74,6 +74,8 @@ class SqliteHints:
 
     def set_retry(self, key: str, hint: RetryHint | None) -> None:
         """See :meth:`IHints.set_retry`."""
+        if hint is None and key not in self._retry and key not in self._claimed:
+            return  # as for nearly every delivery
         self._claimed.discard(key)
         if hint is None:
             if self._retry.pop(key, None) is None:

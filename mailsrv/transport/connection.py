@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import (
@@ -73,8 +73,7 @@ class Timeouts:
     final: float = 600.0  # the reply to the end of data
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where to connect: an IP address and port, or the path of a Unix socket (port 0)."""
 
     address: str

@@ -115,7 +115,7 @@ class Delivering:
         self._running += 1
         try:
             if len(batches) == 1:
-                await self._run(*batches[0])
+                await self._run(*batches[0], alone=True)
             else:
                 await self._run_all(batches)
         finally:
@@ -227,18 +227,21 @@ class Delivering:
 
     # --- runs ---
 
-    async def _run(self, batch: Batch, ledger: _Ledger) -> None:
-        """Run a transport for a batch; whatever happens, each address is settled or logged."""
+    async def _run(self, batch: Batch, ledger: _Ledger, *, alone: bool = False) -> None:
+        """Run a transport for a batch; whatever happens, each address is settled or logged.
+
+        ``alone``: the message has no other batch.
+        """
         batch.crew.change(left=1)
         try:
-            await self._run_through(batch, ledger)
+            await self._run_through(batch, ledger, alone=alone)
         finally:
             batch.crew.change(left=-1)
 
-    async def _run_through(self, batch: Batch, ledger: _Ledger) -> None:
+    async def _run_through(self, batch: Batch, ledger: _Ledger, *, alone: bool) -> None:
         failure: BaseException | None = None
         try:
-            await self._deliver(batch)
+            await self._deliver(batch, alone=alone)
         except (CancelledError, GeneratorExit):
             raise
         except MailFailure as error:
@@ -255,15 +258,14 @@ class Delivering:
         except Exception as error:
             self._log.panic("the outcome of a delivery could not be recorded", error)
 
-    async def _deliver(self, batch: Batch) -> None:
+    async def _deliver(self, batch: Batch, *, alone: bool) -> None:
         transport = self._transports.get(batch.transport)
         if transport is None:
             raise _unknown(batch.transport)
         await self._prepare(transport, batch)
-        wanted: dict[Key, int] = {
-            ("message", batch.message.id): self._per_message,
-            ("transport", batch.transport): await transport.parallel(batch),
-        }
+        wanted: dict[Key, int] = {("transport", batch.transport): await transport.parallel(batch)}
+        if not alone:
+            wanted["message", batch.message.id] = self._per_message
         async with self._facilities.limits.hold(wanted, batch.crew):
             batch.started = self._facilities.clock.seconds()
             await transport.deliver(batch)

@@ -56,7 +56,7 @@ class Plan:
 
     def in_clear(self) -> Plan:
         """Return the plan for a connection without TLS."""
-        hop = replace(self.hop, security=("clear", self.hop.security))
+        hop = self.hop._replace(security=("clear", self.hop.security))
         return replace(self, hop=hop, tls=TlsUse(), start=None)
 
     @property

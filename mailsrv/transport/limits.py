@@ -31,6 +31,8 @@ class Limits:
 
     async def take(self, wanted: Mapping[Key, int], crew: Crew) -> None:
         """Count one more for each key, when there is room; one of ``crew`` waits until then."""
+        if not wanted:
+            return
         full = self._full(wanted)
         if full is None:
             self._count(wanted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mailsrv.interfaces import IClock
 from mailsrv.net.tlsclient import ClientStart
@@ -25,8 +25,7 @@ IDLE = 10.0  # seconds that a connection is kept without a message
 KEPT = 20  # connections that are kept for one next hop: as many as deliveries to it run at a time
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(NamedTuple):
     """What makes connections interchangeable: the transport's name, the place …"""
 
     transport: str

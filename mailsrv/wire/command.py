@@ -63,7 +63,12 @@ class Command(NamedTuple):
 
     verb: str
     argument: Tainted
-    line: Tainted
+    raw: bytes  # the whole
+
+    @property
+    def line(self) -> Tainted:
+        """The whole as an octet string."""
+        return tainted(self.raw)
 
 
 class Path(NamedTuple):
@@ -85,13 +90,13 @@ def parse_command(line: bytes) -> Command:
     head, _, rest = line.partition(b" ")
     verb = _VERBS.get(head.upper())
     if verb is not None:
-        return Command(verb, tainted(rest.strip(b" \t")), tainted(line))
+        return Command(verb, tainted(rest.strip(b" \t")), line)
     begin = line[:10].upper()
     if begin == b"MAIL FROM:":
-        return Command("MAIL", tainted(line[10:].strip(b" \t")), tainted(line))
+        return Command("MAIL", tainted(line[10:].strip(b" \t")), line)
     if begin.startswith(b"RCPT TO:"):
-        return Command("RCPT", tainted(line[8:].strip(b" \t")), tainted(line))
-    return Command("", tainted(rest), tainted(line))
+        return Command("RCPT", tainted(line[8:].strip(b" \t")), line)
+    return Command("", tainted(rest), line)
 
 
 def without_excess_brackets(argument: str) -> str:

@@ -94,6 +94,8 @@ class Input:
 
     def next(self) -> Event | None:
         """Return the next event; None: more octets are needed."""
+        if self._at == len(self._buffer) and self._chunk != 0:
+            return None
         if self._dots is not None:
             return self._data()
         if self._chunk is not None:
