@@ -54,6 +54,7 @@ _PATHS = {
 }
 _KEYS = ("tls_certificate", "tls_privatekey", "tls_verify_certificates", "tls_dhparam", "tls_crl")
 _NO_REGEX = "regular expression error"
+_PLACES = {"|": "the pipe", "/": "the file", ":include:": "the included file"}
 _MEND = "use $local_part_data or $domain_data, or a lookup's result"
 
 
@@ -89,7 +90,11 @@ def find(configuration: Configuration) -> Iterator[Finding]:
     in_delivery = _scopes(configuration, AclPhase.RCPT)
     for options in (*configuration.routers, *configuration.transports.values()):
         yield from _paths(options, in_delivery)
-        yield from _command(options, in_delivery)
+        yield from _command(options, "transport_filter", in_delivery)
+        if options.driver in _COMMANDS:
+            yield from _command(options, "command", in_delivery)
+        if options.driver == "redirect":
+            yield from _redirection(options, in_delivery)
         for name, value in options.values.items():
             if isinstance(value, Template):
                 yield from _tried(value, name, in_delivery)
@@ -250,10 +255,24 @@ def _path(value: Template, name: str, what: str, scopes: tuple[Scope, ...]) -> I
             yield from _refused(value, f"{what} cannot begin with, or be made of,")
 
 
-def _command(options: OptionSet, scopes: tuple[Scope, ...]) -> Iterator[Finding]:
+def _redirection(router: OptionSet, scopes: tuple[Scope, ...]) -> Iterator[Finding]:
+    """A pipe, a file or an included file that a redirection names may not be a peer's."""
+    data = router.values.get("data")
+    if not isinstance(data, Template):
+        return
+    try:
+        texts = list(_expanded(data, scopes))
+    except TemporaryFailure:
+        return  # told of by _tried
+    for start, what in _PLACES.items():
+        if any(is_tainted(text) and text.lstrip(' "').startswith(start) for text in texts):
+            yield from _refused(data, f"{what} of router {router.name} cannot hold")
+
+
+def _command(options: OptionSet, name: str, scopes: tuple[Scope, ...]) -> Iterator[Finding]:
     """The arguments of a command are expanded one by one, and none may be a peer's."""
-    value = options.values.get("command")
-    if options.driver not in _COMMANDS or not isinstance(value, Template):
+    value = options.values.get(name)
+    if not isinstance(value, Template):
         return
     whole = bool(options.values.get("use_shell"))
     for word in [value.source] if whole else split(value.source):
@@ -262,7 +281,7 @@ def _command(options: OptionSet, scopes: tuple[Scope, ...]) -> Iterator[Finding]
         template = compile_string(word, value.where)
         try:
             if any(is_tainted(text) for text in _expanded(template, scopes)):
-                what = f"the command of {options.kind} {options.name} cannot hold"
+                what = f"the {name} of {options.kind} {options.name} cannot hold"
                 yield from _refused(template, what)
                 return
         except TemporaryFailure:

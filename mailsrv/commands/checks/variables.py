@@ -46,6 +46,8 @@ _NAMED = {
         _WHOLE | {AclPhase.QUIT, AclPhase.NOTQUIT, AclPhase.NOT_SMTP_START},
     "recipients recipients_list": WHOLE_PHASES | {AclPhase.PREDATA, AclPhase.NOT_SMTP_START},
     "sender_address sender_address_domain sender_address_local_part return_path": _ENVELOPE,
+    "rcpt_count rcpt_defer_count rcpt_fail_count recipients_count message_size":
+        _ENVELOPE,
     "sender_helo_name authenticated_id sender_host_authenticated authenticated_sender":
         _AFTER_CONNECT | LOCAL_PHASES | _DELIVERY | {_LOGIN, _REWRITING},
     "sender_host_address sender_host_name sender_host_port sender_fullhost sender_rcvhost"
@@ -74,6 +76,15 @@ _GIVERS = {
         r"\$\{(?:lookup|extract|listextract|reduce|certextract|run|env|acl|readsocket)\b"
         r"|\bacl[ \t]*\{\{"
     ),
+}
+# What sets these for strings that come after it; the word is somewhere, if it is used.
+_NEEDS = {
+    "dnslist_": re.compile(r"\bdnslists\b"),
+    "sender_rate": re.compile(r"\bratelimit\b"),
+    "acl_verify_message": re.compile(r"\bverify\b"),
+    "prvscheck_": re.compile(r"\{prvscheck\b"),
+    "srs_recipient": re.compile(r"\binbound_srs\b"),
+    "runrc": re.compile(r"\{run\b"),
 }
 _ACL_VARIABLE = re.compile(r"acl_[cm]\w+\Z")
 _ACL_CALL = re.compile(r"\$\{acl[ \t]*\{(\w+)\}[ \t]*\{|\bacl[ \t]*\{\{[ \t]*(\w+)[ \t]*\}[ \t]*\{")
@@ -110,24 +121,31 @@ def find(configuration: Configuration) -> Iterator[Finding]:
             known[name] = frozenset()
         elif configuration.main.tls_on_connect_ports:
             known[name] |= {AclPhase.CONNECT}
+    missing = tuple(
+        start
+        for start, cause in _NEEDS.items()
+        if not any(cause.search(line.text) for line in configuration.lines)
+    )
     for template, places, place in _strings(configuration):
         for variable in sorted(used(template.source)):
             mend = "use it where it is known (specification 11.9)"
-            why = ""
+            allowed = _WHOLE if variable.startswith(_HEADERS) else known.get(variable)
             if _CONTENT.match(variable):
                 why, mend = " (nothing looks into messages)", "a scanner behind mailsrv can tell"
-            elif variable in _GIVERS:
-                if _GIVERS[variable].search(template.source):
-                    continue
-            else:
-                allowed = _WHOLE if variable.startswith(_HEADERS) else known.get(variable)
-                if allowed is None or any(each in allowed for each in places):
-                    continue
+            elif allowed is not None and not any(each in allowed for each in places):
                 why = "" if allowed else " (there is no TLS)"
+            elif variable.startswith(missing) or _lacks_giver(variable, template.source):
+                why = " (nothing that sets it is here)"
+            else:
+                continue
             problem = f"${variable} is never set in {place}{why}: it is always empty"
             yield Finding(template.where, problem, mend)
     yield from _acl_variables(configuration)
     yield from _arguments(configuration)
+
+
+def _lacks_giver(variable: str, source: str) -> bool:
+    return variable in _GIVERS and not _GIVERS[variable].search(source)
 
 
 def _acl_variables(configuration: Configuration) -> Iterator[Finding]:
