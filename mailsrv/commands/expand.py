@@ -14,6 +14,8 @@ from mailsrv.commands.terminal import say, say_octets
 from mailsrv.config.macros import Macros
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, Position, TemporaryFailure
+from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.explain import Trace
 from mailsrv.expansion.parse import SPACE
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import compile_string
@@ -33,10 +35,14 @@ from mailsrv.service.environment import (
 from mailsrv.service.functions import functions_of
 
 
-def expand_line(text: str, scope: Scope) -> tuple[str, bool]:
+def expand_line(text: str, scope: Scope, trace: Trace | None = None) -> tuple[str, bool]:
     """Expand one string; returns what to print, and whether it is a result."""
     try:
-        return drive(compile_string(text).expand(scope)), True
+        return drive(compile_string(text, recorder=trace).expand(scope)), True
+    except ExpansionError as error:
+        if trace is not None:
+            trace.note(error.spot)
+        return f"Failed: {error.reason}", False
     except TemporaryFailure as error:
         return f"Failed: {error.reason}", False
     except TypeError as error:
@@ -72,7 +78,8 @@ def _lines(stream: TextIO) -> Iterator[str]:
 class _Strings:
     """Expands lines, in which macros are replaced and can be defined."""
 
-    def __init__(self, configuration: Configuration, scope: Scope) -> None:
+    def __init__(self, configuration: Configuration, scope: Scope, *, explain: bool) -> None:
+        self._explain = explain
         self._macros = Macros()
         self._macros.values.update(configuration.macros)
         self._where = Position(configuration.file, len(configuration.lines))
@@ -82,7 +89,11 @@ class _Strings:
         """Print what a line comes to; one that begins with a capital defines a macro."""
         text, _ = self._macros.replace(line, starts_line=True)
         if not "A" <= text[:1] <= "Z":
-            say_octets(expand_line(text, self._scope)[0])
+            trace = Trace(text) if self._explain else None
+            said, _ = expand_line(text, self._scope, trace)
+            for explained in trace.lines() if trace is not None else ():
+                say(explained, error=True)
+            say_octets(said)
             return
         try:
             self._macros.define(text, self._where)
@@ -159,6 +170,7 @@ def _caller_scope(services: Services, configuration: Configuration, sender: str 
 def run(invocation: Invocation, configuration: Configuration) -> int:
     """Print the expansion of each string, or how it fails; returns 0.
 
+    With ``-v`` how each came to its result stands on the standard error before it.
     ``-bem FILE`` reads a message first, which the strings see; 1 if it cannot be read.
     """
     set_environment(configuration.main)
@@ -178,7 +190,7 @@ def run(invocation: Invocation, configuration: Configuration) -> int:
         except OSError as error:
             say(f"mailsrv: failed to open {invocation.value}: {error.strerror}", error=True)
             return 1
-    strings = _Strings(configuration, scope)
+    strings = _Strings(configuration, scope, explain=invocation.verbose)
     for text in invocation.arguments or _lines(sys.stdin):
         strings.take(text)
     return 0

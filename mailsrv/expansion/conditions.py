@@ -39,7 +39,6 @@ CONDITIONS: dict[str, Reader] = {}
 def parse_condition(parser: Parser) -> Condition:
     """Read one condition, with its negations."""
     negated = False
-    parser.skip_space()
     while parser.take("!"):
         negated = not negated
         parser.skip_space()

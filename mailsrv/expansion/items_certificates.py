@@ -27,9 +27,8 @@ def _certextract(parser: Parser) -> Node:
     (field,) = parser.each("certextract", "field arg")
     if parser.peek() != "{":
         raise ExpansionError("missing '{' for cert variable arg of certextract")
-    start = parser.position + 1
-    certificate = parser.braced()
-    raw = parser.text[start : parser.position - 1].strip(" \t\n")
+    certificate, raw = parser.verbatim()
+    raw = raw.strip(" \t\n")
     branches = parse_branches(parser, "certextract")
 
     async def run(scope: Scope) -> str:

@@ -43,8 +43,7 @@ def _run(parser: Parser) -> Node:
     if parser.peek() != "{":
         raise ExpansionError("missing '{' for command arg of run")
     start = parser.position + 1
-    whole = parser.braced()
-    raw = parser.text[start : parser.position - 1]
+    whole, raw = parser.verbatim()
     nodes = [whole] if preexpand else [_word(word, raw, start) for word in words_of(raw)]
     branches = parse_branches(parser, "run")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from mailsrv.expansion.arithmetic import whole
 from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.outline import Recorder
 from mailsrv.expansion.tree import Concatenation, Condition, Node, Number, Placed, Text
 
 SPACE = " \t\n\r\v\f"
@@ -30,9 +31,10 @@ class Parser:
     An error without a position of its own is one of the place that was reached.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, recorder: Recorder | None = None) -> None:
         self.text = text
         self.position = 0
+        self.recorder = recorder  # told of what is read
         self.bad_header = False  # a header name that holds "}": worth a hint in a later message
 
     # --- reading -------------------------------------------------------------
@@ -79,6 +81,8 @@ class Parser:
         ``dollars`` is False where Exim does not expand: only escapes are read.
         """
         start = self.position
+        if self.recorder is not None:
+            self.recorder.begin_string(start)
         parts: list[Node] = []
         literal: list[str] = []
         while character := self.peek():
@@ -88,9 +92,8 @@ class Parser:
                 literal.append(self._escape())
             elif character == "$" and dollars:
                 if literal:
-                    parts.append(Text("".join(literal)))
+                    parts.append(self._text(literal))
                     literal = []
-                self.position += 1
                 parts.append(self._dollar())
             else:
                 literal.append(self._plain(nested))
@@ -98,11 +101,19 @@ class Parser:
             hint = " - could be header name not terminated by colon" if self.bad_header else ""
             raise ExpansionError(MISSING_KET + hint, start - 1)  # the brace that is not closed
         if literal:
-            parts.append(Text("".join(literal)))
+            parts.append(self._text(literal))
+        if self.recorder is not None:
+            self.recorder.end_string(self.position)
         parts = _before_nul(parts)
         if len(parts) == 1:
             return parts[0]
         return Concatenation(parts) if parts else Text("")
+
+    def _text(self, literal: list[str]) -> Text:
+        text = "".join(literal)
+        if self.recorder is not None:
+            self.recorder.text(text)
+        return Text(text)
 
     def _plain(self, nested: bool) -> str:
         """Read a run of characters without a meaning of their own (or a lone ``$``)."""
@@ -154,10 +165,15 @@ class Parser:
     # --- after a dollar ------------------------------------------------------
 
     def _dollar(self) -> Node:
-        start = self.position - 1
+        start = self.position
+        if self.recorder is not None:
+            self.recorder.begin_item(start)
+        self.position += 1
         node = self._reference(start)
         if isinstance(node, Placed):
             node.at = start
+        if self.recorder is not None:
+            node = self.recorder.end_item(node, self.position)
         return node
 
     def _reference(self, start: int) -> Node:
@@ -218,6 +234,8 @@ class Parser:
         if "}" in field:
             self.bad_header = True
         self.take(":")
+        if self.recorder is not None:
+            self.recorder.header(start, self.position)
         return header_node(field, kind)
 
     def _item(self, start: int) -> Node:
@@ -244,6 +262,14 @@ class Parser:
         node = self.string(nested=True, dollars=dollars)
         self.position += 1
         return node
+
+    def verbatim(self) -> tuple[Node, str]:
+        """Read ``{…}`` as :meth:`braced` does; returns what stands there, too."""
+        start = self.position + 1
+        node = self.braced()
+        if self.recorder is not None:
+            self.recorder.verbatim()
+        return node, self.text[start : self.position - 1]
 
     def each(self, name: str, *what: str) -> list[Node]:
         """Read one braced substring for each of ``what``, by which Exim calls them."""
@@ -275,7 +301,11 @@ class Parser:
         """Read a condition (specification 11.7)."""
         from mailsrv.expansion.conditions import parse_condition
 
-        return parse_condition(self)
+        self.skip_space()
+        if self.recorder is None:
+            return parse_condition(self)
+        self.recorder.begin_test(self.position)
+        return self.recorder.end_test(parse_condition(self), self.position)
 
     def close(self, name: str) -> None:
         """Read the brace that ends an item."""
@@ -293,12 +323,12 @@ def _before_nul(parts: list[Node]) -> list[Node]:
     return parts
 
 
-def parse(text: str) -> Node:
-    """Read a whole string.
+def parse(text: str, recorder: Recorder | None = None) -> Node:
+    """Read a whole string; ``recorder`` is told of all that is read.
 
     :raises ExpansionError: if it is not well formed, or nested beyond reason.
     """
-    parser = Parser(text)
+    parser = Parser(text, recorder)
     try:
         return parser.string(nested=False)
     except ExpansionError as error:

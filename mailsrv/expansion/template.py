@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from mailsrv.errors import Position
 from mailsrv.expansion.errors import ExpansionError
+from mailsrv.expansion.outline import Recorder
 from mailsrv.expansion.parse import parse
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.tree import Node, Text
@@ -86,10 +87,15 @@ class Template:
         return error
 
 
-def compile_string(source: str, where: Position | None = None) -> Template:
-    """Compile a string; never raises: a bad one keeps its error in ``error``."""
+def compile_string(
+    source: str, where: Position | None = None, recorder: Recorder | None = None
+) -> Template:
+    """Compile a string; never raises: a bad one keeps its error in ``error``.
+
+    ``recorder`` is told of what is read.
+    """
     try:
-        return Template(source, where, parse(source))
+        return Template(source, where, parse(source, recorder))
     except ExpansionError as error:
         error.found_in(source, where)
         return Template(source, where, None, error)

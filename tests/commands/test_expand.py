@@ -57,6 +57,17 @@ class ExpandTests(SynchronousTestCase):
         said = self.run_command(given="${lc:AB\\\n   C}\n$1x\n  lead\nend\\\n")
         self.assertEqual(said, "> abc\n> x\n>   lead\n> end\n> \n")
 
+    def test_how_it_came_to_it(self) -> None:
+        """-v explains on the standard error; the results are as without it."""
+        errors = io.StringIO()
+        with mock.patch.object(sys, "stderr", errors):
+            said = self.run_command("${lc:A${uc:b}}", "x ${nosuch:x}", command=("-be", "-v"))
+        self.assertEqual(said, 'ab\nFailed: unknown expansion operator "nosuch"\n')
+        self.assertEqual(
+            errors.getvalue(),
+            '${lc:A${uc:b}}  ->  "ab"\n  ${uc:b}  ->  "B"\nat character 3: "${nosuch:x}"\n',
+        )
+
     def test_macros(self) -> None:
         """Lines that begin with a capital define macros; those of the file are there, too."""
         said = self.run_command(given="a HOST b\nNEW = x\n[NEW]\nNEW == y\n[NEW]\n")
