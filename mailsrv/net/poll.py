@@ -15,9 +15,12 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.python import log
 
 
+_USED = ("_poller", "_selectables", "_doReadOrWrite")  # not public: a Twisted may be without
+
+
 def poll_plainly(reactor: Any) -> None:
     """Let an epoll reactor call its sockets directly from now on; others stay as they are."""
-    if type(reactor) is EPollReactor:
+    if type(reactor) is EPollReactor and all(hasattr(reactor, name) for name in _USED):
         vars(reactor)["doIteration"] = partial(_turn, reactor)
 
 
