@@ -14,7 +14,6 @@ from typing import Any
 from twisted.internet.epollreactor import EPollReactor
 from twisted.python import log
 
-
 _USED = ("_poller", "_selectables", "_doReadOrWrite")  # not public: a Twisted may be without
 
 
