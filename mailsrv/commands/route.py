@@ -26,9 +26,8 @@ from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Recipient, Transaction
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host, RoutedAddress
-from mailsrv.mail.status import Status
 from mailsrv.mail.taint import Tainted
-from mailsrv.net.hosts import is_ip
+from mailsrv.net.hosts import is_ip, split_hosts
 
 OK, DEFERRED, FAILED = 0, 1, 2
 UNKNOWN = "unknown"  # stands for an address
@@ -139,7 +138,7 @@ class Tester:
         if routed.status is None:
             say(f"{address} verified")
             return OK
-        why = routed.reason
+        why = _why(routed)
         if routed.status.temporary:
             say(f"{address} cannot be resolved at this time: {why}")
             return DEFERRED
@@ -156,15 +155,13 @@ class Tester:
         worst = OK
         if routed.status is not None:
             line = [address] * routed.copies
-            worst = self._tell_failure(address, routed.status, routed.reason, line)
+            worst = self._tell_failure(address, routed, line)
         places = [each for each in routed.addresses if each.place]
         aside: list[RoutedAddress | Unrouted] = [*routed.unrouted, *places]
         for one in sorted(aside, key=_number):
             if isinstance(one, Unrouted):
-                failed = one.address.address
                 line = _ancestors(one.address)
-                found = self._tell_failure(failed, one.status, one.reason, line)
-                worst = max(worst, found)
+                worst = max(worst, self._tell_failure(one.address.address, one, line))
             else:
                 self._tell_place(one)
         accepted = [each for each in reversed(routed.addresses) if not each.place]
@@ -175,11 +172,13 @@ class Tester:
             await self._tell(each)
         return worst
 
-    def _tell_failure(self, address: str, status: Status, reason: str, above: list[str]) -> int:
-        word = "cannot be resolved at this time" if status.temporary else "is undeliverable"
-        say(f"{address} {word}: {reason}")
+    def _tell_failure(self, address: str, failed: Routed | Unrouted, above: list[str]) -> int:
+        assert failed.status is not None
+        temporary = failed.status.temporary
+        word = "cannot be resolved at this time" if temporary else "is undeliverable"
+        say(f"{address} {word}: {_why(failed)}")
         _tell_above(above)
-        return DEFERRED if status.temporary else FAILED
+        return DEFERRED if temporary else FAILED
 
     def _tell_place(self, place: RoutedAddress) -> None:
         """Print a pipe, file or directory."""
@@ -197,6 +196,9 @@ class Tester:
         _tell_above(_ancestors(address))
         say(f"  router = {address.router}, transport = {address.transport or '<unset>'}")
         hosts = [each for host in address.hosts for each in await self._found(host)]
+        local = self._routing.facilities.local_transports.get(address.transport)
+        if local:
+            hosts = [Host(each.name) for each in split_hosts(address.vars.get("host", ""))]
         for host in address.unusable:
             later = (at for at, each in enumerate(hosts) if each.preference > host.preference)
             hosts.insert(next(later, len(hosts)), host)
@@ -204,7 +206,7 @@ class Tester:
         wide = max((len(host.address or UNKNOWN) for host in hosts), default=0)
         for host in hosts:
             text = f"  host {host.name:<{width}} "
-            text += f"[{host.address or UNKNOWN}]".ljust(wide + 2)
+            text += ("" if local else f"[{host.address or UNKNOWN}]").ljust(wide + 2)
             text += f" MX={host.preference}" if host.mx else ""
             text += f" port={host.port}" if host.port else ""
             text += " ** unusable **" if host in address.unusable else ""
@@ -222,6 +224,13 @@ class Tester:
             say(f"LOG: {host.name}: {failure.reason}", error=True)
             return [host]
         return [replace(host, address=each) for each in found] or [host]
+
+
+def _why(failed: Routed | Unrouted) -> str:
+    """Return why an address failed; what only the log tells goes to the standard error."""
+    if failed.told and failed.told != failed.reason:
+        say(f"LOG: {failed.reason}", error=True)
+    return failed.told or failed.reason
 
 
 def _number(one: RoutedAddress | Unrouted) -> int:

@@ -48,7 +48,7 @@ def parse_host(text: str) -> HostItem:
     port = int(found["port"] or 0) if found else 0
     if found is None or port > 65535 or (found["literal"] and not is_ip(found["literal"])):
         raise TemporaryFailure(reason=f"malformed host item {text!r}")
-    return HostItem(found["literal"] or found["name"], port, bool(found["mx"]))
+    return HostItem(found["literal"] or found["name"].removesuffix("."), port, bool(found["mx"]))
 
 
 def split_hosts(text: str, *, randomize: bool = False) -> list[HostItem]:

@@ -124,11 +124,15 @@ def in_order(exchangers: Iterable[Exchanger]) -> list[Exchanger]:
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """Which addresses of a host are wanted, and where they are looked for."""
+    """Which addresses of a host are wanted, and where they are looked for.
+
+    ``lookup`` is ``bydns``; ``byname``, which asks the hosts file before; or "": it is
+    asked when the DNS knows no such host.
+    """
 
     ipv4_only: bool = False
     ipv4_prefer: bool = False
-    hosts_file: bool = True
+    lookup: str = "bydns"
 
 
 async def addresses_of(
@@ -141,10 +145,14 @@ async def addresses_of(
 
     :raises TemporaryFailure: the DNS cannot tell now.
     """
-    resolver = context.facilities.resolver
-    found = await resolver.addresses(name, ipv6=not kinds.ipv4_only, hosts_file=kinds.hosts_file)
+    resolver, ipv6 = context.facilities.resolver, not kinds.ipv4_only
+    by_name = kinds.lookup == "byname"
+    found = await resolver.addresses(name, ipv6=ipv6, hosts_file=by_name)
+    if not found and not kinds.lookup:
+        by_name = True
+        found = await resolver.addresses(name, ipv6=ipv6)
     chosen = list(found[:MOST_ADDRESSES])
-    if not kinds.hosts_file:
+    if not by_name:
         random.shuffle(chosen)
     chosen.sort(key=lambda one: (":" in one) if kinds.ipv4_prefer else (":" not in one))
     return [one for one in chosen if not await ignored(one, router, address, context)], bool(found)
@@ -174,10 +182,12 @@ async def hosts_of(
     kinds: Kinds,
     *,
     mx: bool = True,
+    first: bool = True,
 ) -> Hosts:
     """Look up the addresses of exchangers, in their order; drop what is not better than this host.
 
-    A host that has been found under a smaller preference is not named again.
+    A host that has been found under a smaller preference is not named again.  ``first``:
+    no other exchangers come before these, so that ``self`` decides about this host.
 
     :raises Found: the best of them is this host, and ``self`` decides.
     :raises NoSuchDomain: none of them has an address that may be used; its text says so.
@@ -206,7 +216,7 @@ async def hosts_of(
             found.unusable.append(nowhere)
         if await is_this_host(each.name, usable, context):
             if each.preference == best:
-                decide_self(each.name, router, context, mx=mx)  # returns for self = send
+                decide_self(each.name, router, context, mx=mx, first=first)  # may return
             else:
                 here, found.here = each.preference, True
                 continue
@@ -227,11 +237,17 @@ async def hosts_of(
 # --- this host ---------------------------------------------------------------------
 
 
-def decide_self(name: str, router: Router, context: Context, *, mx: bool = False) -> None:
+def decide_self(
+    name: str, router: Router, context: Context, *, mx: bool = False, first: bool = True
+) -> None:
     """Do what ``self`` says of a host that is this one (chapter 15); ``send`` goes on.
+
+    If it is not the first, it is passed over, with what comes behind (20.6).
 
     :raises Found: the decision.
     """
+    if not first:
+        raise Found(Passed())
     word, _, domain = router.self_.partition(":")
     if word == "send":
         return

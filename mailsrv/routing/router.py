@@ -36,6 +36,7 @@ from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import Message, Recipient, Transaction
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host, RoutedAddress
+from mailsrv.mail.taint import is_tainted
 from mailsrv.net.hosts import split_hosts
 from mailsrv.net.listfile import ListFile
 from mailsrv.net.threads import IThreads
@@ -236,6 +237,23 @@ class Router(OptionSet):
         if verify == SENDER:
             return self.fail_verify_sender
         return verify == RECIPIENT and self.fail_verify_recipient
+
+
+async def transport_named(
+    router: str, template: Template, scope: Scope, facilities: Facilities
+) -> str:
+    """Expand the name of a transport.
+
+    :raises TemporaryFailure: there is none of that name, or a peer has chosen it.
+    """
+    name = await template.expand(scope)
+    if is_tainted(name):
+        raise TemporaryFailure(
+            reason=f"attempt to use tainted value '{name}' from '{template.source}' for transport"
+        )
+    if name not in facilities.local_transports:
+        raise TemporaryFailure(reason=f'transport "{name}" not found in {router} router')
+    return name
 
 
 async def boolean(value: bool | Template, scope: Scope, default: bool, name: str) -> bool:

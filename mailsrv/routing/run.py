@@ -31,7 +31,7 @@ from mailsrv.routing.decision import (
     Rerouted,
 )
 from mailsrv.routing.preconditions import met
-from mailsrv.routing.router import SENDER, Context, Decide, Router, boolean
+from mailsrv.routing.router import SENDER, Context, Decide, Router, boolean, transport_named
 
 UNROUTEABLE = Status(550, 1, 1, "Unrouteable address")
 
@@ -242,29 +242,17 @@ class Run:
         seen.fallback_hosts = router.last_hosts
         seen.dsn_lasthop = router.dsn_lasthop
         seen.transport = decision.transport
+        if not self._context.verify:
+            await self._dress(router, seen)
+        if not seen.transport and router.transport is not None:
+            scope = self._context.scope(seen, router.name)
+            facilities = self._context.facilities
+            seen.transport = await transport_named(router.name, router.transport, scope, facilities)
         if self._context.verify:
-            await self._named(router, seen)
             return
-        await self._dress(router, seen)
-        if not seen.transport and router.transport is not None:
-            seen.transport = await router.transport.expand(self._context.scope(seen, router.name))
         await self._environment(router, seen)
-        if seen.transport not in self._context.facilities.local_transports:
-            what = (
-                f'transport "{seen.transport}" was not found'
-                if seen.transport
-                else "transport was not set"
-            )
-            raise TemporaryFailure(reason=f"{router.name} router: {what}")
-
-    async def _named(self, router: Router, seen: RoutedAddress) -> None:
-        """Set the transport for a callout, if it can be told; a verification needs none."""
-        if not seen.transport and router.transport is not None:
-            try:
-                scope = self._context.scope(seen, router.name)
-                seen.transport = await router.transport.expand(scope)
-            except TemporaryFailure:
-                seen.transport = ""
+        if not seen.transport:
+            raise TemporaryFailure(reason=f"{router.name} router: transport was not set")
 
     async def _dress(self, router: Router, seen: RoutedAddress) -> None:
         """Expand what deliveries and children get, in this order: errors_to, headers."""

@@ -142,7 +142,8 @@ def test_the_next_router_gets_what_was_declined() -> None:
 
 def test_failing_lookups_defer() -> None:
     for domain in ("broken.example", "allsick.example"):
-        assert refused(f"u@{domain}") == (451, "host lookup did not complete")
+        code, reason = refused(f"u@{domain}")
+        assert (code, reason[:30]) == (451, "host lookup did not complete: ")
     assert hosts("u@half.example") == ["192.0.2.1"]
     assert hosts("u@broken.example", mx_fail_domains="broken.example") == ["192.0.2.5"]
     answer = route(
@@ -321,3 +322,58 @@ def test_words_of_a_rule() -> None:
     assert manual("b.example ipv4_only") == ["192.0.2.2:0"]
     assert manual("b.example ipv4_prefer") == ["192.0.2.2:0", "2001:db8::2:0"]
     assert manual("b.example bydns") == ["2001:db8::2:0", "192.0.2.2:0"]
+
+
+def test_a_host_without_usable_addresses_is_not_found() -> None:
+    """host_find_failed says what becomes of it, and host_all_ignored if that is "ignore"."""
+    ignored = {"ignore_target_hosts": "192.0.2.0/24"}
+    for name, there in (("gone.example", False), ("plain.example", True)):
+        for word, code in (("decline", "550"), ("defer", "451"), ("fail", "550")):
+            more = ignored if there else {}
+            assert manual(name, host_find_failed=word, **more) == [code]
+            assert manual(f'"b.example:{name}"', host_find_failed=word, **more) == [code]
+            all_ignored = {"host_find_failed": "ignore", "host_all_ignored": word, **more}
+            assert manual(name, **all_ignored) == [code]
+    made = routing(make(Manualroute, "m", transport="remote", route_list="* gone.example"))
+    answer = route(made, "u@any.example")
+    assert answer.reason == 'lookup of host "gone.example" failed in m router'
+    assert answer.frozen
+
+
+def test_this_host_behind_others_ends_the_list() -> None:
+    """Whatever self says (20.6)."""
+    for hosts in ("a.example:me.example:c.example", "a.example:best.example/MX:c.example"):
+        assert manual(f'"{hosts}"', self_="send") == ["192.0.2.1:0"]
+    assert manual('"me.example:c.example"', self_="send") == [f"{ME}:0", "192.0.2.3:0"]
+
+
+def test_where_hosts_are_looked_up() -> None:
+    """The hosts file comes first for byname, and last where no word says anything (20.7)."""
+
+    class Both(DictResolver):
+        async def addresses(
+            self, name: str, *, ipv6: bool = True, hosts_file: bool = True
+        ) -> tuple[str, ...]:
+            if hosts_file and name in ("a.example", "hosted.example"):
+                return ("198.51.100.1",)
+            return await super().addresses(name, ipv6=ipv6)
+
+    def found(hosts: str) -> str:
+        router = make(Manualroute, "m", transport="remote", route_list=f"* {hosts}")
+        made = routing(router)
+        resolver: Any = Both({**ZONE, ("sick.example", "A"): None})
+        object.__setattr__(made.facilities, "resolver", resolver)
+        answer = route(made, "u@any.example")
+        return "" if answer.status else answer.addresses[0].hosts[0].address
+
+    assert found("a.example") == found("a.example bydns") == "192.0.2.1"
+    assert found("a.example byname") == "198.51.100.1"
+    assert found("hosted.example") == found("hosted.example byname") == "198.51.100.1"
+    assert found("hosted.example bydns") == ""
+    assert found("sick.example") == ""
+
+
+def test_the_final_dot_of_a_host_is_no_part_of_its_name() -> None:
+    made = routing(make(Manualroute, "m", transport="remote", route_list="* a.example."))
+    (address,) = route(made, "u@any.example").addresses
+    assert [each.name for each in address.hosts] == ["a.example"]

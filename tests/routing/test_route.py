@@ -185,10 +185,10 @@ def test_require_files(tmp_path: Path) -> None:
     assert routers_of(w.route("eve@e")) == ["b"]
 
 
-def test_verification_uses_the_verify_options_and_no_transport() -> None:
+def test_verification_uses_the_verify_options() -> None:
     w = World(
         accept("a", verify_sender="false", verify_recipient="false"),
-        accept("b", verify_sender="false", transport="no-such"),
+        accept("b", verify_sender="false"),
         accept("c", verify_only="true", fail_verify_sender="true"),
         accept("d"),
     )
@@ -207,7 +207,17 @@ def test_errors_to_only_if_it_verifies() -> None:
 def test_unknown_transport_defers() -> None:
     answer = World(accept("a", transport="nope")).route("bob@e")
     assert answer.status is not None and answer.status.temporary
-    assert 'transport "nope" was not found' in answer.reason
+    assert answer.reason == 'transport "nope" not found in a router'
+    verified = World(accept("a", transport="nope")).verify("bob@e")
+    assert verified.status is not None and verified.status.temporary
+
+
+def test_a_peer_chooses_no_transport() -> None:
+    """Not even one that there is: a local part is the peer's own word."""
+    for transport in ("$local_part", "${lc:$local_part}"):
+        answer = World(accept("a", transport=transport)).route("local@e")
+        assert answer.status is not None and answer.status.temporary
+        assert "attempt to use tainted value 'local'" in answer.reason
 
 
 def test_exception_in_a_router_defers_and_is_logged() -> None:
@@ -261,9 +271,9 @@ def test_hosts_in_order_with_ports_and_several_addresses() -> None:
         a=("192.0.2.1", "192.0.2.2"),
         b=("192.0.2.3",),
     )
-    assert w.route("u@w.x").addresses[0].hosts == (
-        Host("a", "192.0.2.1", 2525),
-        Host("a", "192.0.2.2", 2525),
+    hosts = w.route("u@w.x").addresses[0].hosts
+    assert set(hosts[:2]) == {Host("a", "192.0.2.1", 2525), Host("a", "192.0.2.2", 2525)}
+    assert hosts[2:] == (
         Host("192.0.2.7", "192.0.2.7", 26),
         Host("2001:db8::1", "2001:db8::1"),
     )

@@ -65,7 +65,6 @@ class Dnslookup(Router):
         kinds = Kinds(
             await self._yes(self.ipv4_only, address, context),
             await self._yes(self.ipv4_prefer, address, context),
-            hosts_file=False,
         )
         message = ""
         for name in (domain, *await self._widened(domain, address, context)):
@@ -82,10 +81,11 @@ class Dnslookup(Router):
                 if message:  # it exists: no other is looked for
                     break
                 continue
-            except TemporaryFailure:
+            except TemporaryFailure as failure:
                 if self.pass_on_timeout:
                     return Passed()
-                return Deferred("host lookup did not complete")
+                said = "host lookup did not complete"
+                return Deferred(f"{said}: {failure.explained}", told=said)
             if elsewhere is not None:
                 return elsewhere
             if self.check_secondary_mx and not found.here:

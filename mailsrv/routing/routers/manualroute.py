@@ -17,7 +17,7 @@ from mailsrv.mail.routed import Host, RoutedAddress
 from mailsrv.net.hosts import HostItem, split_hosts
 from mailsrv.routing import hosts as finding
 from mailsrv.routing.decision import Accepted, Decision, Declined, Deferred, Failed, Passed
-from mailsrv.routing.hosts import Found, Kinds, NoService, NoSuchDomain
+from mailsrv.routing.hosts import Exchanger, Found, Kinds, NoService, NoSuchDomain
 from mailsrv.routing.router import Context, Router
 
 _ACTIONS = ("decline", "defer", "fail", "freeze", "pass")
@@ -132,7 +132,12 @@ class Manualroute(Router):
             return (_rule(text, has_pattern=False), {}, ()) if text.strip(" \t\n") else None
         for rule in self.rules:
             assert rule.pattern is not None
-            match: Match | None = await match_domain(rule.pattern, address.domain, scope)
+            try:
+                match: Match | None = await match_domain(rule.pattern, address.domain, scope)
+            except TemporaryFailure as failure:
+                raise Found(
+                    Deferred(failure.explained, told="lookup defer in route_list")
+                ) from None
             if match is not None:
                 numbers = match.numbers or (address.domain,)
                 return rule, {"value": match.data}, numbers
@@ -155,22 +160,27 @@ class Manualroute(Router):
         except ForcedFailure:
             raise Found(Declined()) from None
         except ExpansionError as error:
-            raise Found(Deferred(error.explained, told=error.reason)) from None
+            said = f'{self.name} router: failed to expand "{rule.hosts}": {error.reason}'
+            raise Found(Deferred(error.explained, told=said)) from None
 
     async def _options(self, rule: Rule, address: RoutedAddress, context: Context) -> Way:
         """Return what the words of a rule ask for (20.7)."""
-        randomize, transport, kinds = self.hosts_randomize, "", Kinds()
-        for word in rule.options:
+        randomize, transport, kinds = self.hosts_randomize, "", Kinds(lookup="")
+        for number, word in enumerate(rule.options):
             if word in ("randomize", "no_randomize"):
                 randomize = word == "randomize"
             elif word in ("byname", "bydns"):
-                kinds = replace(kinds, hosts_file=word == "byname")
-            elif word in ("ipv4_only", "ipv4_prefer"):
-                kinds = replace(kinds, **{word: True})
+                kinds = replace(kinds, lookup=word)
+            elif word == "ipv4_only":
+                kinds = replace(kinds, ipv4_only=True)
+            elif word == "ipv4_prefer":
+                kinds = replace(kinds, ipv4_prefer=True)
             elif word in context.facilities.local_transports:
                 transport = word
             else:
-                raise TemporaryFailure(reason=f'unknown routing option or transport name "{word}"')
+                rest = " ".join(rule.options[number:])
+                reason = f'error in router: unknown routing option or transport name "{rest}"'
+                raise TemporaryFailure(reason=reason)
         if not transport and self.transport is not None:
             transport = await self.transport.expand(context.scope(address, self.name))
         return Way(transport, randomize, kinds)
@@ -182,80 +192,102 @@ class Manualroute(Router):
     ) -> tuple[Host, ...]:
         """Look up the hosts of a rule, in order (20.6)."""
         items = split_hosts(text, randomize=way.randomize)
-        if not items:
-            raise Found(Deferred(f"no host list for {self.name} router"))
+        if not text.strip(" \t\n"):
+            said = f"error in {self.name} router: no host(s) specified for domain {address.domain}"
+            raise Found(Deferred(said))
         hosts: list[Host] = []
         for number, item in enumerate(items):
             try:
-                hosts += await self._item(item, way.kinds, address, context)
+                hosts += await self._item(item, way.kinds, address, context, first=not number)
             except _ThisHost as here:
                 if number:
                     break  # this host and all after it are left out
                 raise Found(here.decision) from None
         if not hosts:
-            raise Found(self._act(self.host_all_ignored, "lookup failed for all hosts"))
+            said = (
+                f"lookup failed for all hosts in {self.name} router:"
+                f" host_find_failed=ignore host_all_ignored={self.host_all_ignored}"
+            )
+            raise Found(_act(self.host_all_ignored, said))
         return tuple(hosts)
 
     async def _item(
-        self, item: HostItem, kinds: Kinds, address: RoutedAddress, context: Context
+        self,
+        item: HostItem,
+        kinds: Kinds,
+        address: RoutedAddress,
+        context: Context,
+        *,
+        first: bool,
     ) -> list[Host]:
         """Return the hosts of one item; [] if they are all ignored.
 
-        :raises _ThisHost: it is this host, and ``self`` is not send.
+        :raises _ThisHost: it is this host, and not the first, or ``self`` is not send.
         """
         try:
             if item.mx:
-                return await self._exchangers(item, kinds, address, context)
-            found, exists = await finding.addresses_of(item.name, self, address, context, kinds)
+                return await self._exchangers(item, kinds, address, context, first=first)
+            found, _ = await finding.addresses_of(item.name, self, address, context, kinds)
             here = await finding.is_this_host(item.name, found, context)
         except TemporaryFailure as failure:
             if self.pass_on_timeout:
                 raise Found(Passed()) from None
-            raise Found(
-                Deferred(f"host lookup for {item.name} did not complete: {failure.reason}")
-            ) from None
-        if not exists and self.host_find_failed != "ignore":
-            raise Found(self._act(self.host_find_failed, f"lookup of host {item.name!r} failed"))
+            said = f"host lookup for {item.name} did not complete"
+            reason = f"{said}: {failure.explained}"
+            raise Found(Deferred(reason, told=f"{said} (DNS timeout?)")) from None
+        if not found:
+            return self._nowhere(item.name)
         if here:
-            self._this_host(item.name, context)
+            self._this_host(item.name, context, first=first)
         return [Host(item.name, one, item.port) for one in found]
 
     async def _exchangers(
-        self, item: HostItem, kinds: Kinds, address: RoutedAddress, context: Context
+        self,
+        item: HostItem,
+        kinds: Kinds,
+        address: RoutedAddress,
+        context: Context,
+        *,
+        first: bool,
     ) -> list[Host]:
         """Return the hosts of the MX records of an item ``name/MX``."""
+        records: list[Exchanger] = []
         try:
             records = await finding.mx_of(item.name, context)
             if not records:
                 raise NoSuchDomain
-            mx = replace(kinds, hosts_file=False)
-            found = await finding.hosts_of(records, self, address, context, mx)
+            mx = replace(kinds, lookup="bydns")
+            found = await finding.hosts_of(records, self, address, context, mx, first=first)
         except (NoSuchDomain, NoService):
-            if self.host_find_failed == "ignore":
-                return []
-            reason = f"lookup of host {item.name!r} failed"
-            raise Found(self._act(self.host_find_failed, reason)) from None
+            return self._nowhere(records[-1].name if records else item.name)
         except Found as early:
             raise _ThisHost(early.decision) from None
         return [replace(host, port=item.port) for host in found.usable]
 
-    def _this_host(self, name: str, context: Context) -> None:
+    def _nowhere(self, name: str) -> list[Host]:
+        """Do what ``host_find_failed`` says of a host that has no address to be used."""
+        if self.host_find_failed == "ignore":
+            return []
+        reason = f'lookup of host "{name}" failed in {self.name} router'
+        raise Found(_act(self.host_find_failed, reason))
+
+    def _this_host(self, name: str, context: Context, *, first: bool) -> None:
         try:
-            finding.decide_self(name, self, context)
+            finding.decide_self(name, self, context, first=first)
         except Found as found:
             raise _ThisHost(found.decision) from None
 
-    def _act(self, word: str, reason: str) -> Decision:
-        """Return the decision that host_find_failed or host_all_ignored names."""
-        text = f"{reason} in {self.name} router"
-        decisions: dict[str, Decision] = {
-            "decline": Declined(),
-            "defer": Deferred(text),
-            "fail": Failed("Unrouteable address", text),
-            "freeze": Deferred(text, frozen=True),
-            "pass": Passed(),
-        }
-        return decisions[word]
+
+def _act(word: str, reason: str) -> Decision:
+    """Return the decision that host_find_failed or host_all_ignored names."""
+    decisions: dict[str, Decision] = {
+        "decline": Declined(),
+        "defer": Deferred(reason),
+        "fail": Failed("Unrouteable address", reason),
+        "freeze": Deferred(reason, frozen=True),
+        "pass": Passed(),
+    }
+    return decisions[word]
 
 
 _FIELD = re.compile(r'[ \t\n]*(?:"((?:[^"\\]|\\.)*)"|((?:\\\S|\S)+))', re.DOTALL)

@@ -35,7 +35,7 @@ from mailsrv.routing.redirection import (
     parse,
     read_said,
 )
-from mailsrv.routing.router import Context
+from mailsrv.routing.router import Context, transport_named
 
 DEEPEST = 20  # files that include each other
 
@@ -319,9 +319,11 @@ class Redirect(FilterOptions):
         elif template is None:
             problem = f"{item.kind}_transport unset in {self.name} router"
         else:
-            name = await template.expand(context.scope(address, self.name))
-            if name not in context.facilities.local_transports:
-                problem = f'{item.kind}_transport "{name}" was not found'
+            scope = context.scope(address, self.name)
+            try:
+                name = await transport_named(self.name, template, scope, context.facilities)
+            except TemporaryFailure as failure:
+                problem = failure.reason
         child = replace(
             address, address=item.text, parent=address, transport=name, place=True, hosts=()
         )
