@@ -19,7 +19,7 @@ export PIP_ROOT_USER_ACTION = ignore
 VENV_PACKAGES := python3 python3-venv
 TEST_PACKAGES := dovecot-core dovecot-imapd dovecot-lmtpd swaks slapd ldap-utils libnet-ssleay-perl strace openssl \
 	util-linux libdb5.3 libgnutls-dane0 libgnutls30 libicu72 libidn12 libidn2-0 libldap-2.5-0 \
-	libmariadb3 libnsl2 libpcre2-8-0 libperl5.36 libpq5 libsasl2-2 libspf2-2 libsqlite3-0
+	libmariadb3 libnsl2 libpcre2-8-0 libperl5.36 libpq5 libsasl2-2 libspf2-2 libsqlite3-0 libxml2 liblz4-1 libpam0g libsystemd0
 DEBIAN_PACKAGES := python3-twisted python3-openssl python3-dnspython python3-service-identity \
 	python3-ldap3 python3-argon2 python3-pytest python3-pytest-xdist python3-hypothesis
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from mailsrv.commands.dbmwriter import write_all
 from mailsrv.errors import TemporaryFailure
 from mailsrv.lookup._linear import entries
+from mailsrv.mail.case import lower
 
 _NOT_MADE = 2
 _DUPLICATES = 1
@@ -36,7 +37,7 @@ def collect(text: str, options: argparse.Namespace) -> tuple[dict[bytes, bytes],
     records: dict[bytes, bytes] = {}
     duplicates: list[str] = []
     for key, data in entries(text):
-        name = key if options.nolc else key.lower()
+        name = key if options.nolc else lower(key)
         raw = name.encode("latin-1") + end
         if raw in records:
             duplicates.append(name)
@@ -69,5 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.nowarn:
         for key in duplicates:
             print(f'** Duplicate key "{key}"', file=sys.stderr)
-    print(f"{len(records)} entr{'y' if len(records) == 1 else 'ies'} written", file=sys.stderr)
+    print(f"{len(records)} entr{'y' if len(records) == 1 else 'ies'} written")
+    if duplicates:
+        print(f"{len(duplicates)} duplicate key{'' if len(duplicates) == 1 else 's'} ")
     return _DUPLICATES if duplicates and not options.noduperr else 0

@@ -12,7 +12,7 @@ from mailsrv.config.lines import Line
 _PACKAGES = {
     "lmdb": ("lmdb", "lmdb"),
     "mysql": ("pymysql", "PyMySQL"),
-    "pgsql": ("pg8000", "pg8000"),
+    "pgsql": ("psycopg", "psycopg"),
     "redis": ("redis", "redis"),
 }
 _USE = re.compile(rf"(?<![\w$-])({'|'.join(_PACKAGES)})(?:\*@?)?(?:,[^{{;\s]*)?(?:[ \t\n]*\{{|;)")

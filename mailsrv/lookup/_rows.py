@@ -27,5 +27,5 @@ def _quoted(value: str) -> str:
     """Return a value in quotes if it is empty, has white space or begins with a quote."""
     if value and not _NEEDS_QUOTES & set(value) and value[0] != '"':
         return value
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

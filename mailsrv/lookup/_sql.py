@@ -2,8 +2,8 @@
 
 The servers are those of the main option, each ``host/database/user/password``;
 ``,servers=`` of the type, or ``servers=…;`` before the query, chooses among them
-by host, or gives others.  An error in a query defers; a server that cannot be
-reached is passed over for the next one.
+by host, or gives others.  A server that cannot be reached, or that finds an
+error in the query, is passed over for the next one; after the last it defers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.separated import split_list
 from mailsrv.lookup._backing import Backing
 from mailsrv.lookup._files import Threads, in_thread
-from mailsrv.lookup._rows import rows_text
 
 TIMEOUT = 10.0  # seconds for a connection, and for an answer
 _OLD = re.compile(r"[ \t\n]*servers[ \t\n]*=[ \t\n]*([^;]*);[ \t\n]*", re.DOTALL)
@@ -55,30 +54,6 @@ class Client(Protocol):
 
     def close(self, connection: Any) -> None:
         """End a connection."""
-
-
-class DbApi:
-    """What clients with Python's DB-API (PEP 249) share."""
-
-    def parse(self, text: str, query: str) -> Server:
-        """Read ``host/database/user/password``."""
-        return parse_server(text, query)
-
-    def ask(self, connection: Any, query: str) -> str | None:
-        """Return the rows, or the number of rows that were changed."""
-        cursor = connection.cursor()
-        cursor.execute(query)
-        if cursor.description is None:
-            connection.commit()
-            return str(max(cursor.rowcount, 0))
-        names = [_name(column[0]) for column in cursor.description]
-        found = rows_text(names, ([text_of(v) for v in row] for row in cursor.fetchall()))
-        connection.commit()
-        return found
-
-    def close(self, connection: Any) -> None:
-        """End a connection."""
-        connection.close()
 
 
 class SqlLookup:
@@ -128,38 +103,32 @@ class SqlLookup:
         except ModuleNotFoundError:
             package = self._client.package
             raise deferred(query, f"the Python package {package} is not installed") from None
-        failure: Exception | None = None
+        failure = "connection failed: no server"
         for server in servers:
             try:
                 connection = self._client.connect(module, server)
             except Exception as error:  # what a client raises for a server's garbage is anything
-                failure = error
+                failure = f"connection failed: {error}"
                 continue
             try:
                 return self._client.ask(connection, query)
             except Exception as error:
-                raise deferred(query, f"{self._client.product}: query failed: {error}") from None
+                failure = f"query failed: {error}"
             finally:
                 self._client.close(connection)
-        raise deferred(query, f"{self._client.product} connection failed: {failure}")
-
-
-def _name(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+        raise deferred(query, f"{self._client.product} {failure}")
 
 
 def text_of(value: Any) -> str | None:
-    """Return a value of a row as octets, None for NULL."""
-    if value is None or (isinstance(value, str) and value.isascii()):
-        return value
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).decode("latin-1")
-    if isinstance(value, bool):
-        return "t" if value else "f"
-    return str(value).encode("utf-8", "replace").decode("latin-1")
+    """Return a value of an answer as octets up to a NUL, as C sees them; None for NULL."""
+    if value is None:
+        return None
+    raw = bytes(value) if isinstance(value, bytes | bytearray) else str(value).encode()
+    return raw.partition(b"\0")[0].decode("latin-1")
 
 
 def deferred(query: str, why: str) -> TemporaryFailure:
+    """Return the failure of a query."""
     return TemporaryFailure(reason=f'lookup of "{query}" gave DEFER: {why}')
 
 
@@ -177,6 +146,5 @@ def parse_server(text: str, query: str) -> Server:
     if match is None:
         host = text.partition("/")[0]
         raise deferred(query, f"incomplete server data: {host}")
-    socket = (match[4] or "").partition(".s.PGSQL")[0] if match[4] else ""
     host = match[1] or match[2] or ""
-    return Server(host, int(match[3] or 0), socket, match[5], match[6], match[7])
+    return Server(host, int(match[3] or 0), match[4] or "", match[5], match[6], match[7])

@@ -8,7 +8,7 @@ from mailsrv.lookup._files import Threads, in_thread
 
 def _search(file: str, key: str) -> str | None:
     try:
-        import lmdb
+        import lmdb  # type: ignore[import-not-found, unused-ignore]
     except ModuleNotFoundError:
         raise TemporaryFailure(
             reason=f'lookup of "{key}" gave DEFER: the Python package lmdb is not installed'

@@ -29,7 +29,11 @@ class Redis:
 
     def connect(self, module: Any, server: Server) -> Any:
         """Connect."""
+        from redis.backoff import NoBackoff  # type: ignore[import-not-found, unused-ignore]
+        from redis.retry import Retry  # type: ignore[import-not-found, unused-ignore]
+
         common: dict[str, Any] = {
+            "retry": Retry(NoBackoff(), 0),  # there may be another server
             "db": int(server.database or 0),
             "password": server.password or None,
             "socket_timeout": TIMEOUT,
@@ -58,7 +62,9 @@ class Redis:
 
 
 def _text(answer: Any) -> str | None:
-    if isinstance(answer, list | tuple):
+    if isinstance(answer, dict):  # of the protocol's third version
+        answer = [one for pair in answer.items() for one in pair]
+    if isinstance(answer, list | tuple | set):
         lines = [text for text in map(_text, answer) if text is not None]
         return "\n".join(lines) if lines else None
     return text_of(answer)

@@ -67,6 +67,7 @@ class FakeMySql(ModuleType):
     def __init__(self) -> None:
         super().__init__("pymysql")
         self.hosts: list[str] = []
+        self.converters = SimpleNamespace(encoders={})
 
     def connect(self, host: str, **options: Any) -> Any:
         """Connect."""
@@ -82,16 +83,16 @@ class FakeCursor:
     description: Any = None
     rowcount = 3
 
-    def execute(self, query: str) -> None:
+    def execute(self, query: bytes) -> None:
         """Run a query."""
-        if "bad" in query:
+        if b"bad" in query:
             raise ValueError("near bad")
-        if query.startswith("select"):
+        if query.startswith(b"select"):
             self.description = (("a",), ("b",))
 
     def fetchall(self) -> Any:
         """The rows."""
-        return [("1", b"x\xe9"), (None, 'say "x"')]
+        return [(b"1", b"x\xe9"), (None, b'say "x"')]
 
 
 class ServerTests(SynchronousTestCase):
@@ -116,17 +117,17 @@ class ServerTests(SynchronousTestCase):
         servers = "h/d/u/p"
         self.assertEqual(
             find("mysql", "select", mysql_servers=servers),
-            'a=1 b=x\xe9 \na=<NULL> b="say \\"x\\"" ',
+            'a=1 b=x\xe9 \na="" b="say \\"x\\"" ',
         )
         self.assertEqual(find("mysql", "update", mysql_servers=servers), "3")
 
     def test_next_server(self) -> None:
-        """A server that is away is passed over; an error in the query is not tried again."""
+        """A server that is away is passed over, and one that finds an error in the query."""
         find("mysql", "select", mysql_servers="down/d/u/p : up::3307/d/u/p")
         self.assertEqual(self.module.hosts, ["down:3306", "up:3307"])
         reason = self.reason("select bad", mysql_servers="up/d/u/p : other/d/u/p")
         self.assertIn("near bad", reason)
-        self.assertEqual(self.module.hosts[2:], ["up:3306"])
+        self.assertEqual(self.module.hosts[2:], ["up:3306", "other:3306"])
         self.assertIn("refused", self.reason("select", mysql_servers="down/d/u/secret"))
         self.assertNotIn("secret", self.reason("select", mysql_servers="down/d/u/secret"))
 

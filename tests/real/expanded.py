@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.real import machine
+from tests.real import machine, sandbox
 
 
 def marked(strings: Sequence[bytes]) -> bytes:
@@ -35,3 +36,16 @@ def by_mailsrv(configuration: Path, strings: Sequence[bytes]) -> list[str]:
         input=marked(strings), capture_output=True, cwd=machine.CHECKOUT, check=True,
     )  # fmt: skip
     return answers(said.stdout, len(strings))
+
+
+def by_exim(folder: Path, strings: Sequence[bytes]) -> list[str]:
+    """Return exim4's answers to strings, with the configuration ``conf`` of a folder."""
+    program = sandbox.unpacked("exim4-daemon-heavy") / "usr/sbin/exim4"
+    box = folder / "box"
+    shutil.rmtree(box, ignore_errors=True)
+    box.mkdir()
+    (folder / "strings").write_bytes(marked(strings))
+    command = sandbox.Sandbox(box, {"Debian-exim": 64901}, None).command(
+        ["sh", "-c", '"$1" -C "$2/conf" -be <"$2/strings"', "sh", program, folder]
+    )
+    return answers(machine.run(command).stdout, len(strings))
