@@ -95,6 +95,8 @@ def test_what_the_configuration_did_not_name_is_refused(place: Path) -> None:
             request(ANNA, Maildir(f"{place}/../../etc/x", "h")),
             Request("m", ANNA, "root", False, inside),
             Request("m", ANNA, "no-such-group-here", False, inside),
+            Request("m", ANNA, "shadow", False, inside),
+            Request("m", ANNA, "-1", False, inside),
             request(ANNA, inside, "t"),
             request(ANNA, Mailbox(f"{place}/x", "h"), "m"),
             request(ANNA, replace(inside, name="../../x")),
@@ -198,9 +200,7 @@ def test_without_need_there_is_no_privileged_process(server: Server) -> None:
 def test_the_process_killed(server: Server) -> None:
     """Without it deliveries are deferred, and no message is lost."""
     server.start()
-    machine.wait_until(lambda: children(server.pid), "the privileged process")
-    (child,) = children(server.pid)
-    os.kill(child, signal.SIGKILL)
+    os.kill(helper_of(server), signal.SIGKILL)
     send(server, [f"{ANNA}@users.example"])
     machine.wait_until(lambda: "privileged delivery process" in server.logged(), server.logged())
     assert server.command("-bpc").strip() == "1"
@@ -227,8 +227,7 @@ def test_the_process_killed_beside_workers(server: Server) -> None:
 def test_the_process_hangs(server: Server) -> None:
     """Deliveries wait for it; everything else goes on, and nothing comes twice."""
     server.start()
-    machine.wait_until(lambda: children(server.pid), "the privileged process")
-    (child,) = children(server.pid)
+    child = helper_of(server)  # before it is that, its parent waits for it
     os.kill(child, signal.SIGSTOP)
     try:
         for _ in range(3):
@@ -244,7 +243,7 @@ def test_the_process_hangs(server: Server) -> None:
 
 
 def helper_of(server: Server) -> int:
-    """The pid of the privileged process of a server of several workers."""
+    """The pid of the privileged process of a server."""
     found: list[int] = []
 
     def look() -> bool:

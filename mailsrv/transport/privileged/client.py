@@ -110,7 +110,7 @@ def read_list(channel: socket.socket, router: str, user: str, file: ListFile) ->
     :raises TemporaryFailure: with the reason.
     """
     ours, theirs = socket.socketpair()
-    request = Request(list_rule(router), user, "", True, file)
+    request = Request(list_rule(router, included=file.included), user, "", True, file)
     with ours:
         try:
             ours.settimeout(PATIENCE)

@@ -12,10 +12,11 @@ import pwd
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from grp import getgrnam
 from typing import Any
 
 from mailsrv.config.options import OptionSet
-from mailsrv.config.types import User
+from mailsrv.config.types import Group, User
 from mailsrv.transport.users import named_transports
 
 ROOT = 0
@@ -36,7 +37,8 @@ class Rule:
     fixed, ``end`` its end, "" if there is none; ``in_home``: the path begins
     with the home directory of the user; ``kind`` is what it does: ``file``
     (append to a mailbox), ``maildir``, ``command`` (run) or ``list`` (read
-    redirections, a router).
+    redirections, a router).  ``groups`` are the gids that the configuration
+    names beside those of the account; None: it chooses one for each delivery.
     """
 
     users: tuple[int, ...] | None
@@ -44,6 +46,7 @@ class Rule:
     in_home: bool = False
     kind: str = "file"
     end: str = ""
+    groups: tuple[int, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,25 @@ class Policy:
             raise Refused(f"{transport} transport does not write to {path}")
         return found
 
+    def group(self, transport: str, group: str, account: pwd.struct_passwd) -> int:
+        """Return the gid of a delivery by ``account``; "" is its own.  May block.
+
+        :raises Refused: with the reason.
+        """
+        if not group:
+            return account.pw_gid
+        try:
+            gid = int(group) if group.isdecimal() else getgrnam(group).gr_gid
+        except (KeyError, ValueError):
+            raise Refused(f"group {group!r} was not found") from None
+        allowed = self.rules[transport].groups
+        own = os.getgrouplist(account.pw_name, account.pw_gid)
+        if gid == 0 and account.pw_gid != 0:
+            raise Refused("no delivery runs with root's group")
+        if allowed is not None and gid not in {*own, *allowed}:
+            raise Refused(f"{transport} transport does not deliver with group {group}")
+        return gid
+
     def packed(self) -> str:
         """Return it as text."""
         return json.dumps(asdict(self))
@@ -95,6 +117,7 @@ class Policy:
                 rule["in_home"],
                 rule["kind"],
                 rule["end"],
+                None if rule["groups"] is None else tuple(rule["groups"]),
             )
             for name, rule in values["rules"].items()
         }
@@ -127,18 +150,19 @@ def policy_for(
         kind = "maildir" if transport.values.get("maildir_format") else "file"
         if transport.driver == "pipe":
             kind = "command"
+        groups = _groups([transport, *choosing])
         if name in free:
-            rules[name] = Rule(users, kind=kind)
+            rules[name] = Rule(users, kind=kind, groups=groups)
         elif kind == "command":
-            rules[name] = Rule(users, _program(transport), kind=kind)
+            rules[name] = Rule(users, _program(transport), kind=kind, groups=groups)
         else:
             source = _place(transport)
             below, in_home = _beginning(source, transport)
-            rules[name] = Rule(users, below, in_home, kind, _end(source))
+            rules[name] = Rule(users, below, in_home, kind, _end(source), groups)
     for router in choosing:
         users = _reads_as(router)
         if users is None or set(users) - {own}:
-            rules[list_rule(router.name)] = Rule(users, kind="list")
+            rules |= _list_rules(router, users)
     return Policy(rules, tuple(sorted({ROOT, *never}))) if rules else None
 
 
@@ -160,9 +184,32 @@ def _users(name: str, transport: OptionSet, routers: list[OptionSet]) -> tuple[i
     return tuple(sorted(uids))
 
 
-def list_rule(router: str) -> str:
-    """Return the name of the rule for the lists of a router: no transport's has a blank in it."""
-    return f"router {router}"
+def _groups(drivers: Iterable[OptionSet]) -> tuple[int, ...] | None:
+    """Return the gids that drivers name; None: one is expanded for each delivery."""
+    named = [driver.values.get("group") for driver in drivers]
+    gids = [each.gid if isinstance(each, Group) else None for each in named if each is not None]
+    known = tuple(sorted({gid for gid in gids if gid is not None}))
+    return known if len(known) == len(set(gids)) else None
+
+
+def list_rule(router: str, *, included: bool = False) -> str:
+    """Return the name of the rule for the lists of a router: no transport's has a blank in it.
+
+    ``included``: those that ``:include:`` names.
+    """
+    return f"router {router}{' include' if included else ''}"
+
+
+def _list_rules(router: OptionSet, users: tuple[int, ...] | None) -> dict[str, Rule]:
+    """Return what a router may read: its own file, and what that may include."""
+    source = getattr(router.values.get("file"), "source", "")
+    own = Rule(users, _fixed(source), False, "list", _end(source))
+    rules = {list_rule(router.name): own}
+    if not router.values.get("forbid_include"):
+        folder: Any = router.values.get("include_directory")
+        below = f"{os.path.normpath(folder)}/" if folder else ""
+        rules[list_rule(router.name, included=True)] = Rule(users, below, kind="list")
+    return rules
 
 
 def _reads_as(router: OptionSet) -> tuple[int, ...] | None:
@@ -194,8 +241,13 @@ def _beginning(source: str, transport: OptionSet) -> tuple[str, bool]:
     """Return the fixed beginning of a path, and whether it is the user's home."""
     if source.startswith(("$home/", "${home}/")) and not transport.values.get("home_directory"):
         return "", True
+    return _fixed(source), False
+
+
+def _fixed(source: str) -> str:
+    """Return the fixed beginning of an absolute path."""
     fixed = source.partition("$")[0].partition("\\")[0]
-    return (fixed, False) if fixed.startswith("/") else ("", False)
+    return fixed if fixed.startswith("/") else ""
 
 
 def _end(source: str) -> str:

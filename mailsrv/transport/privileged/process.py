@@ -16,7 +16,6 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from grp import getgrnam
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.net.listfile import LARGEST_OF_A_USER, ListFile
@@ -144,16 +143,7 @@ def become(request: wire.Request, policy: Policy) -> None:
     kinds = {Command: "command", ListFile: "list", Maildir: "maildir"}
     kind = kinds.get(type(request.place), "file")
     account = policy.account(request.transport, request.user, request.path, kind=kind)
-    gid = account.pw_gid
-    if request.group:
-        try:
-            gid = (
-                int(request.group) if request.group.isdecimal() else getgrnam(request.group).gr_gid
-            )
-        except KeyError:
-            raise Refused(f"group {request.group!r} was not found") from None
-        if gid == 0 and account.pw_gid != 0:
-            raise Refused("no delivery runs with root's group")
+    gid = policy.group(request.transport, request.group, account)
     if request.supplementary:
         os.initgroups(account.pw_name, gid)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grp
+import os
 import pwd
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -85,8 +87,28 @@ class PolicyTest(SynchronousTestCase):
         for path in ("/home/x/.profile", "/home/mbox/x", "/home/x/mbox/..", "/home/xmbox"):
             self.refused(policy, "t", ANYBODY.pw_name, path)
 
+    def test_groups(self) -> None:
+        """The account's own, and those that the configuration names: not whatever is asked for."""
+        own = ANYBODY.pw_gid
+        other = next(each.gr_gid for each in grp.getgrall() if each.gr_gid not in (0, own))
+        policy = Policy(
+            {"t": Rule(None), "named": Rule(None, groups=(other,)), "any": Rule(None, groups=None)}
+        )
+        member = os.getgrouplist(ANYBODY.pw_name, own)
+        for group, gid in (("", own), (str(own), own)):
+            self.assertEqual(policy.group("t", group, ANYBODY), gid)
+        for rule in ("named", "any"):
+            self.assertEqual(policy.group(rule, str(other), ANYBODY), other)
+        for group in (str(other), "no-such-group", "-1", "+5", "\u00b2"):
+            if group != str(other) or other not in member:
+                self.assertRaises(Refused, policy.group, "t", group, ANYBODY)
+        for rule in ("named", "any"):
+            self.assertRaises(Refused, policy.group, rule, "0", ANYBODY)
+
     def test_text_and_back(self) -> None:
-        policy = Policy({"a": Rule((1, 2), "/x", end="/y"), "b": Rule(None, in_home=True)}, (0, 7))
+        policy = Policy(
+            {"a": Rule((1, 2), "/x", end="/y", groups=(7,)), "b": Rule(None, in_home=True)}, (0, 7)
+        )
         self.assertEqual(Policy.unpacked(policy.packed()), policy)
 
 
@@ -111,6 +133,18 @@ class PolicyForTest(SynchronousTestCase):
         assert policy is not None
         rule = Rule(None, "", in_home=True, kind="maildir", end="/Maildir")
         self.assertEqual(policy.rules, {"t": rule})
+
+    def test_groups_that_are_named(self) -> None:
+        group = grp.getgrall()[1]
+        named = make(Appendfile, file="/m/x", user=ANYBODY.pw_name, group=group.gr_name)
+        for settings, groups in (
+            ({}, (group.gr_gid,)),
+            ({"group": group.gr_name}, (group.gr_gid,)),
+            ({"group": "$local_part"}, None),
+        ):
+            policy = policy_for([router(transport="t", **settings)], {"t": named}, (), OWN)
+            assert policy is not None
+            self.assertEqual(policy.rules["t"].groups, groups)
 
     def test_the_fixed_end_of_a_path(self) -> None:
         for path, end in (
@@ -158,10 +192,23 @@ class RedirectionsTest(SynchronousTestCase):
             {
                 "p": Rule(None, kind="command"),
                 "f": Rule(None),
-                "router fwd": Rule(None, kind="list"),
+                "router fwd": Rule(None, kind="list", end="/.forward"),
+                "router fwd include": Rule(None, kind="list"),
             },
         )
         self.assertEqual(Policy.unpacked(policy.packed()), policy)
+
+    def test_what_a_list_may_include(self) -> None:
+        settings = {"file": "/lists/$local_part", "user": ANYBODY.pw_name}
+        users = (ANYBODY.pw_uid,)
+        for more, included in (
+            ({"forbid_include": "true"}, None),
+            ({"include_directory": "/lists/more"}, Rule(users, "/lists/more/", kind="list")),
+        ):
+            policy = policy_for([self.router(**settings, **more)], {}, [], OWN)
+            assert policy is not None
+            self.assertEqual(policy.rules["router fwd"], Rule(users, "/lists/", kind="list"))
+            self.assertEqual(policy.rules.get("router fwd include"), included)
 
     def test_a_command_that_is_fixed(self) -> None:
         for command, below in (
