@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import ClassVar
 
@@ -33,6 +34,11 @@ class Options(usage.Options):
         self.macros[name.strip()] = value.strip()
 
     opt_D = opt_define
+
+    def postOptions(self) -> None:
+        """Let no signal to a server that serves end one that is still starting."""
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def makeService(options: Options) -> service.IService:

@@ -238,7 +238,7 @@ class _Command:
                 return self._asked(id, do="mark", addresses=values)
             if self._action == "-Mar":
                 return self._asked(id, do="edit", added=values)
-            return self._asked(id, do="edit", sender=values[0] if values[0] != "<>" else "")
+            return self._asked(id, do="edit", sender=values[0])
         except ControlError as error:
             text = str(error)
             if "address" in text:

@@ -81,8 +81,10 @@ class Operator:
         async def mark(message: Message) -> list[str]:
             left = [recipient.address for recipient in message.recipients]
             wanted = left if addresses is None else list(dict.fromkeys(addresses))
-            if unknown := [address for address in wanted if address not in left]:
+            known = message.delivered.union(left)
+            if unknown := [address for address in wanted if address not in known]:
                 return unknown  # as in Exim, the message is not changed then
+            wanted = [address for address in wanted if address in left]
             for address in wanted:
                 self._log.main(f"address <{address}> marked delivered by administrator", id)
             if set(wanted) >= set(left):

@@ -58,6 +58,7 @@ class Prepared:
     # The ways to the process that delivers as other users, if the configuration needs it.
     privileged: list[socket.socket] = field(default_factory=list)
     lock: int = -1  # the open spool directory, locked for the server's life
+    at_start: dict[str, object] = field(default_factory=dict)  # what AT_START's options were
 
 
 def prepare(configuration: Configuration) -> Prepared:
@@ -75,13 +76,8 @@ def prepare(configuration: Configuration) -> Prepared:
     spool_directory = path_of_spool(configuration)
     log_file_path = at_start(main.log_file_path, services, "log_file_path")
     keys, warnings = _keys(configuration)
-    folders = dict.fromkeys(_log_folders(log_file_path), "log_file_path")
-    for path, name in {spool_directory: "spool_directory", **folders}.items():
-        try:
-            make_folder(path, 0o750, become)
-        except OSError as error:
-            problem = f"{name}: cannot make {path}: {error.strerror}"
-            raise ConfigError(problem, main.places.get(name)) from error
+    _make_folders(main, "spool_directory", [spool_directory], become)
+    _make_folders(main, "log_file_path", _log_folders(log_file_path), become)
     lock = _lock(spool_directory)
     try:
         listening = listen(main, _wanted(main, services), main.workers)
@@ -100,6 +96,7 @@ def prepare(configuration: Configuration) -> Prepared:
         warnings,
         privileged_process(configuration, become, main.workers) if become is not None else [],
         lock,
+        {name: _shown(main, name) for name in AT_START},
     )
 
 
@@ -141,10 +138,12 @@ def renew(configuration: Configuration, before: Configuration, was: Prepared) ->
     if errors := faults(configuration) + faults_at_start(configuration):
         raise ConfigErrors(errors)
     services = make_services(configuration, WallClock(), registry(settings=configuration.main))
+    log_file_path = at_start(main.log_file_path, services, "log_file_path")
+    _make_folders(main, "log_file_path", _log_folders(log_file_path), was.account)
     keys, warnings = _keys(configuration)
     listening = listen(main, _wanted(main, services), len(was.listening), was.listening)
-    for name in AT_START:
-        if _shown(main, name) != _shown(before.main, name):
+    for name, value in was.at_start.items():
+        if _shown(main, name) != value:
             warnings.append(f"{name} has changed: that needs a restart")
     privileged = was.privileged
     if _policy(configuration, was.account) != _policy(before, was.account):
@@ -152,7 +151,14 @@ def renew(configuration: Configuration, before: Configuration, was: Prepared) ->
             privileged = privileged_process(configuration, was.account, len(was.listening))
         else:
             warnings.append("users of local deliveries have changed: that needs a restart")
-    return replace(was, listening=listening, keys=keys, warnings=warnings, privileged=privileged)
+    return replace(
+        was,
+        listening=listening,
+        keys=keys,
+        log_file_path=log_file_path,
+        warnings=warnings,
+        privileged=privileged,
+    )
 
 
 def _shown(main: MainOptions, name: str) -> object:
@@ -222,6 +228,19 @@ def serving_account(main: MainOptions) -> Account:
     wanted = user.name if user is not None else DEFAULT_USER
     uid = None if user is None else user.uid
     return account(uid, None if group is None else group.gid, wanted)
+
+
+def _make_folders(main: MainOptions, option: str, paths: list[str], owner: Account | None) -> None:
+    """Make the folders of an option that are missing.
+
+    :raises ConfigError: one cannot be made.
+    """
+    for path in dict.fromkeys(paths):
+        try:
+            make_folder(path, 0o750, owner if os.geteuid() == 0 else None)
+        except OSError as error:
+            problem = f"{option}: cannot make {path}: {error.strerror}"
+            raise ConfigError(problem, main.places.get(option)) from error
 
 
 def _log_folders(log_file_path: str) -> list[str]:

@@ -15,12 +15,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from mailsrv.errors import Locked, MailFailure
+from mailsrv.expansion.mailboxes import address_of
 from mailsrv.interfaces import IMailLog, IQueueControl, ISpool, QueueEntry
 from mailsrv.mail.address import split
 from mailsrv.mail.header import render
 from mailsrv.mail.msgid import is_message_id
 from mailsrv.service.spoolform import header_file
-from mailsrv.wire.envelope import UnsafeValue, path
+from mailsrv.wire.command import SyntaxProblem, parse_path
 
 # Octets of a request's line.
 REQUEST_LIMIT = 64 * 1024
@@ -208,7 +209,7 @@ class Requests:
 
     async def _mark(self, request: Request) -> AsyncIterator[Answer]:
         id, wanted = _message_id(request), request.get("addresses")
-        addresses = None if wanted is None else [_text(each) for each in _list(wanted)]
+        addresses = None if wanted is None else [_bare(_text(each)) for each in _list(wanted)]
         unknown = await _unlocked(id, self._server().mark_delivered(id, addresses))
         yield {"changed": None if unknown is None else True, "unknown": unknown or []}
 
@@ -285,17 +286,29 @@ def _text(value: object) -> str:
 
 
 def _address(value: object, *, empty: bool = False) -> str:
-    """Return an address of a request that may stand in an envelope."""
+    """Return an address of a request that may stand in an envelope.
+
+    It is bare, in angle brackets, or has a name before those; ``empty``: it may be ``<>``.
+    """
     text = _text(value)
-    if text == "" and empty:
-        return text
+    if empty and text.strip() == "<>":
+        return ""
     try:
-        path(text)
-    except UnsafeValue:
-        raise BadRequest(f"bad address {text}: malformed") from None
-    if not all(split(text)):
+        path = parse_path(_bare(text))
+    except SyntaxProblem as problem:
+        raise BadRequest(f"bad address {problem.text.rstrip()}") from None
+    if path.parameters:
+        raise BadRequest(f"bad address {text}: malformed")
+    if not all(split(path.address)):
         raise BadRequest(f"bad address {text}: domain missing")
-    return text
+    return str(path.address)
+
+
+def _bare(text: str) -> str:
+    """Return the address of ``NAME <ADDRESS>``, and a bare one as it is."""
+    if not text.strip() or text.strip() == "<>":
+        raise BadRequest(f"bad address {text}: empty address")
+    return (address_of(text) if "<" in text else None) or text
 
 
 def _message_id(request: Request) -> str:

@@ -73,8 +73,6 @@ class MailService(service.Service):
 
     def privilegedStartService(self) -> None:
         """Do what may need root: limits, folders, keys, ports."""
-        for number in (signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)  # until there is a server that takes them
         self._prepared = self._or_exit(lambda: prepare(self._configuration))
 
     def startService(self) -> None:

@@ -209,7 +209,7 @@ class CommandTests(SynchronousTestCase):
         for action, words, asked in (
             ("-Mar", ["n@x", "m@x"], ("edit", {"message": ID, "added": ["n@x", "m@x"]})),
             ("-Mes", ["n@x"], ("edit", {"message": ID, "sender": "n@x"})),
-            ("-Mes", ["<>"], ("edit", {"message": ID, "sender": ""})),
+            ("-Mes", ["<>"], ("edit", {"message": ID, "sender": "<>"})),
             ("-Mmd", ["a@b.example"], ("mark", {"message": ID, "addresses": ["a@b.example"]})),
             ("-Mmad", [], ("mark", {"message": ID})),
         ):

@@ -121,6 +121,7 @@ def test_changes(queue: Queue) -> None:
         f"{error} marking as delivered:\n  x@y is not a recipient: message not updated\n"
     )
     assert queue.command("-Mmd", second, "a1@local.example") == modified
+    assert queue.command("-Mmd", second, "<a1@local.example>") == modified  # it is already
     shown = queue.command("-bp", second)
     assert "        D a1@local.example\n" in shown
     assert "          added@local.example\n" in shown

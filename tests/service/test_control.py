@@ -55,6 +55,7 @@ class FakeQueue:
     def __init__(self, spool: MemorySpool) -> None:
         self.spool = spool
         self.runs: list[tuple[list[str] | None, bool, bool]] = []
+        self.edits: list[Any] = []
         self.waiting: Deferred[None] | None = None
         self.failure: Exception | None = None
 
@@ -75,6 +76,14 @@ class FakeQueue:
 
     async def give_up(self, id: str) -> bool:
         return await self.remove(id)
+
+    async def edit(self, id: str, *, sender: str | None = None, added: Iterable[str] = ()) -> bool:
+        self.edits.append(sender if sender is not None else list(added))
+        return True
+
+    async def mark_delivered(self, id: str, addresses: list[str] | None) -> list[str] | None:
+        self.edits.append(addresses)
+        return []
 
     async def run_now(
         self, ids: Iterable[str] | None = None, *, force: bool = False, frozen: bool = False
@@ -172,6 +181,32 @@ class ControlTests(SynchronousTestCase):
             self.assertEqual(
                 client.send(id=1, do="body", message=id)[0]["error"], "malformed message id"
             )
+
+    def test_addresses_that_people_write(self) -> None:
+        """In Exim's forms, and refused in its words: nothing else gets into an envelope."""
+        client = Client(self.factory)
+        for given, taken in (
+            ("a@b.c", "a@b.c"), ("<a@b.c>", "a@b.c"), ("A B <a@b.c>", "a@b.c"),
+            ('"a b"@c.d', '"a b"@c.d'), ("<@r.s:a@b.c>", "a@b.c"), ("<>", ""),
+        ):  # fmt: skip
+            client.send(id=1, do="edit", message=ID, sender=given)
+            self.assertEqual(self.queue.edits[-1], taken)
+            client.send(id=1, do="mark", message=ID, addresses=[given or "x@y"])
+        for given, why in (
+            ("", "empty address"), (" ", "empty address"), ("unq", "domain missing"),
+            ("@r.s:a@b.c", "missing or malformed local part"), ("a b@c.d", "may not follow"),
+            ("a@b..c", "domain missing or malformed"), ("a@b.c SIZE=1", "malformed"),
+            ("a@b.c\n", "malformed"), ("<a@b.c", "missing at end"), ("a@b.c, d@e.f", "malformed"),
+        ):  # fmt: skip
+            del self.queue.edits[:]
+            for values in ({"sender": given}, {"added": ["x@y.z", given]}):
+                (answer,) = client.send(id=1, do="edit", message=ID, **values)
+                self.assertIn(why, answer["error"])
+            self.assertEqual(self.queue.edits, [])
+        (answer,) = client.send(id=1, do="edit", message=ID, added=["<>"])
+        self.assertIn("empty address", answer["error"])
+        client.send(id=1, do="mark", message=ID, addresses=["<a@b.c>", "unq"])
+        self.assertEqual(self.queue.edits, [["a@b.c", "unq"]])
 
     def test_failures(self) -> None:
         """A failure is told; a bug closes the connection and goes to the panic log."""
