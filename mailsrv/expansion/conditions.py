@@ -316,7 +316,9 @@ def _for(parser: Parser, name: str) -> Condition:
     async def test(scope: Scope) -> Verdict:
         text = await evaluate(source, scope)
         wanted, some = name.startswith("forany"), False
+        scope, budget = scope.counted()
         for one in _elements(name, text):
+            await budget.step()
             true, after = await condition.test(scope.within({"item": like(one, text)}))
             scope = scope.within({}, after.numbers)  # $1 … outlive the loop, $item does not
             if true == wanted:
@@ -324,7 +326,7 @@ def _for(parser: Parser, name: str) -> Condition:
             some = True
         return not wanted and some, scope  # an empty list makes neither true
 
-    return Condition(test, waits=any_waits(source, condition))
+    return Condition(test, waits=True)
 
 
 def _elements(name: str, text: str) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from mailsrv.expansion import structured
 from mailsrv.expansion.arithmetic import whole
 from mailsrv.expansion.branches import Branches, parse_branches
+from mailsrv.expansion.budget import LONGEST, bounded
 from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.items import item
 from mailsrv.expansion.lookups import LookupType, search
@@ -245,9 +246,11 @@ def _env(parser: Parser) -> Node:
 def _read(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            return file.read().decode("latin-1")
+            content = file.read(LONGEST + 1)
     except OSError as error:
         raise ExpansionError(f"failed to open {path}: {error.strerror}") from None
+    bounded(len(content))
+    return content.decode("latin-1")
 
 
 @item("readfile")
@@ -258,7 +261,10 @@ def _readfile(parser: Parser) -> Node:
         values = [await evaluate(node, scope) for node in arguments]
         path = as_path(values[0], "readfile")
         text = await scope.services.in_thread(_read, path)
-        return text.replace("\n", values[1]) if len(values) > 1 else text
+        if len(values) == 1:
+            return text
+        bounded(len(text) + text.count("\n") * len(values[1]))
+        return text.replace("\n", values[1])
 
     return Lazy(run, waits=True)
 
@@ -302,15 +308,17 @@ def _sg(parser: Parser) -> Node:
         regex = compile_regex(await evaluate(pattern, scope))
         source = "" if fixed is not None else await evaluate(replacement, scope)
         insert = fixed if fixed is not None else _replacement(source)
+        inner, budget = scope.counted()
         pieces: list[str] = []
-        end = 0
+        end = length = 0
         for match in regex.finditer(text):
+            await budget.step()
             numbers = tuple(like(group, text) for group in groups(match))
             pieces.append(like(text[end : match.start()], text))
-            pieces.append(like(await evaluate(insert, scope.within({}, numbers)), source))
+            pieces.append(like(await evaluate(insert, inner.within({}, numbers)), source))
+            length = bounded(length + len(pieces[-1]))
             end = match.end()
         pieces.append(like(text[end:], text))
         return join(pieces)
 
-    waits = any_waits(subject, pattern, replacement, fixed)
-    return Lazy(run, waits=waits or fixed is None)
+    return Lazy(run, waits=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import cmp_to_key
 
+from mailsrv.expansion.budget import bounded
 from mailsrv.expansion.conditions import COMPARISONS
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.items import item
 from mailsrv.expansion.parse import Parser
 from mailsrv.expansion.scope import Scope
 from mailsrv.expansion.separated import join_list, separator_of, split_list
-from mailsrv.expansion.tree import Lazy, Node, any_waits, evaluate
+from mailsrv.expansion.tree import Lazy, Node, evaluate
 from mailsrv.mail.taint import like
 
 
@@ -26,13 +27,16 @@ def _map(parser: Parser) -> Node:
 
     async def run(scope: Scope) -> str:
         text = await evaluate(source, scope)
-        results = [
-            await evaluate(part, scope.within({"item": like(one, text)}))
-            for one in split_list(text)
-        ]
+        inner, budget = scope.counted()
+        results: list[str] = []
+        length = 0
+        for one in split_list(text):
+            await budget.step()
+            results.append(await evaluate(part, inner.within({"item": like(one, text)})))
+            length = bounded(length + len(results[-1]))
         return like(join_list(results, separator_of(text)[0]), text, *results)
 
-    return Lazy(run, waits=any_waits(source, part))
+    return Lazy(run, waits=True)
 
 
 @item("filter")
@@ -49,14 +53,16 @@ def _filter(parser: Parser) -> Node:
 
     async def run(scope: Scope) -> str:
         text = await evaluate(source, scope)
+        inner, budget = scope.counted()
         kept = []
         for one in split_list(text):
-            true, _ = await condition.test(scope.within({"item": like(one, text)}))
+            await budget.step()
+            true, _ = await condition.test(inner.within({"item": like(one, text)}))
             if true:
                 kept.append(one)
         return like(join_list(kept, separator_of(text)[0]), text)
 
-    return Lazy(run, waits=any_waits(source, condition))
+    return Lazy(run, waits=True)
 
 
 @item("reduce")
@@ -67,12 +73,13 @@ def _reduce(parser: Parser) -> Node:
     async def run(scope: Scope) -> str:
         text = await evaluate(source, scope)
         value = await evaluate(start, scope)
+        inner, budget = scope.counted()
         for one in split_list(text):
-            inner = scope.within({"item": like(one, text), "value": value})
-            value = await evaluate(part, inner)
+            await budget.step()
+            value = await evaluate(part, inner.within({"item": like(one, text), "value": value}))
         return value
 
-    return Lazy(run, waits=any_waits(source, start, part))
+    return Lazy(run, waits=True)
 
 
 @item("sort")
@@ -88,12 +95,15 @@ def _sort(parser: Parser) -> Node:
         before = COMPARISONS.get(name)
         if before is None or name in ("=", "==", "eq", "eqi"):
             raise ExpansionError(f'comparator not handled for sort: "{name}"')
-        keys = [
-            (await evaluate(extractor, scope.within({"item": like(one, text)})), one)
-            for one in split_list(text)
-        ]
+        inner, budget = scope.counted()
+        keys: list[tuple[str, str]] = []
+        for one in split_list(text):
+            await budget.step()
+            key = await evaluate(extractor, inner.within({"item": like(one, text)}))
+            keys.append((key, one))
 
         def order(left: tuple[str, str], right: tuple[str, str]) -> int:
+            budget.spend()
             if before(left[0], right[0]):
                 return -1
             return 1 if before(right[0], left[0]) else 0
@@ -101,4 +111,4 @@ def _sort(parser: Parser) -> Node:
         ordered = sorted(keys, key=cmp_to_key(order))
         return like(join_list([one for _, one in ordered], separator_of(text)[0]), text)
 
-    return Lazy(run, waits=any_waits(source, comparator, extractor))
+    return Lazy(run, waits=True)

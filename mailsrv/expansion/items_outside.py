@@ -124,14 +124,14 @@ def _imap(text: str, separator: str, special: str) -> str:
     from base64 import b64encode
 
     name = text.encode("latin-1").decode("utf-8", "replace").lstrip("/" if separator == "/" else "")
-    found, shifted = [], ""
+    found: list[str] = []
+    shifted: list[str] = []
 
     def flush() -> None:
-        nonlocal shifted
         if shifted:
-            coded = b64encode(shifted.encode("utf-16-be")).decode("ascii").rstrip("=")
+            coded = b64encode("".join(shifted).encode("utf-16-be")).decode("ascii").rstrip("=")
             found.append(f"&{coded.replace('/', ',')}-")
-            shifted = ""
+            shifted.clear()
 
     for character in name:
         if character == "/" and separator != "/":
@@ -143,7 +143,7 @@ def _imap(text: str, separator: str, special: str) -> str:
             flush()
             found.append("&-")
         elif not " " <= character <= "~" or character in "./" or character in special:
-            shifted += character
+            shifted.append(character)
         else:
             flush()
             found.append(character)

@@ -100,8 +100,10 @@ def _expand(sub: Node) -> Node:
         text = await evaluate(sub, scope)
         if isinstance(text, Tainted):
             raise ExpansionError(f"attempt to expand tainted string '{text}'")
+        inner, budget = scope.counted()
+        await budget.step()
         try:
-            return await compile_again(text).expand(scope)
+            return await compile_again(text).expand(inner)
         except ForcedFailure:
             raise
         except ExpansionError as error:

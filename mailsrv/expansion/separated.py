@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mailsrv.expansion.errors import ExpansionError
+
+MOST_ITEMS = 1_000_000
 SPACE = " \t\n\r\v\f"
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
@@ -24,11 +27,15 @@ def split_list(text: str, separator: str = ":") -> list[str]:
     """The items of a list, without white space around them.
 
     A doubled separator stands for itself; a separator at the end begins no item.
+
+    :raises ExpansionError: there are more than :data:`MOST_ITEMS`.
     """
     separator, rest = separator_of(text, separator)
     if separator not in rest:
         item = rest.strip(SPACE)
         return [item] if item else []
+    if rest.count(separator) > MOST_ITEMS:
+        raise ExpansionError(f"a list has more than {MOST_ITEMS} items")
     doubles = not ("\0" < separator < " ")
     space = SPACE.replace(separator, "")
     items: list[str] = []

@@ -19,8 +19,9 @@ class Template:
 
     ``source`` is the text as configured; ``where`` its place.  ``error`` is
     set if the text cannot be parsed: expanding it raises that error.
-    ``waits`` tells whether expanding may wait for IO; ``constant`` is the
-    value of a text without any expansion, else None.
+    ``waits`` tells whether expanding may wait for IO, or take so long that
+    others should have their turn; ``constant`` is the value of a text without
+    any expansion, else None.
     """
 
     __slots__ = ("constant", "error", "node", "source", "waits", "where")
@@ -45,14 +46,13 @@ class Template:
     def value(self, scope: Scope) -> str:
         """Expand a string that does not wait.
 
-        :raises ExpansionError: ForcedFailure for ``fail``; TypeError if it ``waits``.
+        :raises ExpansionError: ForcedFailure for ``fail``.
+        :raises TypeError: it has to wait for something.
         """
         if self.constant is not None:
             return self.constant
         if self.node is None:
             raise self._error()
-        if self.waits:
-            raise TypeError(f"expanding {self.source!r} may wait")
         try:
             return self.node.value(scope)
         except ExpansionError as error:

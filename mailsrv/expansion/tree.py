@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from mailsrv.expansion.budget import Turn, bounded
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.mail.taint import Quoted, Tainted, is_harmless_component, like
 
@@ -36,17 +37,18 @@ class Composed(Tainted):
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that does not wait to its end.
+    """Run a coroutine that does not wait to its end; nobody else has a turn meanwhile.
 
     :raises TypeError: if it waits after all.
     """
     try:
-        coroutine.send(None)
+        while isinstance(waited := coroutine.send(None), Turn):
+            waited.skip()
     except StopIteration as stop:
         result: T = stop.value
         return result
     coroutine.close()
-    raise TypeError("a string that does not wait has waited")
+    raise TypeError("the string would have to wait for something")
 
 
 class Node(Protocol):
@@ -70,6 +72,7 @@ async def evaluate(node: Node, scope: Scope) -> str:
 
 def join(parts: Sequence[str]) -> str:
     """Concatenate values; marks the result."""
+    bounded(sum(map(len, parts)))
     text = "".join(parts)
     marked = [part for part in parts if type(part) is not str and isinstance(part, Tainted)]
     if not marked or not text:
@@ -241,6 +244,7 @@ class Eager(Placed):
 
     def _apply(self, values: list[str]) -> str:
         result = self.function(*values)
+        bounded(len(result))
         marked = str(result) if self.clean else like(result, *values)
         if self.quotes and isinstance(marked, Tainted):
             return Quoted.of(marked, self.quotes, (result,))

@@ -69,10 +69,14 @@ class TemplateTests(SynchronousTestCase):
             expand("${if eq{a}{b}{x}fail}")
 
     def test_value_does_not_wait(self) -> None:
-        """A string that may wait cannot be asked for its value at once."""
+        """A string that has to wait has no value at once; one with a loop has."""
+        slow = SlowLookup()
         template = compile_string("${lookup{a}lsearch{/x}}")
         self.assertTrue(template.waits)
-        self.assertRaises(TypeError, template.value, make_scope())
+        self.assertRaises(TypeError, template.value, make_scope(lookup=lambda name: slow))
+        template = compile_string("${map{a:b}{<$item>}}")
+        self.assertTrue(template.waits)
+        self.assertEqual(template.value(make_scope()), "<a>:<b>")
 
     def test_waiting(self) -> None:
         """A lookup that answers later is awaited, in whatever it stands."""
