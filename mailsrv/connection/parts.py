@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from mailsrv.interfaces import (
     IVerifier,
 )
 from mailsrv.mail.connection import Connection
+from mailsrv.mail.message import Message
 from mailsrv.wire.session import Input
 
 
@@ -58,9 +59,20 @@ class IChannel(Protocol):
         """What the peer sent and no event has given yet, on the socket too."""
 
 
+async def no_failure(
+    to: str, subject: str, lines: Sequence[str], original: bytes
+) -> Message | None:
+    """Build no message about one that is not taken."""
+    return None
+
+
 @dataclass(slots=True)
 class Parts:
-    """The services of a session; ``next_id`` gives a new message id each time."""
+    """The services of a session; ``next_id`` gives a new message id each time.
+
+    ``failure`` builds a message to a local user (its subject, its lines) about one of theirs
+    that is not taken.
+    """
 
     clock: IClock
     settings: MainOptions
@@ -76,6 +88,7 @@ class Parts:
     verifier: IVerifier | None = None  # VRFY asks it
     rewriter: Rewriter = field(default_factory=Rewriter)
     tls: IServerTls | None = None
+    failure: Callable[[str, str, Sequence[str], bytes], Awaitable[Message | None]] = no_failure
     counts: IConnectionCounts = field(default_factory=ConnectionCounts)
     disk: Disk = field(default_factory=Disk)
     file_limit: int = 0  # connections that the process' open files allow; 0 = not known

@@ -304,6 +304,7 @@ class Reception:
                 settings,
                 await self._message_id(),
                 transaction.received_at,
+                forced=True,
             )
         if submission is not None:
             headers, transaction.sender = submitted(

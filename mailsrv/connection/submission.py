@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 
-from mailsrv.expansion.mailboxes import addresses_of, places_of, replaced
+from mailsrv.expansion.mailboxes import places_of, replaced
 from mailsrv.mail import address as addresses
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import Submission
@@ -84,15 +84,14 @@ def submitted(
     on_top: list[Header] = []
     add = on_top.append if resent else result.append
     if not submission.sender_retain:
-        gone = ("sender", "resent-sender") if resent else ("sender",)
-        result[:] = [header for header in result if header.name.lower() not in gone]
+        result[:] = [header for header in result if not header.called(f"{resent}Sender")]
     date = Header(f"{resent}Date: {formatdate(when, localtime=True)}")
-    has_date = f"{resent}date" in names
+    has_date = f"{resent}Date".lower() in names
     if resent and not has_date:
         add(date)
     if not {"message-id", "resent-message-id"} & names:
         add(Header(f"{resent}Message-Id: {submitter.message_id}"))
-    if f"{resent}from" not in names and (sender or author):
+    if f"{resent}From".lower() not in names and (sender or author):
         result.append(Header(f"{resent}From: {with_name(submission.name, sender or author)}"))
     if author and not submission.sender_retain:
         shown = next((h for h in result if h.called(f"{resent}From")), None)
@@ -106,13 +105,16 @@ def submitted(
 
 def _is_from(author: str, shown: Header, submitter: Submitter) -> bool:
     """Tell whether From: is the author alone, with affixes that local_from_… allow."""
-    found = addresses_of(shown.value)
+    found = places_of(shown.value)
     if len(found) != 1:
         return False
-    if found[0].lower() == author.lower():
+    address = found[0].address
+    if not found[0].qualified:
+        address += f"@{submitter.qualify_domain}"
+    if address.lower() == author.lower():
         return True
     local_part, domain = addresses.split(author.lower())
-    theirs, their_domain = addresses.split(found[0].lower())
+    theirs, their_domain = addresses.split(address.lower())
     pattern = f"{_affix(submitter.prefixes)}{re.escape(local_part)}{_affix(submitter.suffixes)}"
     return domain == their_domain and re.fullmatch(pattern, theirs) is not None
 

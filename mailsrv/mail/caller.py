@@ -13,3 +13,4 @@ class Caller:
     login: str
     full_name: str = ""
     trusted: bool = False  # may set any sender (trusted_users, trusted_groups)
+    named: bool = False  # full_name was given with -F

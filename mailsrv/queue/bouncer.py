@@ -15,7 +15,7 @@ from mailsrv.interfaces import IClock
 from mailsrv.mail.message import Message, Recipient
 from mailsrv.mail.routed import Outcome
 from mailsrv.queue.bounce import Item, Kind, Report, ReportSettings, build, printable, wants
-from mailsrv.queue.notice import notice
+from mailsrv.queue.notice import failure, notice
 from mailsrv.queue.warn import warnable, warnings_due
 
 
@@ -106,6 +106,19 @@ class Bouncer:
         except Exception as error:
             self.panic(f"{message.id}: cannot build the message for freeze_tell", error)
             return []
+
+    async def refused(
+        self, to: str, subject: str, lines: Sequence[str], original: bytes
+    ) -> Message | None:
+        """Return what tells a local user that a message was not taken, or not for all."""
+        now, settings, received = self.clock.seconds(), self.settings(), self.received
+        try:
+            return await self.rewritten(
+                failure(self.next_id(), to, subject, lines, original, settings, now, received)
+            )
+        except Exception as error:
+            self.panic(f"cannot build a message to {to}", error)
+            return None
 
     async def cancelled(self, message: Message, reason: str) -> list[Message]:
         """Return the bounces for a message that is given up whole (``-Mg``, timeouts)."""

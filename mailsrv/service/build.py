@@ -267,6 +267,7 @@ class Stages:
             verifier=Verifier(self.routing),
             rewriter=self.routing.facilities.rewriter,
             tls=self.tls,
+            failure=self.bouncer.refused,
             counts=self.lasting.counts,
             file_limit=self.prepared.file_limit - self.prepared.file_limit // FILES_KEPT,
         )

@@ -12,12 +12,21 @@ from mailsrv.connection.local.frames import Request
 # Options that Exim or Sendmail have and that change nothing here, and those of
 # them whose value is the next argument.
 _IGNORED = re.compile(
-    r"-(i?o(i|em?|ep|eq|ew|ee|m|o|X.*|Y.*|[A-Za-z].*)|B.*|h.+|x|m|G|n|U|e[emqpw]?|E.*|L.*|v|d.*|O.+"
+    r"-(o(m|o|v|[ABPX].+|[rs]([0-9]+[smhdw])+)|B.*|h.+|x|m|G|n|U|E.*|L.*|X.+|d.*|O.+"
     r"|ba|bm|A[cm]|N|R.+|V.+)"
 )
-_WITH_VALUE = re.compile(
-    r"-(h|L|O|X|V|oX|oP|oA|oB|B|p|r|f|F|R|N|oMr|oMs|oMa|oMi|oMt|oMaa|oMai|oMas)"
-)
+_WITH_VALUE = re.compile(r"-(h|L|O|X|V|oX|oP|oA|oB|or|os|B|p|r|f|F|R|N|oM(r|s|a|i|t|m|aa|ai|as))")
+_PRETENDED = {  # -oM…: what a trusted caller says of the message's origin
+    "a": "host_address",
+    "s": "host_name",
+    "t": "ident",
+    "i": "interface",
+    "r": "protocol",
+    "aa": "authenticator",
+    "ai": "authenticated_id",
+    "as": "authenticated_sender",
+}
+_MESSAGE_ID = re.compile(r"[0-9A-Za-z]{6}-[0-9A-Za-z]{6}-[0-9A-Za-z]{2}")
 
 
 class UsageError(Exception):
@@ -37,7 +46,7 @@ class Invocation:
     extract: bool = False
     dots: bool = False  # -i: a line with a dot alone ends nothing
     queue_only: bool = False
-    protocol: str = ""
+    origin: dict[str, str] = field(default_factory=dict)  # -oM…, -p
     qualify: bool = True
     notify: str = ""
     ret: str = ""
@@ -53,10 +62,10 @@ class Invocation:
             name=self.name,
             extract=self.extract,
             queue_only=self.queue_only,
-            protocol=self.protocol,
             qualify=self.qualify,
             notify=self.notify,
             ret=self.ret,
+            **self.origin,
         )
 
 
@@ -87,7 +96,7 @@ def parse(program: str, words: Sequence[str]) -> Invocation:
         if word == "--":
             found.recipients += map(_octets, rest)
             break
-        if not word.startswith("-") or word == "-":
+        if not word.startswith("-"):
             found.recipients.append(_octets(word))
             continue
         if _WITH_VALUE.fullmatch(word):
@@ -101,8 +110,9 @@ def parse(program: str, words: Sequence[str]) -> Invocation:
 
 
 def _option(found: Invocation, word: str) -> None:
-    flags = {"-i": ("dots",), "-oi": ("dots",), "-t": ("extract",), "-ti": ("extract", "dots")}
-    flags |= {"-v": ("verbose",), "-odq": ("queue_only",), "-odqs": ("queue_only",)}
+    flags: dict[str, tuple[str, ...]] = dict.fromkeys(("-i", "-oi", "-oitrue"), ("dots",))
+    flags |= {"-t": ("extract",), "-ti": ("extract", "dots"), "-v": ("verbose",)}
+    flags |= dict.fromkeys(("-odq", "-odqs"), ("queue_only",))
     if word in flags:
         for name in flags[word]:
             setattr(found, name, True)
@@ -123,13 +133,28 @@ def _option(found: Invocation, word: str) -> None:
         found.name = _octets(word[2:])
     elif word.startswith("-C"):
         found.file = word[2:]
-    elif word.startswith(("-p", "-oMr")):
-        found.protocol = _octets(word[2:] if word.startswith("-p") else word[4:])
-    elif word.startswith("-oe") and word[3:] in tuple("emqpw"):
-        found.errors = word[3:]
+    elif word.startswith("-p"):
+        found.origin["protocol"], _, host = _octets(word[2:]).partition(":")
+        found.origin |= {"host_name": host} if host else {}
+    elif word.startswith("-oM"):
+        _pretend(found, word)
+    elif word.startswith(("-oe", "-e")) and word.partition("e")[2] in ("e", "m", "p", "q", "w"):
+        found.errors = word[-1]
     elif word.startswith("-N") and len(word) > 2:
         found.notify = _octets(word[2:]).upper()
     elif word.startswith("-R") and word[2:].lower() in ("full", "hdrs"):
         found.ret = word[2:].upper()
     elif not _IGNORED.fullmatch(word):
         raise UsageError(f"unknown option {word}")
+
+
+def _pretend(found: Invocation, word: str) -> None:
+    """Take one of the options ``-oM…``: the longer names first, for a value may follow at once."""
+    for letters in sorted(_PRETENDED, key=len, reverse=True):
+        if word.startswith(f"-oM{letters}"):
+            found.origin[_PRETENDED[letters]] = _octets(word[3 + len(letters) :])
+            return
+    if not word.startswith("-oMm"):
+        raise UsageError(f"unknown option {word}")
+    if not _MESSAGE_ID.fullmatch(word[4:]):
+        raise UsageError("-oMm must be a valid message ID")

@@ -29,21 +29,16 @@ from mailsrv.connection.local.frames import (
 
 
 def message_of(stream: BinaryIO, dots: bool) -> bytes:
-    """Read the message: all that comes, or up to a line with a dot alone.
-
-    A ``From `` line of mbox at its beginning is dropped.
-    """
+    """Read the message: all that comes, or up to a line with a dot alone."""
     if dots:
         text = stream.read()
     else:
         lines = []
         for line in stream:
-            if line in (b".\n", b".\r\n", b"."):
+            if line in (b".\n", b".\r\n"):
                 break
             lines.append(line)
         text = b"".join(lines)
-    if text.startswith((b"From ", b">From ")):
-        text = text.partition(b"\n")[2]
     return text if text.endswith(b"\n") or not text else text + b"\n"
 
 
@@ -143,8 +138,11 @@ def submit(invocation: Invocation, places: Places, stream: BinaryIO) -> int:
         tell("the connection to the server was lost: it is not known whether it has the message")
         return TEMPFAIL
     if answer.startswith(b"2"):
+        *warnings, last = shown.split("\r\n")
+        if warnings:
+            tell("\n".join(line[4:] for line in warnings))
         if invocation.verbose:
-            print(shown)
+            print(last)
         return OK
     tell("\n".join(line[4:] for line in shown.split("\r\n")))
     return TEMPFAIL if answer.startswith(b"4") else FAILED

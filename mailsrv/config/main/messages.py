@@ -198,9 +198,6 @@ class MessageOptions(OptionSet):
         STRING,
         _UUCP_FROM_PATTERN,
         help="form of a From line before the header",
-        no_effect=NO_FROM_LINE,
     )
-    uucp_from_sender = option(
-        EXPANDED, "$1", help="sender in a From line before the header", no_effect=NO_FROM_LINE
-    )
+    uucp_from_sender = option(EXPANDED, "$1", help="sender in a From line before the header")
     warn_message_file = option(EXPANDED, help="file of the texts of delay warnings")

@@ -1,6 +1,6 @@
 """Why a main option that Exim has changes nothing in mailsrv: the words of the warning."""
 
-NO_FROM_LINE = "a From line before the header of a local message is always dropped"
+NO_FROM_LINE = "over SMTP, a From line before the header is never taken"
 OWN_SPOOL = "mailsrv's spool is a database"
 NO_SCANNING = "there is no content scanning here; the ACL conditions that need it are refused"
 NO_DKIM = "there is no DKIM, SPF or DMARC here; the ACL conditions that need it are refused"

@@ -33,10 +33,11 @@ from mailsrv.connection.local.frames import (
     FrameError,
     request_of,
 )
-from mailsrv.connection.local.message import LocalMessage
+from mailsrv.connection.local.message import MOST_COPIED, LocalMessage
 from mailsrv.connection.local.sender import caller_of
 from mailsrv.connection.parts import Parts
 from mailsrv.errors import MailFailure
+from mailsrv.wire.data import LineEnds
 
 EVERY = 2.0  # seconds between two looks into the folder
 HOLD = 60.0  # seconds that a stored message's plan waits for the end of its file
@@ -89,6 +90,19 @@ class Dropped:
         if length > limit:
             raise Refused(f"a frame of {length} octets")
         return self._exactly(length)
+
+    def again(self, limit: int, most: int) -> bytes:
+        """Read the message once more, up to some octets of it, with the line ends of the wire.
+
+        :raises Refused: as :meth:`frame`.
+        """
+        os.lseek(self.file, 0, os.SEEK_SET)
+        self.frame(limit)
+        text = b""
+        while len(text) < most and (piece := self.frame(FRAME_LIMIT)):
+            text += piece
+        ends = LineEnds(mend=True)
+        return ends.feed(text) + ends.finish()
 
     def _exactly(self, count: int) -> bytes:
         pieces = []
@@ -278,8 +292,18 @@ class DropReader:
             _remove(taken, name)  # an ACL threw it away
         elif session.answer.startswith(b"4"):
             parts.log.main(f"drop folder: {_text(session.answer)}: tried again", id)
+        elif await self._told(session, dropped):
+            _remove(taken, name)
         else:
             self._put_aside(taken, taken, name, _text(session.answer))
+
+    async def _told(self, session: LocalMessage, dropped: Dropped) -> bool:
+        """Tell the sender that the message is refused, which they thought was sent."""
+        original = dropped.again(REQUEST_LIMIT, MOST_COPIED)
+        why = [f"  {line[4:]}" for line in session.answer.decode("latin-1").split("\r\n") if line]
+        lines = ["A message that you sent while the mail server did not run was refused:", "", *why]
+        lines += ["", "It has not been delivered to any recipients."]
+        return await session.tell_sender("Mail failure - message refused", lines, original)
 
     def _put_aside(self, at: int, taken: int, name: str, why: str) -> None:
         """Keep a file that is refused, for the administrator, under a name that is not read.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mailsrv.config.main import MainOptions
 from mailsrv.connection.submission import Submitter, qualified, submitted
-from mailsrv.expansion.mailboxes import addresses_of
+from mailsrv.expansion.mailboxes import Bad, mailboxes
 from mailsrv.expansion.rfc2047 import encode
 from mailsrv.mail.caller import Caller
 from mailsrv.mail.header import Header
@@ -22,7 +22,7 @@ class Written:
 
     headers: list[Header]  # without Bcc:
     recipients: list[str]
-    fields: int  # how many fields of recipients there were
+    bad: list[Bad]  # what stands where addresses should, and is none
 
 
 def mended(
@@ -33,21 +33,27 @@ def mended(
     message_id: str,
     when: float,
     *,
+    forced: bool = False,
     qualify: bool = True,
 ) -> list[Header]:
-    """Add what is missing, and a Sender: if From: is not the caller (48.16)."""
+    """Add what is missing, and a Sender: if From: is not the caller (48.16).
+
+    ``forced``: the caller, if trusted, is somebody else than the sender; then the
+    sender's From: has their name only if they gave one.
+    """
     checked = bool(settings.local_from_check) and not caller.trusted
-    name = _words(caller.full_name)
+    forced = forced and caller.trusted
+    name = "" if forced and not caller.named else _words(caller.full_name)
     if not caller.trusted and not settings.local_sender_retain:
         resent = any(header.name.lower().startswith("resent-") for header in headers)
-        gone = ("sender", "resent-sender") if resent else ("sender",)
-        headers = [header for header in headers if header.name.lower() not in gone]
+        gone = "resent-sender" if resent else "sender"
+        headers = [header for header in headers if header.name.lower() != gone]
     done, _ = submitted(
         headers,
         sender,
         Submission(name=name, sender_retain=not checked),
         Submitter(
-            caller.login,
+            "" if forced and not sender else caller.login,
             settings.qualify_domain or "",
             message_id,
             settings.local_from_prefix or "",
@@ -80,7 +86,12 @@ def written(headers: Sequence[Header]) -> Written:
         and header.name.lower().removeprefix(prefix) in _TO
     ]
     found: dict[str, None] = {}
+    bad: list[Bad] = []
     for header in wanted:
-        found.update(dict.fromkeys(addresses_of(header.value)))
+        for each in mailboxes(header.value):
+            if isinstance(each, Bad):
+                bad.append(each)
+            else:
+                found[each.address] = None
     kept = [header for header in headers if header.name.lower() != f"{prefix}bcc"]
-    return Written(kept, list(found), len(wanted))
+    return Written(kept, list(found), bad)

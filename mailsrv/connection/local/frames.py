@@ -38,7 +38,14 @@ class Request:
     name: str | None = None  # -F
     extract: bool = False  # -t
     queue_only: bool = False  # -odq, -odqs
-    protocol: str = ""  # -oMr, -p
+    protocol: str = ""  # -oMr, -p; this and what follows is believed if the caller is trusted
+    host_address: str = ""  # -oMa, with a port behind a dot or not
+    host_name: str = ""  # -oMs, -p
+    interface: str = ""  # -oMi, as -oMa
+    ident: str = ""  # -oMt
+    authenticator: str = ""  # -oMaa
+    authenticated_id: str = ""  # -oMai
+    authenticated_sender: str = ""  # -oMas
     qualify: bool = True  # False: -bnq
     notify: str = ""  # -N
     ret: str = ""  # -R
@@ -54,22 +61,24 @@ def frame(data: bytes) -> bytes:
 
 
 def request_of(data: bytes) -> Request:
-    """Read a request.
+    """Read a request, in which what another version does not know may be missing.
 
     :raises FrameError: it is none.
     """
     try:
         given = json.loads(data)
-        values = {field.name: given[field.name] for field in fields(Request)}
+        values = {field.name: given.get(field.name, field.default) for field in fields(Request)}
         values["recipients"] = tuple(values["recipients"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise FrameError("no request") from error
-    for name in ("smtp", "extract", "queue_only", "qualify"):
-        _require(isinstance(values[name], bool))
-    for text in (*values["recipients"], *(values[n] for n in ("protocol", "notify", "ret"))):
-        _require(_is_octets(text))
-    for name in ("sender", "name"):
-        _require(values[name] is None or _is_octets(values[name]))
+    for field in fields(Request):
+        value = values[field.name]
+        if field.name == "recipients":
+            _require(all(map(_is_octets, value)))
+        elif isinstance(field.default, bool):
+            _require(isinstance(value, bool))
+        else:
+            _require(_is_octets(value) or value is field.default is None)
     return Request(**values)
 
 

@@ -7,23 +7,26 @@ as all others (``connection/reception.py``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mailsrv.connection import envelope, greeting, wording
 from mailsrv.connection.dialogue import Dialogue
 from mailsrv.connection.local.fixups import mended, written
 from mailsrv.connection.local.frames import Request
+from mailsrv.connection.local.pretended import pretend
 from mailsrv.connection.local.sender import own_address, permitted
 from mailsrv.connection.parts import Parts
 from mailsrv.connection.reception import Reception
 from mailsrv.errors import MailFailure, PermanentFailure
-from mailsrv.expansion.mailboxes import addresses_of
-from mailsrv.interfaces import AclPhase
+from mailsrv.expansion.mailboxes import Bad, Malformed, Place, mailboxes, read_one
+from mailsrv.expansion.regex import compile_regex, groups
+from mailsrv.interfaces import AclPhase, Verdict
 from mailsrv.mail.caller import Caller
 from mailsrv.mail.case import lower
 from mailsrv.mail.connection import Connection
-from mailsrv.mail.header import Header
-from mailsrv.mail.message import Message, Recipient
+from mailsrv.mail.header import Header, render
+from mailsrv.mail.message import Body, Message, Recipient
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.status import Status
 from mailsrv.mail.taint import Tainted
@@ -33,7 +36,19 @@ from mailsrv.wire.data import LineEnds
 from mailsrv.wire.reply import reply
 from mailsrv.wire.session import Input, Piece
 
-_SYNTAX = Status(501, 1, 3, "syntax error")
+BAD_RECIPIENT = "Mail failure - malformed recipient address"
+_SOME_BAD = (
+    "A message that you sent contained one or more recipient addresses that were",
+    "incorrectly constructed:",
+    "",
+)
+_OTHERS_PASSED = (
+    "This address has been ignored. The other addresses in the message were",
+    "syntactically valid and have been passed on for an attempt at delivery.",
+)
+MOST_COPIED = 1 << 20  # octets of a message that is returned
+LONGEST_FROM_LINE = 1000  # octets
+MOST_TOLD = 20  # bad addresses that are named
 
 
 def origin_of(caller: Caller, protocol: str, parts: Parts) -> Origin:
@@ -80,15 +95,16 @@ class LocalMessage(Dialogue):
     def __init__(
         self, parts: Parts, caller: Caller, request: Request, *, id: str = "", hold: float = 0.0
     ) -> None:
-        protocol = request.protocol if request.protocol and caller.trusted else "local"
         self._replies = Replies()
         super().__init__(
-            parts, Connection(origin_of(caller, protocol, parts), caller=caller), self._replies
+            parts, Connection(origin_of(caller, "local", parts), caller=caller), self._replies
         )
         self.caller = caller
         self.request = request
         self.given_id = id
         self.hold = hold
+        self._wanted: str | None = None  # the sender that the caller wants
+        self.bad: list[Bad] = []  # recipients in the header that are no addresses
         self.stored: Message | None = None  # in the spool; of one with ``hold`` the queue knows not
 
     @property
@@ -126,8 +142,10 @@ class LocalMessage(Dialogue):
         if not envelope.has_room(parts, 0):
             raise MailFailure(Status(452, 3, 1, "Space shortage, please try later"))
         await greeting.read_options(self)
-        wanted = None if request.sender is None else self._sender(request.sender)
-        transaction.sender = Tainted(await permitted(parts, connection, wanted))
+        if self.caller.trusted:
+            pretend(connection.origin, request)
+        self._wanted = None if request.sender is None else self._sender(request.sender)
+        transaction.sender = Tainted(await permitted(parts, connection, self._wanted))
         transaction.ret = wire.parse_ret(request.ret) if request.ret else ""
         transaction.queue_only = request.queue_only
         if not request.extract or not settings.extract_addresses_remove_arguments:
@@ -143,10 +161,12 @@ class LocalMessage(Dialogue):
         bare = text.strip(" ")
         if bare in ("", "<>"):
             return ""
-        found = addresses_of(bare)
-        if len(found) != 1:
-            raise SyntaxProblem(f"bad -f address {_shown(text)}")
-        return self.address(found[0], self.parts.settings.qualify_domain or "")
+        try:
+            found = read_one(bare).address
+        except Malformed as problem:
+            why = _shown(str(problem))
+            raise SyntaxProblem(f'bad -f address "{_shown(text)}": {why}') from None
+        return self.address(found, self.parts.settings.qualify_domain or "")
 
     def address(self, text: str, domain: str) -> Tainted:
         """Check an address as SMTP does, and qualify it.
@@ -164,10 +184,14 @@ class LocalMessage(Dialogue):
         """The recipients of the command line; each argument may have several."""
         found = []
         for argument in self.request.recipients:
-            addresses = addresses_of(argument)
-            if not addresses:
-                raise SyntaxProblem(f"{_shown(argument)}: malformed recipient address")
-            found += addresses
+            addresses = list(mailboxes(argument))
+            bad = [each for each in addresses if isinstance(each, Bad)]
+            if bad or not addresses:
+                raise SyntaxProblem(
+                    f"{_shown(argument)}: malformed recipient address"
+                    + "".join(f": {_shown(each.why)}" for each in bad[:1])
+                )
+            found += [each.address for each in addresses if isinstance(each, Place)]
         return found
 
     def _add(self, addresses: list[str]) -> None:
@@ -194,18 +218,53 @@ class LocalMessage(Dialogue):
         assert transaction is not None, "the message has begun"
         if self.request.extract:
             found = written(headers)
-            headers, addresses = found.headers, found.recipients
+            headers, addresses, self.bad = found.headers, found.recipients, found.bad
             if self.parts.settings.extract_addresses_remove_arguments:
                 refused = {self._normal(text) for text in self._given()}
                 addresses = [text for text in addresses if self._normal(text) not in refused]
-            try:
-                self._add(addresses)
-            except SyntaxProblem as problem:
-                raise PermanentFailure(_SYNTAX.saying(problem.text)) from None
+            for text in addresses:
+                try:
+                    self._add([text])
+                except SyntaxProblem as problem:
+                    self.bad.append(Bad(text, problem.text))
         if not transaction.recipients:
-            text = "no recipients found in the header" if self.request.extract else "no recipients"
+            text = "no recipients found in headers" if self.request.extract else "no recipients"
+            if self.bad:
+                text = "\n".join(["bad addresses found in headers", *self.told()])
             raise PermanentFailure(Status(550, 5, 1, text))
         return headers
+
+    async def tell_sender(self, subject: str, lines: Sequence[str], original: bytes) -> bool:
+        """Send a message about this one to its sender; False if there is nobody to tell."""
+        parts, caller = self.parts, self.caller
+        try:
+            sender = await permitted(parts, self.connection, self._wanted)
+            report = await parts.failure(sender, subject, lines, original) if sender else None
+            if report is None:
+                return False
+            await parts.spool.store(report, parts.queue.first_attempt(report))
+        except MailFailure as failure:
+            parts.log.panic(f"{caller.login} cannot be told of a failure: {failure.reason}")
+            return False
+        parts.log.received(report)
+        parts.queue.submit(report)
+        return True
+
+    async def tell_of_bad(self, headers: list[Header], body: Body) -> None:
+        """Tell the sender which recipients in the header are none."""
+        original = render(headers) + b"\r\n"
+        async for piece in body.chunks():
+            original += piece
+            if len(original) > MOST_COPIED:
+                break
+        bad = [f"  {line}" for line in self.told()]
+        await self.tell_sender(BAD_RECIPIENT, [*_SOME_BAD, *bad, "", *_OTHERS_PASSED], original)
+
+    def told(self) -> list[str]:
+        """Lines about the recipients in the header that are no addresses."""
+        lines = [f"{_shown(each.text)}: {_shown(each.why)}" for each in self.bad[:MOST_TOLD]]
+        more = len(self.bad) - MOST_TOLD
+        return lines if more <= 0 else [*lines, f"and {more} more"]
 
     def _normal(self, text: str) -> str:
         address = self.address(text, self.parts.settings.qualify_recipient or "")
@@ -233,16 +292,51 @@ class LocalReception(Reception):
         super().__init__(session, transaction, chunked=chunked)
         self._ends = LineEnds(mend=True)
         self._mends = True
+        self._first: bytes | None = b""  # of the first line, while it may be a From line
+        self._forced = session.request.sender is not None
 
     def new_id(self) -> str:
         """The message's id."""
         return self.session.given_id or super().new_id()
+
+    async def _content(self, data: bytes) -> None:
+        if self._first is not None:
+            data = self._first + data
+            line, end, rest = data.partition(b"\r\n")
+            if not (end or self._ended) and len(line) < LONGEST_FROM_LINE:
+                self._first = data
+                return
+            self._first = None
+            if await self._is_from_line(line.decode("latin-1")):
+                data = rest
+        await super()._content(data)
+
+    async def _is_from_line(self, line: str) -> bool:
+        """Tell whether the first line is one of UUCP; of a trusted caller it names the sender."""
+        session, settings = self.session, self._settings
+        found = compile_regex(settings.uucp_from_pattern or "(?!)").search(line)
+        if found is None:
+            return False
+        template = settings.uucp_from_sender
+        if not session.caller.trusted or self._forced or template is None:
+            return True
+        scope = session.parts.scope(session.connection).within({}, groups(found))
+        text = await template.expand(scope)
+        try:
+            address = read_one(text).address
+            self.transaction.sender = session.address(address, settings.qualify_domain or "")
+            self._forced = True
+        except (Malformed, SyntaxProblem) as problem:
+            session.parts.log.main(f"From line: {_shown(text)} is no address: {problem}")
+        return True
 
     async def _mended(self, headers: list[Header]) -> list[Header]:
         session, transaction = self.session, self.transaction
         headers = session.take_recipients(headers)
         if transaction.submission is not None:
             return await super()._mended(headers)
+        if transaction.no_fixups or session.connection.origin.host_address:
+            return headers
         return mended(
             headers,
             transaction.sender,
@@ -250,8 +344,15 @@ class LocalReception(Reception):
             self._settings,
             await self._message_id(),
             transaction.received_at,
+            forced=self._forced,
             qualify=session.request.qualify,
         )
+
+    async def _store(self, message: Message) -> None:
+        session, headers = self.session, [*self._headers]
+        await super()._store(message)
+        if session.bad:
+            await session.tell_of_bad(headers, message.body)
 
     def due(self, message: Message) -> float:
         """When the spool's plan begins; see :class:`LocalMessage`."""
@@ -262,6 +363,13 @@ class LocalReception(Reception):
         self.session.stored = message
         if not self.session.hold:
             super().hand_over(message)
+
+    def _say_accepted(self, id: str, verdict: Verdict | None = None) -> None:
+        if not self.session.bad:
+            super()._say_accepted(id, verdict)
+            return
+        lines = ["bad addresses found in headers", *self.session.told(), f"OK id={id}"]
+        self._answer(reply(250, "\n".join(lines)))
 
 
 def _shown(text: str) -> str:

@@ -65,9 +65,8 @@ async def caller_of(parts: Parts, uid: int, gid: int, name: str | None) -> Calle
         full = settings.unknown_username or ""
         if not login:
             return None
-    return Caller(
-        uid, login, full if name is None else name, trusted=is_trusted(settings, uid, groups)
-    )
+    trusted, named = is_trusted(settings, uid, groups), name is not None
+    return Caller(uid, login, full if name is None else name, trusted, named)
 
 
 async def _full_name(parts: Parts, gecos: str, login: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -9,6 +11,8 @@ from mailsrv.connection.local.frames import Request
 from mailsrv.connection.local.message import LocalMessage
 from mailsrv.interfaces import AclPhase, Action, Verdict
 from mailsrv.mail.caller import Caller
+from mailsrv.mail.connection import Connection
+from mailsrv.mail.message import InlineBody, Message
 from mailsrv.mail.status import Status
 from tests.connection.server import Server
 
@@ -178,3 +182,106 @@ class LocalMessageTests(SynchronousTestCase):
         assert session.stored is not None
         self.assertEqual(session.stored.id, "1bbbbb-000001-00")
         self.assertEqual(self.server.queue.ids, [])
+
+    # --- what exim4 does with the same (compared with the real program) -----------------
+
+    def test_bad_recipients_of_the_header_are_told(self) -> None:
+        """The others get the message; the sender gets one about what is no address."""
+        told: list[tuple[str, ...]] = []
+
+        async def failure(
+            to: str, subject: str, lines: Sequence[str], original: bytes
+        ) -> Message | None:
+            told.append((to, subject, "\n".join(lines), original.decode()))
+            return None
+
+        self.server.parts.failure = failure
+        text = b"To: t@x.example, broken@@x\nSubject: s\n\nbody\n"
+        reply = self.submit(text, to=(), extract=True)
+        self.assertIn("250-broken@@x: domain missing or malformed\r\n250 OK id=", reply)
+        (message,) = self.server.spool.messages
+        self.assertEqual([r.address for r in message.recipients], ["t@x.example"])
+        ((to, subject, lines, original),) = told
+        self.assertEqual(to, "alice@example.com")
+        self.assertEqual(subject, "Mail failure - malformed recipient address")
+        self.assertIn("\n  broken@@x: domain missing or malformed\n", lines)
+        self.assertEqual(original.partition("\r\n\r\n")[2], "body\r\n")
+        reply = self.submit(b"To: broken@@x, a b@c\n\nx\n", to=(), extract=True)
+        self.assertTrue(reply.startswith("550-bad addresses found in headers\r\n"), reply)
+        self.assertIn("550 a b@c: missing or malformed local part", reply)
+
+    def test_a_bad_argument_is_no_silence(self) -> None:
+        for bad in ("y@a.example, x@@b", "x@@a.example", "", "a b@c.example"):
+            reply = self.submit(to=("good@x.example", bad))
+            self.assertEqual(reply[:3], "501", bad)
+            self.assertIn("malformed recipient address", reply)
+        self.assertEqual(self.server.spool.messages, [])
+
+    def test_from_of_a_trusted_caller_has_their_name_only_if_they_give_it(self) -> None:
+        """A list manager's own name is not its subscribers'."""
+        for named, wanted in ((False, "x@y.example"), (True, "root <x@y.example>")):
+            caller = Caller(0, "root", "root", trusted=True, named=named)
+            self.submit(caller=caller, sender="x@y.example")
+            self.assertEqual(self.header()["From"], wanted)
+        self.submit(caller=ROOT, sender="<>")
+        self.assertNotIn("From", self.header())
+        self.submit(sender="<>")
+        self.assertEqual(self.header()["From"], "Alice A <alice@example.com>")
+
+    def test_resent_fields_of_the_caller_stay(self) -> None:
+        text = b"Resent-From: r@x.example\nResent-Sender: no@x.example\nSender: z@x.example\n\nx\n"
+        self.submit(text)
+        names = [h.name for h in self.server.spool.messages[-1].headers]
+        self.assertEqual(names.count("Resent-From"), 1)
+        self.assertEqual(self.header()["Sender"], "z@x.example")
+        self.assertEqual(self.header()["Resent-Sender"], "Alice A <alice@example.com>")
+
+    def test_from_without_a_domain_is_the_caller(self) -> None:
+        self.submit(b"From: alice\n\nx\n")
+        self.assertNotIn("Sender", self.header())
+
+    def test_no_fixups_if_an_acl_says_so(self) -> None:
+        def no_fixups(phase: AclPhase, connection: Connection) -> None:
+            assert connection.transaction is not None
+            connection.transaction.no_fixups = True
+
+        self.server.policy.effect = no_fixups
+        self.submit(b"From: boss\n\nx\n")
+        self.assertEqual(self.header(), {"From": "boss"})
+
+    def test_a_line_of_uucp(self) -> None:
+        """It goes; of a trusted caller without -f it names the sender.  Others are kept."""
+        line = b"From me@uucp.example Mon Jan  1 00:00:00 2020\n"
+        for caller, more, wanted in (
+            (ALICE, {}, "alice@example.com"),
+            (ROOT, {}, "me@uucp.example"),
+            (ROOT, {"sender": "x@y.example"}, "x@y.example"),
+        ):
+            self.submit(line + b"Subject: s\n\nb\n", caller, **more)
+            self.assertEqual(self.server.spool.messages[-1].sender, wanted)
+            self.assertEqual(self.header()["Subject"], "s")
+        for kept in (b"From : me@x.example\n", b"From nobody\n", b">From me\n"):
+            self.submit(kept + b"Subject: s\n\nb\n")
+            (*_, message) = self.server.spool.messages
+            assert isinstance(message.body, InlineBody)
+            whole = "".join(h.text + "\n" for h in message.headers).encode() + message.body.inline
+            self.assertIn(kept.strip(), whole)
+
+    def test_origin_is_set_by_trusted_callers_alone(self) -> None:
+        """-oM: with a host it is no local message, and gets nothing that it lacks."""
+        given = {"host_address": "192.0.2.7.25", "host_name": "h.example", "ident": "me",
+                 "interface": "192.0.2.1", "authenticator": "a", "authenticated_id": "i",
+                 "authenticated_sender": "s@x.example"}  # fmt: skip
+        self.submit(b"Subject: s\n\nx\n", ROOT, **given)
+        origin = self.server.spool.messages[-1].origin
+        self.assertEqual((origin.host_address, origin.host_port), ("192.0.2.7", 25))
+        self.assertEqual((origin.host_name, origin.ident), ("h.example", "me"))
+        self.assertEqual((origin.authenticated_id, origin.authenticator), ("i", "a"))
+        self.assertEqual(list(self.header()), ["Subject"])
+        self.submit(**given)
+        origin = self.server.spool.messages[-1].origin
+        self.assertEqual((origin.host_address, origin.ident), ("", "alice"))
+        self.assertIn("From", self.header())
+        for name, bad in (("host_address", "x"), ("ident", "a\nb"), ("protocol", "p q"),
+                          ("host_name", "h\r\n"), ("interface", "1.2.3.4.5.6")):  # fmt: skip
+            self.assertEqual(self.submit(caller=ROOT, **{name: bad})[:3], "501", name)
