@@ -242,10 +242,13 @@ def _beginning(report: Report, message: Message, settings: ReportSettings) -> li
         lines += settings.bounce_message_text.split("\n")
     mine = report.to == message.sender
     whose = "that you sent" if mine else f"sent by\n\n  <{printable(message.sender)}>\n\n"
-    if kind is Kind.FAILED:
-        lines += ["", f"A message {whose} could not be delivered to one or more of its",
+    if kind is Kind.FAILED and mine:
+        lines += ["", "A message that you sent could not be delivered to one or more of its",
                   "recipients. This is a permanent error. The following address(es) failed:",
                   ""]  # fmt: skip
+    elif kind is Kind.FAILED:
+        lines += ["", f"A message {whose}could not be delivered to one or more of its recipients.",
+                  "The following address(es) failed:", ""]  # fmt: skip
     elif kind is Kind.DELAYED:
         delay = delay_words(report.delay)
         lines += ["", f"A message {whose} has not been delivered to one or more of its recipients",
@@ -268,7 +271,7 @@ def _listed(report: Report) -> list[str]:
         lines += _named(item)
         if item.host is not None and kind in (Kind.FAILED, Kind.DELAYED):
             lines.append(f"    host {printable(item.host.name)} [{printable(item.host.address)}]")
-        if item.reason:
+        if item.reason and not item.hidden:  # it may well tell the address (22.7)
             why = "Delay reason: " if kind is Kind.DELAYED else ""
             lines += [f"    {line}" for line in _broken(why + printable(item.reason, MOST_SAID))]
     return lines + _outputs(report)
@@ -343,7 +346,7 @@ def _status(report: Report, message: Message, settings: ReportSettings) -> bytes
         ]
         if item.host is not None:
             group.append(f"Remote-MTA: dns; {printable(item.host.name, 300)}")
-        if item.answer:
+        if item.answer and not item.hidden:
             lines = printable(item.answer, MOST_SAID).split("\\n")
             answer = "\r\n ".join(line[:LONGEST_LINE] for line in lines if line.strip(" "))
             group.append(f"Diagnostic-Code: smtp; {answer}")

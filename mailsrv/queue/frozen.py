@@ -31,13 +31,15 @@ class FrozenWatch:
         self._clock = clock
         self._log = log
         self._timer: Any = None
+        self._stopped = False
 
     def start(self) -> None:
         """Look from now on, until :meth:`stop`."""
         self._timer = self._clock.callLater(CHECK, self._again)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look no more; what a look that is under way finds closed is no failure."""
+        self._stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
@@ -51,9 +53,11 @@ class FrozenWatch:
             or settings.auto_thaw
             or settings.ignore_bounce_errors_after
         ):
-            Deferred.fromCoroutine(self._look()).addErrback(
-                lambda failure: self._log.panic("queue: frozen messages", failure.value)
-            )
+            Deferred.fromCoroutine(self._look()).addErrback(self._failed)
+
+    def _failed(self, failure: Any) -> None:
+        if not self._stopped:
+            self._log.panic("queue: frozen messages", failure.value)
 
     async def _look(self) -> None:
         """Do with frozen messages what the options ask for after a time."""

@@ -351,6 +351,8 @@ class QueueRunner:
                 self._again = False
                 await self._begin()
         except TemporaryFailure as failure:
+            if self._stopping:  # the spool may be closed meanwhile: the next start looks again
+                return
             self._soonest = 0.0
             self._log.panic(f"queue: the spool cannot be read: {failure}")
             self._arm(self._clock.seconds() + HOLD)

@@ -434,6 +434,42 @@ class DeliveryTests(QueueTestCase):
         self.delivering.go()
         self.assertEqual(self.done(self.spool.count()), 0)
 
+    def test_stop_while_the_spool_is_looked_at(self) -> None:
+        """The spool is closed when the queue has stopped: what the look meets is no failure."""
+        looks: list[Deferred[None]] = []
+        due = self.spool.due
+
+        async def slow(*arguments: Any) -> Any:
+            looks.append(Deferred())
+            await looks[-1]
+            return await due(*arguments)
+
+        self.spool.due = slow  # type: ignore[method-assign]
+        self.runner = self.make()
+        self.runner.start()
+        self.assertEqual(len(looks), 1)
+        self.successResultOf(Deferred.fromCoroutine(self.runner.stop()))
+        looks[0].errback(TemporaryFailure(reason="spool reader threads are stopped"))
+        self.assertEqual(self.events("panic"), [])
+
+    def test_stop_while_frozen_messages_are_looked_at(self) -> None:
+        looks: list[Deferred[None]] = []
+
+        async def listing(*arguments: Any) -> Any:
+            looks.append(Deferred())
+            await looks[-1]
+            yield  # never: it fails
+
+        self.spool.listing = listing  # type: ignore[method-assign]
+        self.runner = self.make(auto_thaw=60.0)
+        watch = FrozenWatch(self.runner, self.operator, self.spool, self.clock, self.log)
+        watch.start()
+        self.clock.advance(CHECK)
+        self.assertEqual(len(looks), 1)
+        watch.stop()
+        looks[0].errback(TemporaryFailure(reason="spool reader threads are stopped"))
+        self.assertEqual(self.events("panic"), [])
+
     def test_stop_lets_deliveries_end(self) -> None:
         """stop waits for what is under way, which is recorded; nothing new begins."""
         self.delivering.paused = True
@@ -592,6 +628,36 @@ class BounceTests(QueueTestCase):
         mail = self.bounce()
         self.assertEqual(mail["Subject"], "Mail delivery failed: returning message to sender")
         self.assertIn("permanent error", mail.get_payload()[0].get_payload())
+
+    def test_hidden_address_is_nowhere(self) -> None:
+        """hide_child_in_errmsg (22.7): neither its name nor what the next hop said of it."""
+        self.runner = self.make(max_active=1)
+        said = {"reason": "after RCPT TO:<secret@hop>: 550 <secret@hop> unknown",
+                "confirmation": "550 <secret@hop> unknown",
+                "host": Host("hop.example", "192.0.2.1")}  # fmt: skip
+        self.delivering.answers["secret@hop"] = {**REFUSED, **said}
+        self.delivering.answers["s@example.org"] = {"reason": "later"}
+
+        async def route(message: Message, recipient: Recipient) -> Routed:
+            top = an_address(recipient)
+            if recipient.address != "list@b":
+                return Routed((top,))
+            child = replace(
+                top,
+                address="secret@hop",
+                local_part="secret",
+                domain="hop",
+                parent=top,
+                hidden=True,
+            )
+            return Routed((child,))
+
+        self.routing.route = route  # type: ignore[method-assign]
+        self.submit("list@b")
+        text = self.bounce().as_string()
+        self.assertNotIn("secret", text)
+        wanted = "an undisclosed address\n    (generated from list@b)\n    host hop.example"
+        self.assertIn(wanted, text.replace("\r", ""))
 
     def test_many_failed_recipients_are_one_message(self) -> None:
         self.runner = self.make(max_active=1)

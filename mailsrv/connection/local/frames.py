@@ -68,6 +68,7 @@ def request_of(data: bytes) -> Request:
     try:
         given = json.loads(data)
         values = {field.name: given.get(field.name, field.default) for field in fields(Request)}
+        _require(isinstance(values["recipients"], list | tuple))
         values["recipients"] = tuple(values["recipients"])
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise FrameError("no request") from error
