@@ -34,4 +34,4 @@ def count_lines(piece: bytes) -> int:
     return piece.count(b"\n") if even is None else even
 
 
-LARGE = 4096  # octets from which a look for even lines is worth it
+LARGE = 16384  # octets from which a look for even lines is worth it

@@ -37,11 +37,12 @@ class Body(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InlineBody:
-    """A body held in memory."""
+    """A body held in memory; its lines are counted once."""
 
     inline: bytes
+    counted: int | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -51,7 +52,9 @@ class InlineBody:
     @property
     def lines(self) -> int:
         """Its lines."""
-        return self.inline.count(b"\n")
+        if self.counted is None:
+            self.counted = self.inline.count(b"\n")
+        return self.counted
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Give it in one piece."""

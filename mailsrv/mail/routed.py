@@ -116,9 +116,12 @@ class HostFailure:
     message_only: bool = False  # it is to do with the message (specification 49.2)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What became of one address in one attempt."""
+    """What became of one address in one attempt; nobody changes it.
+
+    It is not frozen, because each of so many fields would be set by a call.
+    """
 
     address: RoutedAddress
     result: Result

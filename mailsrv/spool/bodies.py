@@ -177,7 +177,7 @@ class BodyWriter:
             raise TemporaryFailure(IO_ERROR, "the body was given up")
         if self._file is None:
             self._ended = True
-            return InlineBody(b"".join(self._pieces))
+            return InlineBody(b"".join(self._pieces), self._lines)
         await self._written()
         await self._flush()
         await self._bodies.threads.run(self._file.finish)

@@ -263,7 +263,9 @@ class Delivering:
         if transport is None:
             raise _unknown(batch.transport)
         await self._prepare(transport, batch)
-        wanted: dict[Key, int] = {("transport", batch.transport): await transport.parallel(batch)}
+        wanted: dict[Key, int] = {}
+        if parallel := await transport.parallel(batch):
+            wanted["transport", batch.transport] = parallel
         if not alone:
             wanted["message", batch.message.id] = self._per_message
         async with self._facilities.limits.hold(wanted, batch.crew):

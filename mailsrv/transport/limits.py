@@ -27,13 +27,13 @@ class Limits:
 
     def hold(self, wanted: Mapping[Key, int], crew: Crew) -> Held:
         """Count one more for each key while a block runs; a limit of 0 is none."""
-        return Held(self, {key: limit for key, limit in wanted.items() if limit}, crew)
+        if 0 in wanted.values():
+            wanted = {key: limit for key, limit in wanted.items() if limit}
+        return Held(self, wanted, crew)
 
     async def take(self, wanted: Mapping[Key, int], crew: Crew) -> None:
         """Count one more for each key, when there is room; one of ``crew`` waits until then."""
-        if not wanted:
-            return
-        full = self._full(wanted)
+        full = self._full(wanted) if wanted else None
         if full is None:
             self._count(wanted)
             return
