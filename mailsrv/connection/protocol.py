@@ -113,7 +113,7 @@ class SmtpProtocol(ESMTP):
             dialogue.gone = True
             if pending is not None and not dialogue.storing:
                 pending.cancel()
-            self._start(dialogue.lost("connection-lost"))
+            self._drive(dialogue.lost("connection-lost"), last=True)
         ended, self._ended = self._ended, []
         for deferred in ended:
             deferred.callback(None)
@@ -260,25 +260,24 @@ class SmtpProtocol(ESMTP):
         """Whether a command is being worked on, so that its answer is still to come."""
         return self._pending is not None
 
-    def _drive(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine; what comes next waits for it."""
-        deferred = self._start(work)
-        if deferred is not None:
-            self._pending = deferred
-            deferred.addCallback(self._went_on, deferred)
+    def _drive(self, work: Coroutine[Any, Any, None], *, last: bool = False) -> None:
+        """Run a coroutine; what comes next waits for it, unless it is the ``last``.
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> Deferred[None] | None:
-        """Run a coroutine; a Deferred is made only if it waits."""
+        A Deferred is made only if it waits.
+        """
         try:
             work.send(None)
         except StopIteration:
-            return None
+            return
         except Exception as error:
             self._unexpected(_failure(error))
-            return None
+            return
         # Sent to once more, a waiting coroutine asks its Deferred again, which is as before.
         deferred: Deferred[None] = Deferred.fromCoroutine(work)
-        return deferred.addErrback(self._unexpected)
+        deferred.addErrback(self._unexpected)
+        if not last:
+            self._pending = deferred
+            deferred.addCallback(self._went_on, deferred)
 
     def _went_on(self, _: None, deferred: Deferred[None]) -> None:
         if self._pending is deferred:
@@ -302,7 +301,8 @@ class SmtpProtocol(ESMTP):
         if self._closing:
             self._close()
             return
-        self._watch_reading()
+        if self._blocked or self._pending is not None or not self._reading:
+            self._watch_reading()
         self._watch_time()
         if self.input.in_message != self._in_bulk:
             self._in_bulk = not self._in_bulk
@@ -332,6 +332,7 @@ class SmtpProtocol(ESMTP):
             self.transport.loseConnection()
 
     def _watch_reading(self) -> None:
+        """Read on, or not: while a command waits, as much as the buffer takes."""
         reading = not self._blocked and not (self._pending is not None and self.input.full)
         if reading == self._reading or self._lost or self._closing:
             return

@@ -200,13 +200,13 @@ eager("isip4", 1, partial(_is_ip, 4))
 eager("isip6", 1, partial(_is_ip, 6))
 
 
-def _at_once(test: Callable[[Scope], bool]) -> Condition:
+def _at_once(test: Callable[[Scope], object]) -> Condition:
     """A condition that waits for nothing, and leaves the scope as it is."""
 
     async def run(scope: Scope) -> Verdict:
-        return test(scope), scope
+        return bool(test(scope)), scope
 
-    return Condition(run, waits=False, now=lambda scope: (test(scope), scope), bare=test)
+    return Condition(run, waits=False, now=lambda scope: (bool(test(scope)), scope), bare=test)
 
 
 def _flag(test: Callable[[Scope], bool]) -> Reader:
@@ -235,13 +235,13 @@ def _def(parser: Parser, name: str) -> Condition:
         field = parser.text[start + len(prefix) + 1 : parser.position].rstrip(":")
         assert header_kind(prefix + underscore) is not None
 
-        return _at_once(lambda scope: bool(find(scope, field)))
+        return _at_once(lambda scope: find(scope, field))
     if not name:
         raise ExpansionError('variable name omitted after "def:"')
     node = parser.variable(name, f'unknown variable "{name}" after "def:"', start)
 
     if not node.waits:
-        return _at_once(lambda scope: bool(node.value(scope)))
+        return _at_once(node.value)
 
     async def test(scope: Scope) -> Verdict:
         return bool(await evaluate(node, scope)), scope

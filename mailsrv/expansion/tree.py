@@ -114,11 +114,14 @@ class Concatenation:
     def __init__(self, parts: Sequence[Node]) -> None:
         self.parts = tuple(parts)
         self.waits = any(part.waits for part in parts)
-        self._steps = tuple(part.text if isinstance(part, Text) else part for part in parts)
+        # Literal text stands there as it is, and asks for no call.
+        self._steps = tuple(
+            (part.text, None) if isinstance(part, Text) else ("", part) for part in parts
+        )
 
     def value(self, scope: Scope) -> str:
         """Evaluate without waiting."""
-        return join([step if isinstance(step, str) else step.value(scope) for step in self._steps])
+        return join([text if part is None else part.value(scope) for text, part in self._steps])
 
     async def expand(self, scope: Scope) -> str:
         """Evaluate."""
@@ -301,7 +304,7 @@ class Either(Placed):
 
     __slots__ = ("no", "test", "waits", "yes")
 
-    def __init__(self, test: Callable[[Scope], bool], yes: Node, no: Node) -> None:
+    def __init__(self, test: Callable[[Scope], object], yes: Node, no: Node) -> None:
         super().__init__()
         self.test = test
         self.yes = yes
@@ -387,7 +390,7 @@ class Condition(Placed):
     """A condition: its verdict, and the scope (``$1``, ``$value``) that it leaves.
 
     ``now`` gives the same as ``function`` where nothing waits, without a coroutine;
-    ``bare`` is given where the scope stays as it is.
+    ``bare``, whose result counts as true or false, is given where the scope stays as it is.
     """
 
     __slots__ = ("bare", "function", "now", "waits")
@@ -398,7 +401,7 @@ class Condition(Placed):
         *,
         waits: bool,
         now: Callable[[Scope], Verdict] | None = None,
-        bare: Callable[[Scope], bool] | None = None,
+        bare: Callable[[Scope], object] | None = None,
     ) -> None:
         super().__init__()
         self.function = function

@@ -145,6 +145,8 @@ class Input:
             if len(self._buffer) - self._at < self.longest:
                 return None
         elif end + 2 - self._at <= self.longest:
-            return Line(self._take(end, end + 2))
+            line = Line(self._buffer[self._at : end])
+            self._at = end + 2
+            return line
         self._skipping = True
         return LongLine()
