@@ -1,15 +1,20 @@
-"""Writing to a connection at once.
+"""Writing to a connection at once, and closing it.
 
 Twisted's ``write`` keeps the octets until the reactor's next turn has asked the
 kernel whether it takes them: two system calls and a turn for what almost always
-could have been sent on the spot.
+could have been sent on the spot.  To close, it waits in the same way for a chance
+to write nothing.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+
+_DONE = Failure(ConnectionDone())
 
 
 def write_now(transport: Any, data: bytes) -> None:
@@ -27,6 +32,20 @@ def write_now(transport: Any, data: bytes) -> None:
             return
         data = data[sent:]
     transport.write(data)
+
+
+def close_now(transport: Any, reactor: Any) -> bool:
+    """Close like ``transport.loseConnection``; tell whether nothing can keep it from closing.
+
+    Then ``connectionLost`` is called in the reactor's next turn, never before this returns.
+    """
+    if not all_sent(transport):
+        transport.loseConnection()
+        return False
+    transport.stopReading()
+    transport.disconnecting = True
+    reactor.callLater(0, transport.connectionLost, _DONE)
+    return True
 
 
 def all_sent(transport: Any) -> bool:
