@@ -330,7 +330,6 @@ def has_room(parts: Parts, size: int) -> bool:
     settings = parts.settings
     if not parts.spool_directory or not (settings.check_spool_space or settings.check_spool_inodes):
         return True
-    space, inodes = parts.disk.free(parts.spool_directory, parts.clock.seconds())
-    if settings.check_spool_space and space - size < settings.check_spool_space:
-        return False
-    return not (settings.check_spool_inodes and inodes < settings.check_spool_inodes)
+    space = settings.check_spool_space + size if settings.check_spool_space else 0
+    now = parts.clock.seconds()
+    return parts.disk.has(parts.spool_directory, now, space, settings.check_spool_inodes)

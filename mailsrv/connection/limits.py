@@ -47,25 +47,32 @@ class ConnectionCounts:
 
 
 class Disk:
-    """How much is free on the disk of a folder, looked at ten times a second at most."""
+    """Whether the disk of a folder has room.
+
+    It is looked at ten times a second at most; but that there is none is always seen anew.
+    """
 
     def __init__(self) -> None:
         self._seen = -inf
-        self._free: tuple[float, float] = (inf, inf)
+        self._space = self._inodes = 0.0
 
-    def free(self, folder: str, now: float) -> tuple[float, float]:
-        """Return octets and inodes; infinite where that cannot be told.
+    def has(self, folder: str, now: float, space: float, inodes: float) -> bool:
+        """Tell whether so many octets and inodes are free."""
+        if 0 <= now - self._seen < LOOK and self._space >= space and self._inodes >= inodes:
+            return True
+        self._seen = now
+        self._space, self._inodes = _free(folder)
+        return self._space >= space and self._inodes >= inodes
 
-        Whoever writes there will say what is wrong.
-        """
-        if 0 <= now - self._seen < LOOK:
-            return self._free
-        self._seen, self._free = now, (inf, inf)
-        try:
-            disk = os.statvfs(folder)
-        except OSError:
-            return self._free
-        # A file system without a fixed number of inodes tells 0 of 0.
-        inodes = disk.f_favail if disk.f_files else inf
-        self._free = (disk.f_bavail * disk.f_frsize, inodes)
-        return self._free
+
+def _free(folder: str) -> tuple[float, float]:
+    """Return octets and inodes that are free; infinite where that cannot be told.
+
+    Whoever writes there will say what is wrong.
+    """
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return inf, inf
+    # A file system without a fixed number of inodes tells 0 of 0.
+    return disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else inf

@@ -27,7 +27,7 @@ from mailsrv.mail.connection import Connection
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.status import LOCAL_PROBLEM
 from mailsrv.net.tls import tls_facts
-from mailsrv.net.write import close_now, write_now
+from mailsrv.net.write import all_sent, close_now, write_now
 from mailsrv.wire.reply import reply
 from mailsrv.wire.session import Input
 
@@ -319,8 +319,11 @@ class SmtpProtocol(ESMTP):
         if self._handshake is not None:  # there is no TLS that could say goodbye
             self._abort()
             return
-        if not close_now(self.transport, self.factory.clock):
-            self._timer = self.factory.clock.callLater(CLOSE_GRACE, self._abort)
+        if all_sent(self.transport):
+            close_now(self.transport, self.factory.clock)
+            return
+        self._timer = self.factory.clock.callLater(CLOSE_GRACE, self._abort)
+        self.transport.loseConnection()
 
     def _abort(self) -> None:
         self._timer = None

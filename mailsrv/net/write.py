@@ -34,18 +34,14 @@ def write_now(transport: Any, data: bytes) -> None:
     transport.write(data)
 
 
-def close_now(transport: Any, reactor: Any) -> bool:
-    """Close like ``transport.loseConnection``; tell whether nothing can keep it from closing.
+def close_now(transport: Any, reactor: Any) -> None:
+    """Close like ``transport.loseConnection`` what :func:`all_sent` is true of.
 
-    Then ``connectionLost`` is called in the reactor's next turn, never before this returns.
+    ``connectionLost`` is called in the reactor's next turn, and nothing can keep it from that.
     """
-    if not all_sent(transport):
-        transport.loseConnection()
-        return False
     transport.stopReading()
     transport.disconnecting = True
     reactor.callLater(0, transport.connectionLost, _DONE)
-    return True
 
 
 def all_sent(transport: Any) -> bool:

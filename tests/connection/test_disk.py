@@ -1,9 +1,8 @@
-"""How much room the spool's disk has is looked at ten times a second at most."""
+"""Whether the spool's disk has room: looked at ten times a second at most, while it has."""
 
 from __future__ import annotations
 
 import os
-from math import inf
 from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,6 +17,7 @@ class DiskTests(SynchronousTestCase):
         self.looks = 0
         self.blocks = 5
         self.files = 100
+        self.disk = Disk()
         self.patch(os, "statvfs", self.statvfs)
 
     def statvfs(self, folder: str) -> SimpleNamespace:
@@ -27,26 +27,42 @@ class DiskTests(SynchronousTestCase):
             raise FileNotFoundError(folder)
         return SimpleNamespace(f_bavail=self.blocks, f_frsize=10, f_files=self.files, f_favail=7)
 
-    def test_told(self) -> None:
-        """Octets and inodes."""
-        self.assertEqual(Disk().free("/spool", 100.0), (50, 7))
+    def has(self, now: float, space: float = 50, inodes: float = 7) -> bool:
+        """Ask."""
+        return self.disk.has("/spool", now, space, inodes)
+
+    def test_enough(self) -> None:
+        """Octets and inodes both count."""
+        self.assertTrue(self.has(100))
+        self.assertFalse(self.has(101, space=51))
+        self.assertFalse(self.has(102, inodes=8))
 
     def test_no_inodes(self) -> None:
         """A file system without a number of inodes never runs out of them."""
         self.files = 0
-        self.assertEqual(Disk().free("/spool", 100.0), (50, inf))
+        self.assertTrue(self.has(100, inodes=1000))
 
     def test_not_told(self) -> None:
         """Where the kernel tells nothing, there is room."""
-        self.assertEqual(Disk().free("/absent", 100.0), (inf, inf))
+        self.assertTrue(self.disk.has("/absent", 100, 1e9, 1e9))
 
-    def test_holds_for_a_moment(self) -> None:
+    def test_room_holds_for_a_moment(self) -> None:
         """The next look is a tenth of a second later, or when the clock was set back."""
-        disk = Disk()
-        disk.free("/spool", 100.0)
+        self.assertTrue(self.has(100))
         self.blocks = 1
-        self.assertEqual(disk.free("/spool", 100.09), (50, 7))
-        self.assertEqual(disk.free("/spool", 100.11), (10, 7))
-        self.blocks = 2
-        self.assertEqual(disk.free("/spool", 50.0), (20, 7))
+        self.assertTrue(self.has(100.09))
+        self.assertFalse(self.has(100.11))
+        self.assertFalse(self.has(50))
         self.assertEqual(self.looks, 3)
+
+    def test_shortage_does_not_hold(self) -> None:
+        """As soon as somebody makes room, mail is taken again."""
+        self.blocks = 1
+        self.assertFalse(self.has(100))
+        self.blocks = 5
+        self.assertTrue(self.has(100))
+
+    def test_more_is_asked(self) -> None:
+        """A larger message than the last one may not fit."""
+        self.assertTrue(self.has(100, space=10))
+        self.assertFalse(self.has(100, space=60))
