@@ -47,6 +47,8 @@ class RoutedAddress:
     parent: RoutedAddress | None = None
     prefix: str = ""
     suffix: str = ""
+    prefix_v: str = ""  # what the asterisk of a prefix stands for
+    suffix_v: str = ""
     local_part_data: str = ""
     domain_data: str = ""
     address_data: str = ""

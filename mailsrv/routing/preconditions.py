@@ -44,11 +44,12 @@ def without_affixes(router: Router, address: RoutedAddress) -> RoutedAddress | N
     full = names.unquoted(names.split(address.address)[0])
     if not router.caseful_local_part:
         full = like(lower(full), full)
-    prefix = _prefix(full, router.local_part_prefix or "")
+    prefix, prefix_v = _prefix(full, router.local_part_prefix or "")
     if not prefix and router.local_part_prefix and not router.local_part_prefix_optional:
         return None
     rest = full[len(prefix) :]
-    suffix = _prefix(rest[::-1], (router.local_part_suffix or "")[::-1], reverse=True)[::-1]
+    backwards = _prefix(rest[::-1], (router.local_part_suffix or "")[::-1], reverse=True)
+    suffix, suffix_v = (each[::-1] for each in backwards)
     if not suffix and router.local_part_suffix and not router.local_part_suffix_optional:
         return None
     local_part = rest[: len(rest) - len(suffix)]
@@ -56,24 +57,26 @@ def without_affixes(router: Router, address: RoutedAddress) -> RoutedAddress | N
     seen.local_part = like(local_part, full)
     seen.prefix = like(prefix, full)
     seen.suffix = like(suffix, full)
+    seen.prefix_v = like(prefix_v, full)
+    seen.suffix_v = like(suffix_v, full)
     return seen
 
 
-def _prefix(text: str, choices: str, *, reverse: bool = False) -> str:
-    """Return the first of the listed prefixes that ``text`` has; ``*x`` takes all up to the last x.
+def _prefix(text: str, choices: str, *, reverse: bool = False) -> tuple[str, str]:
+    """Return the first of the listed prefixes that ``text`` has, and what an asterisk stands for.
 
-    The affixes are compared without regard to case.
+    ``*x`` takes all up to the last x.  The affixes are compared without regard to case.
     """
     items = split_list(choices[::-1] if reverse else choices) if choices else []
     for item in items:
         wanted = lower(item[::-1] if reverse else item)
         if wanted.startswith("*"):
-            at = lower(text).rfind(wanted[1:]) if wanted[1:] else -1
+            at = lower(text).rfind(wanted[1:])
             if at >= 0:
-                return text[: at + len(wanted) - 1]
+                return text[: at + len(wanted) - 1], text[:at]
         elif wanted and lower(text).startswith(wanted):
-            return text[: len(wanted)]
-    return ""
+            return text[: len(wanted)], ""
+    return "", ""
 
 
 # --- the others ----------------------------------------------------------------
@@ -147,6 +150,9 @@ async def _files(router: Router, address: RoutedAddress, context: Context) -> bo
             continue
         if text and "/" not in text:
             as_user = text
+            user = text.partition(",")[0].strip(" \t")
+            if not user.isdecimal() and await context.facilities.accounts.find(user) is None:
+                raise TemporaryFailure(reason=f'user "{user}" for require_files not found')
         elif text and not await context.facilities.threads.run(_file_is_so, text, as_user, router):
             return False
     return True

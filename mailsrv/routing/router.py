@@ -98,7 +98,7 @@ class Context:
         """Return what a router's options see."""
         facts = {
             "router_name": router,
-            "verify_mode": self.verify,
+            "verify_mode": self.verify or (RECIPIENT if self.asked == ADDRESS_TEST else ""),
             "sender_address": self.sender,
             **self.values,
             **(values or {}),

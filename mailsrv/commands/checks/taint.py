@@ -37,6 +37,7 @@ PEERS = frozenset(
         *("sender_address_local_part", "sender_helo_name", "sender_host_name", "message_headers"),
         *("original_local_part", "original_domain", "authenticated_sender", "message_body"),
         *("auth1", "auth2", "auth3", "local_part_prefix", "local_part_suffix", "sender_ident"),
+        *("local_part_prefix_v", "local_part_suffix_v"),
         *("parent_domain", "parent_local_part", "tls_in_sni", "tls_in_peerdn", "reply_address"),
     )
 )

@@ -31,7 +31,8 @@ _ENVELOPE: frozenset[Place] = (
 _NAMED = {
     "local_part domain": _RECIPIENT | _DELIVERY | {_REWRITING},
     "local_part_data domain_data original_local_part original_domain"
-    " parent_domain parent_local_part local_part_prefix local_part_suffix":
+    " parent_domain parent_local_part local_part_prefix local_part_suffix"
+    " local_part_prefix_v local_part_suffix_v":
         _RECIPIENT | _DELIVERY,
     "auth1 auth2 auth3 auth4": frozenset({_LOGIN}),
     "router_name home local_user_uid local_user_gid": _DELIVERY,

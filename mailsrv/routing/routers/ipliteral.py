@@ -31,8 +31,10 @@ class Ipliteral(Router):
                 if (":" in ip) is not colon:
                     return Declined()
                 break
-        if not is_ip(ip) or await finding.ignored(ip, self, address, context):
+        if not is_ip(ip):
             return Declined()
+        if await finding.ignored(ip, self, address, context):
+            return Declined("IP literal host explicitly ignored")
         if await finding.is_this_host(ip, [ip], context):
             try:
                 finding.decide_self(domain, self, context)
