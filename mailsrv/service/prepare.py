@@ -24,7 +24,7 @@ from mailsrv.service.environment import WallClock, at_start, faults, faults_at_s
 from mailsrv.service.environment import spool_directory as path_of_spool
 from mailsrv.service.preload import preload
 from mailsrv.service.privileges import Account, account, make_folder, raise_file_limit
-from mailsrv.spool.files import SpoolInUse
+from mailsrv.spool.files import SpoolError, SpoolInUse
 from mailsrv.transport.privileged.policy import policy_for
 from mailsrv.transport.privileged.start import start
 
@@ -188,8 +188,10 @@ def _keys(configuration: Configuration) -> tuple[KeyStore, list[str]]:
 def _lock(spool_directory: str) -> int:
     """Take the spool directory for this server, however many processes it has, until it ends.
 
-    :raises SpoolInUse: another server has it.
+    :raises SpoolInUse: another server has it; :class:`SpoolError`: it cannot be written to.
     """
+    if os.statvfs(spool_directory).f_flag & os.ST_RDONLY:
+        raise SpoolError(f"the spool {spool_directory} is on a read-only file system")
     folder = os.open(spool_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,12 +18,14 @@ from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import IClock, RetryHint
 from mailsrv.mail.status import Status
 from mailsrv.net.threads import IThreads
-from mailsrv.spool.files import make_folder, make_private
+from mailsrv.spool.files import SpoolError, make_folder, make_private
 from mailsrv.spool.sqlite import open_database
 
 INTERVAL = 2.0  # seconds from a change to its batch
 REFRESH = 10.0  # seconds between looks at what other workers wrote
 SWEEP = 3600.0  # seconds between looks for hints that are too old
+
+_DAMAGED = (0, 1, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # 1: other tables
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS retry (
@@ -39,6 +41,8 @@ class SqliteHints:
     ``expire`` is retry_data_expire in seconds; ``log`` reports what was lost;
     ``threads`` runs what blocks (one worker).  The constructor reads the
     database, and never fails because of what is in it.
+
+    :raises SpoolError: it cannot be used for now.
     """
 
     def __init__(
@@ -185,17 +189,25 @@ class SqliteHints:
             self._retry[key] = hint
 
     def _begin(self) -> sqlite3.Connection:
-        """Open the database and read it; a bad one is put aside."""
+        """Open the database and read it; a damaged one is put aside.
+
+        :raises SpoolError: it cannot be used for now (the disk is full, another has locked it).
+        """
         try:
             return self._opened()
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                raise SpoolError(f"cannot use {self._path}: {error}") from error
             aside = self._path.with_name(f"{self._path.name}.bad-{int(self._clock.seconds())}")
             self._log(f"hints: {self._path} cannot be used ({error}): renamed to {aside.name}")
             self._path.rename(aside)
             for suffix in ("-wal", "-shm"):
                 Path(f"{self._path}{suffix}").unlink(missing_ok=True)
             self._retry.clear()
+        try:
             return self._opened()
+        except sqlite3.Error as error:
+            raise SpoolError(f"cannot use {self._path}: {error}") from error
 
     def _opened(self) -> sqlite3.Connection:
         make_private(self._path)

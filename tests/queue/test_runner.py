@@ -482,6 +482,19 @@ class DeliveryTests(QueueTestCase):
         self.assertEqual(self.sent(), ["a@b"])
         self.assertEqual(self.done(self.spool.count()), 1)
 
+    def test_a_look_that_the_end_overtakes_is_no_panic(self) -> None:
+        """The spool is closed while it is asked what is due: that is how it ends."""
+        asked: Deferred[list[str]] = Deferred()
+
+        async def due(now: float, limit: int, skip: frozenset[str]) -> list[str]:
+            return await asked
+
+        self.patch(self.spool, "due", due)
+        self.runner.start()
+        self.done(self.runner.stop())
+        asked.errback(TemporaryFailure(reason="spool reader threads are stopped"))
+        self.assertEqual(self.events("panic"), [])
+
     def test_stop_cuts_what_does_not_end(self) -> None:
         """After its time a delivery is cancelled; nothing of it is written or logged."""
         self.delivering.paused = True

@@ -12,6 +12,7 @@ from mailsrv.config.model import Configuration
 from mailsrv.config.read import read
 from mailsrv.errors import ConfigError
 from mailsrv.service.prepare import prepare, renew
+from mailsrv.spool.files import SpoolError
 
 
 class FolderTests(SynchronousTestCase):
@@ -23,6 +24,20 @@ class FolderTests(SynchronousTestCase):
             error = self.assertRaises(ConfigError, prepare, read(os.fspath(path)))
         self.assertIn("line 2 of ", str(error))
         self.assertIn(f"spool_directory: cannot make {os.fspath(path)}/x: ", str(error))
+
+    def test_a_read_only_spool(self) -> None:
+        """It ends the start with one line, not each worker again and again."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        path = folder / "exim.conf"
+        path.write_text(f"primary_hostname = h.example\nspool_directory = {folder}\n")
+        found = mock.Mock(f_flag=os.ST_RDONLY)
+        with (
+            mock.patch("os.geteuid", return_value=4242),
+            mock.patch("os.statvfs", return_value=found),
+        ):
+            error = self.assertRaises(SpoolError, prepare, read(os.fspath(path)))
+        self.assertEqual(str(error), f"the spool {folder} is on a read-only file system")
 
 
 class RenewTests(SynchronousTestCase):

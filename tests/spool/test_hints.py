@@ -1,9 +1,11 @@
 """Hints are kept in memory and on disk, and are losable."""
 
 import shutil
+import sqlite3
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -12,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailsrv.interfaces import RetryHint
 from mailsrv.mail.status import Status
 from mailsrv.net.threads import InlineThreads
+from mailsrv.spool.files import SpoolError
 from mailsrv.spool.hints import SqliteHints
 
 HINT = RetryHint(1, 2, 3, "refused", "t\xe9xt", True, Status(451, 4, 7, "x\ny"))
@@ -110,3 +113,16 @@ class HintsTests(SynchronousTestCase):
         self.clock.advance(2)
         self.assertEqual(len(self.lines), 1)
         self.assertEqual(len(list(self.folder.glob("*.bad-*"))), 1)
+
+    def test_a_good_file_that_cannot_be_used_now_is_left(self) -> None:
+        """On a full disk nothing is put aside, at each start of a worker anew."""
+        hints = self.make()
+        hints.set_retry("T:a", HINT)
+        self.clock.advance(2)
+        full = sqlite3.OperationalError("database or disk is full")
+        full.sqlite_errorcode = sqlite3.SQLITE_FULL
+        with mock.patch("mailsrv.spool.hints.open_database", side_effect=full):
+            error = self.assertRaises(SpoolError, self.make)
+        self.assertIn("hints.sqlite3: database or disk is full", str(error))
+        self.assertEqual(list(self.folder.glob("*.bad-*")), [])
+        self.assertEqual(self.make().retry("T:a"), HINT)
