@@ -10,7 +10,8 @@ from typing import Any
 
 from mailsrv.service.requests import SOCKET
 
-# Seconds until the first piece of the first answer; seconds that any further piece may take.
+# Seconds until the first piece of the first answer; seconds that any further piece may take.  A
+# server that is at work gives a sign of life every few seconds.
 FIRST = 10.0
 TIMEOUT = 60.0
 # Octets of one piece of an answer; a page of a listing may have many recipients.
@@ -81,6 +82,8 @@ class Control:
                 continue  # of an answer that nobody wanted to hear to its end
             if piece.get("id") != self._count:
                 raise ControlError(f"{self._path}: an answer to another question")
+            if piece.get("busy"):
+                continue
             if piece.get("done"):
                 return
             yield piece

@@ -35,6 +35,8 @@ from mailsrv.service.requests import REQUEST_LIMIT, Requests
 MOST_CLIENTS = 20
 IDLE = 300
 MOST_WAITING = 16
+# Seconds of work after which a client hears that it goes on, again and again.
+SIGN_OF_LIFE = 5.0
 
 PeerUid = Callable[[Any], int | None]
 
@@ -72,6 +74,7 @@ class ControlProtocol(LineOnlyReceiver):
         self._refused = False  # nothing more is answered: refused, or gone
         self._registered = False
         self._idle: Any = None
+        self._sign: Any = None
 
     # --- twisted -------------------------------------------------------------
 
@@ -160,10 +163,24 @@ class ControlProtocol(LineOnlyReceiver):
         except (ValueError, RecursionError):
             request = None
         id = request.get("id") if isinstance(request, dict) else None
-        async for piece in self.factory.requests.answer(request):
-            if self._room is not None:
-                await self._room
-            self._write({"id": id if isinstance(id, int | str) else None, **piece})
+        id = id if isinstance(id, int | str) else None
+        self._live(id)
+        try:
+            async for piece in self.factory.requests.answer(request):
+                if self._room is not None:
+                    await self._room
+                self._write({"id": id, **piece})
+        finally:
+            self._sign.cancel()
+
+    def _live(self, id: int | str | None) -> None:
+        """Give signs of life while an answer is under way."""
+        self._sign = self.factory.clock.callLater(SIGN_OF_LIFE, self._give_sign, id)
+
+    def _give_sign(self, id: int | str | None) -> None:
+        if self._room is None:
+            self._write({"id": id, "busy": True})
+        self._live(id)
 
     def _failed(self, failure: Failure) -> None:
         if isinstance(failure.value, CancelledError):

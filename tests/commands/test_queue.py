@@ -317,7 +317,7 @@ class ClientTests(SynchronousTestCase):
 
     def test_answer(self) -> None:
         """Pieces up to "done" are the answer."""
-        self.serve(b'{"id":1,"count":2}\n{"id":1,"done":true}\n')
+        self.serve(b'{"id":1,"busy":true}\n{"id":1,"count":2}\n{"id":1,"done":true}\n')
         self.assertEqual(self.ask(), [{"id": 1, "count": 2}])
         self.assertEqual(json.loads(self.request), {"id": 1, "do": "count"})
 

@@ -22,7 +22,13 @@ from mailsrv.interfaces import QueueEntry
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import InlineBody, Message, Recipient
 from mailsrv.mail.origin import Origin
-from mailsrv.service.control import IDLE, MOST_CLIENTS, ControlFactory, listen
+from mailsrv.service.control import (
+    IDLE,
+    MOST_CLIENTS,
+    SIGN_OF_LIFE,
+    ControlFactory,
+    listen,
+)
 from mailsrv.service.requests import REQUEST_LIMIT, pack_entry, unpack_entry
 from mailsrv.service.spoolform import header_file
 from mailsrv.spool.memory import MemorySpool
@@ -268,6 +274,24 @@ class ControlTests(SynchronousTestCase):
         self.assertTrue(self.queue.waiting.called)
         self.assertEqual(self.log.events, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_signs_of_life(self) -> None:
+        """Work that takes long (-M of a slow next hop) is no reason to give the server up."""
+        client = Client(self.factory)
+        self.store(message())
+        self.queue.waiting = Deferred()
+        self.assertEqual(client.send(id=4, do="remove", message=ID), [])
+        for _ in range(3):
+            self.clock.advance(SIGN_OF_LIFE)
+            self.assertEqual(client.answers(), [{"id": 4, "busy": True}])
+        client.protocol.pauseProducing()
+        self.clock.advance(SIGN_OF_LIFE)
+        self.assertEqual(client.answers(), [])
+        client.protocol.resumeProducing()
+        self.queue.waiting.callback(None)
+        self.assertEqual(client.answers(), [{"id": 4, "removed": True}, {"id": 4, "done": True}])
+        self.clock.advance(SIGN_OF_LIFE)
+        self.assertEqual(client.answers(), [])
 
     def test_slow_client(self) -> None:
         """While the socket is full the next page waits."""
