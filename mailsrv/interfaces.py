@@ -486,6 +486,7 @@ class QueueEntry:
     delivered: tuple[str, ...] = ()
     quarantined: bool = False  # it cannot be read, is never attempted, and is kept
     reason: str = ""  # the last line of its own log
+    made: tuple[str, ...] = ()  # delivered addresses that redirections made of recipients
 
 
 class ISpool(Protocol):

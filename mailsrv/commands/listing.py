@@ -43,8 +43,11 @@ def size(octets: int) -> str:
     raise AssertionError("every size has a unit")
 
 
-def entry_lines(entry: QueueEntry, now: float, *, delivered: bool) -> list[str]:
-    """Return the lines of one message in a listing, without the empty one after it."""
+def entry_lines(entry: QueueEntry, now: float, *, delivered: bool, made: bool = False) -> list[str]:
+    """Return the lines of one message in a listing, without the empty one after it.
+
+    ``delivered`` and ``made``: with the addresses that are done, recipients' and others.
+    """
     frozen = " *** frozen ***" if entry.frozen else ""
     if entry.quarantined:
         frozen = " *** quarantined ***"
@@ -52,4 +55,5 @@ def entry_lines(entry: QueueEntry, now: float, *, delivered: bool) -> list[str]:
     lines = [f"{waiting} {size(entry.size)} {entry.id} <{entry.sender}>{frozen}"]
     if delivered:
         lines += [f"        D {address}" for address in entry.delivered]
-    return lines + [f"          {address}" for address in entry.recipients]
+    lines += [f"          {address}" for address in entry.recipients]
+    return lines + [f"       +D {address}" for address in entry.made if made]

@@ -177,7 +177,8 @@ class _Command:
         return 0
 
     def _list_one(self, entry: QueueEntry) -> None:
-        for line in entry_lines(entry, self._now(), delivered="u" not in self._action):
+        left_alone, all_made = "u" in self._action, self._action.endswith("a")
+        for line in entry_lines(entry, self._now(), delivered=not left_alone, made=all_made):
             self._print(line)
         self._print("")
 

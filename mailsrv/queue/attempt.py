@@ -28,6 +28,7 @@ from mailsrv.interfaces import (
 from mailsrv.mail.address import split
 from mailsrv.mail.case import lower
 from mailsrv.mail.message import ATTEMPTED, Message, Recipient
+from mailsrv.mail.parts import part_key
 from mailsrv.mail.routed import NOT_REACHED, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.queue.bouncer import Bouncer, recipients_of
@@ -70,21 +71,6 @@ class Tools:
     later_remote: Domains = no_domain  # queue_smtp_domains
     remote: frozenset[str] = frozenset()  # the transports that later_remote is about
     halted: str = ""  # why nothing at all can be delivered
-
-
-def part_key(address: RoutedAddress) -> str:
-    """Return what identifies a delivery: router, transport, address, and a file's or pipe's parent.
-
-    Domains that differ in case alone are one (RFC 5321 2.4).  The copy of an unseen router
-    is a delivery of its own, over the same transport too.  What was not routed has no
-    transport; whichever router failed it, it is the same address.
-    """
-    router = address.router if address.transport else ""
-    if address.place:
-        parent = address.parent.address if address.parent is not None else ""
-        return f"{router}:{address.transport}:{address.address}:{parent}"
-    local_part, domain = split(address.address)
-    return f"{router}:{address.transport}:{local_part}@{lower(domain)}"
 
 
 class Attempt:

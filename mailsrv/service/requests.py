@@ -55,12 +55,14 @@ def pack_entry(entry: QueueEntry) -> list[Any]:
         list(entry.delivered),
         entry.quarantined,
         entry.reason,
+        list(entry.made),
     ]
 
 
 def unpack_entry(packed: list[Any]) -> QueueEntry:
     """Return the entry that :func:`pack_entry` packed."""
-    id, sender, size, received_at, next_attempt, frozen, left, done, quarantined, reason = packed
+    id, sender, size, received_at, next_attempt, frozen, left, done, *rest = packed
+    quarantined, reason, made = rest
     return QueueEntry(
         id,
         sender,
@@ -72,6 +74,7 @@ def unpack_entry(packed: list[Any]) -> QueueEntry:
         tuple(done),
         quarantined,
         reason,
+        tuple(made),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import FURTHEST, HISTORY, IBodyWriter, QueueEntry, RetryHint
 from mailsrv.mail.message import Body, InlineBody, Message, Recipient
+from mailsrv.mail.parts import made_of
 from mailsrv.spool.bodies import IO_ERROR
 from mailsrv.spool.codec import whole_lines
 
@@ -216,4 +217,5 @@ def _entry(kept: _Kept) -> QueueEntry:
         tuple(a for a in addresses if a not in kept.done),
         tuple(a for a in addresses if a in kept.done),
         reason=kept.history.rstrip("\n").rpartition("\n")[2],
+        made=made_of(kept.parts, addresses),
     )

@@ -25,6 +25,7 @@ from typing import Any
 from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import FURTHEST, HISTORY, IBodyWriter, QueueEntry
 from mailsrv.mail.message import InlineBody, Message, Recipient
+from mailsrv.mail.parts import made_of
 from mailsrv.net.threads import IThreads, Threads
 from mailsrv.spool.bodies import INLINE_LIMIT, IO_ERROR, Bodies, FileBody
 from mailsrv.spool.changes import Insertion, Removal
@@ -252,16 +253,17 @@ class SqliteSpool:
         last = start[:-1]  # which is before it, and after every id that is before both
         while rows := await self._read(self._select, _LISTING, (last, PAGE)):
             last = rows[-1][0]
-            for id, received, size, frozen, attempt, done, bad, history, envelope in rows:
+            for id, received, size, frozen, attempt, done, bad, history, envelope, parts in rows:
                 if id < start:
                     continue
                 quarantined = bad != ""
                 try:
                     sender, recipients = decode_recipients(envelope)
-                    settled = decode_done(done)
+                    settled, keys = decode_done(done), decode_done(parts)
                 except Unreadable as error:
                     await self._quarantine(id, str(error))
-                    quarantined, sender, recipients, settled = True, "", (), frozenset()
+                    quarantined, sender, recipients = True, "", ()
+                    settled = keys = frozenset()
                 left = tuple(r for r in recipients if r not in settled)
                 gone = tuple(r for r in recipients if r in settled)
                 yield QueueEntry(
@@ -275,6 +277,7 @@ class SqliteSpool:
                     gone,
                     quarantined,
                     history.rstrip("\n").rpartition("\n")[2],
+                    made_of(keys, recipients),
                 )
 
     async def count(self) -> int:
@@ -530,7 +533,7 @@ _LOAD = (
 )
 _LISTING = (
     "SELECT id, received_at, size, frozen_at, next_attempt, done, bad, substr(history, -1000),"
-    " envelope"
+    " envelope, parts"
     " FROM queue LEFT JOIN content ON number = content WHERE id > ? ORDER BY id LIMIT ?"
 )
 

@@ -121,6 +121,16 @@ class CommandTests(SynchronousTestCase):
         self.assertNotIn("D d@e", self.run_command("-bpu", workers=[first, second])[1])
         self.assertNotIn(ID, self.run_command("-bp", OTHER, workers=[first, second])[1])
 
+    def test_addresses_that_were_made_and_delivered(self) -> None:
+        """-bpa and -bpra have them behind the recipients, as Exim's."""
+        worker = FakeWorker(entry(delivered=("d@e.example",), made=("x@c", "y@c")))
+        more = "        D d@e.example\n          a@b.example\n       +D x@c\n       +D y@c\n\n"
+        for option in ("-bpa", "-bpra"):
+            shown = self.run_command(option, workers=[worker])[1]
+            self.assertEqual(shown.partition("\n")[2], more)
+        for option in ("-bp", "-bpr", "-bpu", "-bpru"):
+            self.assertNotIn("+D", self.run_command(option, workers=[worker])[1])
+
     def test_quarantined(self) -> None:
         """A message that cannot be read is listed as such."""
         shown = self.run_command("-bp", workers=[FakeWorker(entry(quarantined=True))])[1]

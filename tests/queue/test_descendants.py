@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from mailsrv.interfaces import Routed, Unrouted
+from mailsrv.interfaces import QueueEntry, Routed, Unrouted
 from mailsrv.mail.message import Recipient
+from mailsrv.mail.parts import part_key
 from mailsrv.mail.routed import Result, RoutedAddress
 from mailsrv.mail.status import Status
-from mailsrv.queue.attempt import part_key
 from tests.doubles.routing import an_address
 from tests.queue.test_runner import QueueTestCase
 
@@ -49,6 +49,29 @@ class DescendantTests(QueueTestCase):
         self.assertEqual(self.sent().count("s@example.org"), 1)
         self.assertEqual(len(self.events("failed")), 1)
         self.assertEqual(self.done(self.spool.count()), 0)
+
+    def test_a_listing_has_what_was_made_and_delivered(self) -> None:
+        """``-bpa``: files with their parent, as in Exim; recipients are not among them."""
+        self.becomes(
+            "list@b",
+            lambda r: Routed(
+                (
+                    child(r, "x@C"),
+                    child(r, "y@c"),
+                    child(r, "/a:b/box", place=True),
+                    child(r, "plain@d"),
+                )
+            ),
+        )
+        self.delivering.answers["y@c"] = {"reason": "later"}
+        self.submit("list@b", "plain@D")
+
+        async def entries() -> list[QueueEntry]:
+            return [entry async for entry in self.spool.listing()]
+
+        (entry,) = self.done(entries())
+        self.assertEqual((entry.recipients, entry.delivered), (("list@b",), ("plain@D",)))
+        self.assertEqual(entry.made, ("/a:b/box:list@b", "x@c"))
 
     def test_a_child_that_cannot_be_routed_now(self) -> None:
         """Its siblings are delivered; it is tried again, ever more seldom, and given up."""

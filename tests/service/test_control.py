@@ -151,7 +151,9 @@ class ControlTests(SynchronousTestCase):
 
     def test_entries_survive_packing(self) -> None:
         """Any octet of an address comes back as it was."""
-        entry = QueueEntry(ID, "\x00\xff\n@x", 1, 2.5, 3.5, True, ("a\x1b@b",), ("c@d",))
+        entry = QueueEntry(
+            ID, "\x00\xff\n@x", 1, 2.5, 3.5, True, ("a\x1b@b",), ("c@d",), True, "r", ("e@f",)
+        )
         self.assertEqual(unpack_entry(json.loads(json.dumps(pack_entry(entry)))), entry)
 
     def test_messages(self) -> None:

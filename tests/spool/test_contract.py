@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.errors import TemporaryFailure
-from mailsrv.interfaces import FURTHEST, HISTORY, ISpool
+from mailsrv.interfaces import FURTHEST, HISTORY, ISpool, QueueEntry
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import InlineBody, Message, Recipient
 from mailsrv.mail.origin import Origin
@@ -89,6 +89,19 @@ class SpoolContract:
         self.assertEqual((loaded.delivered, loaded.parts), ({"c@d", "e@f"}, {"smtp:x"}))
         self.assertEqual(self.run_(spool.next_due()), 99.0)
         self.assertEqual(self.run_(spool.history("16VDhn-0001bo-D3")), "one\ntwo\n")
+
+    def test_a_listing_has_what_recipients_became(self) -> None:
+        """Addresses of parts that are done and are no recipients."""
+        spool = self.make()
+        self.run_(spool.store(a_message("16VDhn-0001bo-D3", "list@b", "a@B"), 5.0))
+        parts = ["", "r:smtp:x@c", "r:smtp:a@b", "r:file:/a:b:list@b"]
+        self.run_(spool.settle("16VDhn-0001bo-D3", [], parts=parts))
+
+        async def listed() -> list[QueueEntry]:
+            return [entry async for entry in spool.listing()]
+
+        (entry,) = self.run_(listed())
+        self.assertEqual(entry.made, ("/a:b:list@b", "x@c"))
 
     def test_history_is_bounded(self) -> None:
         """Of a message's own log the last lines are kept, whole."""
