@@ -96,6 +96,7 @@ _values = attrgetter(*(field.name for field in fields(RoutedAddress)))
 
 # What Outcome.error is when no retry rule applies to it:
 NOT_REACHED = "retry"  # a host or address was not tried: its time has not come
+CROWDED = "crowded"  # it had no turn: too many wait for a host that ends nothing
 BESIDE = "beside"  # the address shared a session with one that failed
 
 

@@ -29,7 +29,7 @@ from mailsrv.mail.address import split
 from mailsrv.mail.case import lower
 from mailsrv.mail.message import ATTEMPTED, Message, Recipient
 from mailsrv.mail.parts import part_key
-from mailsrv.mail.routed import NOT_REACHED, Outcome, Result, RoutedAddress
+from mailsrv.mail.routed import CROWDED, NOT_REACHED, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.queue.bouncer import Bouncer, recipients_of
 from mailsrv.queue.schedule import Schedule
@@ -482,7 +482,9 @@ class Attempt:
 
     def _log_unsuccessful(self) -> None:
         for outcome, _ in self._deferred:
-            if outcome.error != NOT_REACHED or self._tools.log.selected("retry_defer"):
+            if outcome.error not in (NOT_REACHED, CROWDED) or self._tools.log.selected(
+                "retry_defer"
+            ):
                 self._tools.log.deferred(self._message, outcome)
         for outcome in self._failed:
             self._tools.log.failed(self._message, outcome)

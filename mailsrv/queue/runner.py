@@ -38,6 +38,7 @@ T = TypeVar("T")
 HOLD = 60.0  # seconds until a message is tried again that could not be loaded or written
 LONGEST_TIMER = 3600.0
 EXPECTED = 10000  # messages being stored at a time; one forgotten is looked for in the spool
+SLOW = 10.0  # seconds after which an attempt, whatever it waits for, keeps no others back
 POLL = 0.1  # seconds between looks whether attempts that a command waits for have ended
 LAST_WRITES = 5.0  # seconds that the spool has at the end to record what was delivered
 
@@ -47,7 +48,7 @@ class QueueSettings:
     """Main options of the queue; times in seconds, 0 = not set where Exim says so."""
 
     max_active: int = 200  # messages being delivered at a time
-    max_parked: int = 1000  # further ones that only wait for a place at a host
+    max_parked: int = 1000  # further ones that wait for a place at a host, or take SLOW seconds
     max_waiting: int = 2000  # new messages whose ids are remembered; the spool knows the rest
     queue_only: bool = False
     queue_only_files: tuple[str, ...] = ()  # one that exists is queue_only for now
@@ -84,8 +85,8 @@ class QueueRunner:
         self._log = log
         self._stopping = False
         self._take(schedule, routing, delivering, bouncer, settings)
-        self._active: set[str] = set()
-        self._parked: set[str] = set()  # of the active: those that wait for a busy host
+        self._active: dict[str, float] = {}  # ids, and since when
+        self._parked: set[str] = set()  # of the active: those that wait for a host
         self._expected: OrderedDict[str, None] = OrderedDict()  # being stored, nobody's yet
         self._fresh: list[Message] = []  # received in this turn of the reactor
         self._new: deque[str] = deque()  # received before, when there was no room
@@ -94,6 +95,7 @@ class QueueRunner:
         self._held: dict[str, float] = {}
         self._soonest = 0.0  # nothing that waits in the spool is due before
         self._timer: Any = None
+        self._slow_timer: Any = None
         self._filling = False
         self._again = False
         self._idle: list[Deferred[None]] = []
@@ -159,8 +161,9 @@ class QueueRunner:
         been tried.
         """
         self._stopping = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        for timer in (self._timer, self._slow_timer):
+            if timer is not None and timer.active():
+                timer.cancel()
         if not await self._until_idle(grace):
             self._log.main(f"{len(self._attempts)} deliveries did not end in time and are cut")
             for attempt in list(self._attempts):
@@ -220,14 +223,16 @@ class QueueRunner:
             self._soonest = 0.0
             self._wake()
         elif self._room() > 0 and not self._new:
-            self._active.add(message.id)  # nothing else may begin with it
+            self._active[message.id] = self._clock.seconds()  # nothing else may begin with it
             self._fresh.append(message)
             if len(self._fresh) == 1:  # whoever sent it hears of it first
                 self._clock.callLater(0, self._begin_fresh)
-        elif len(self._new) < self.settings.max_waiting:
-            self._new.append(message.id)
         else:
-            self._soonest = 0.0
+            if len(self._new) < self.settings.max_waiting:
+                self._new.append(message.id)
+            else:
+                self._soonest = 0.0
+            self._look_for_slow_ones()
 
     async def _tell_frozen(self, message: Message) -> None:
         """Tell freeze_tell of a message that an ACL froze."""
@@ -327,7 +332,7 @@ class QueueRunner:
         if id in self._active:
             raise Locked(id)
         self._expected.pop(id, None)
-        self._active.add(id)
+        self._active[id] = self._clock.seconds()
         said = f"{id}: cannot be changed"
         changing, waiting = shielded(claimed(), lambda error: self._log.panic(said, error))
         self._changing.add(changing)  # or nothing might refer to it once its caller is gone
@@ -375,6 +380,8 @@ class QueueRunner:
         when = min(self._soonest, *self._held.values(), inf)
         if self._room() > 0 and when < inf:
             self._arm(when)
+        else:
+            self._look_for_slow_ones()
 
     async def _look(self, now: float) -> None:
         """Start what the spool says is due, and learn when there will be more."""
@@ -406,6 +413,20 @@ class QueueRunner:
             if full:
                 self._wake()
 
+    def _look_for_slow_ones(self) -> None:
+        """If there is no room, have those parked that take long, so that others may begin."""
+        full = self._room() <= 0 and len(self._parked) < self.settings.max_parked
+        if full and self._slow_timer is None and not self._stopping:
+            oldest = next((at for id, at in self._active.items() if id not in self._parked), inf)
+            delay = max(oldest + SLOW - self._clock.seconds(), 1.0)
+            self._slow_timer = self._clock.callLater(min(delay, SLOW), self._park_slow_ones)
+
+    def _park_slow_ones(self) -> None:
+        self._slow_timer = None
+        latest = self._clock.seconds() - SLOW
+        self._parked.update(id for id, at in self._active.items() if at <= latest)
+        self._wake()
+
     def _arm(self, when: float) -> None:
         """Wake at ``when`` (and not before): the one timer."""
         if self._timer is not None and self._timer.active():
@@ -419,7 +440,7 @@ class QueueRunner:
     def _start(self, id: str, *, first: bool, message: Message | None = None) -> None:
         """Begin an attempt; ``message`` is given if it is at hand, as the spool has it."""
         self._expected.pop(id, None)
-        self._active.add(id)
+        self._active[id] = self._clock.seconds()
         attempt = self._spawn(self._attempt(id, first, message))
         if not attempt.called:
             self._attempts.add(attempt)
@@ -462,7 +483,7 @@ class QueueRunner:
 
     def _release(self, id: str, *, quiet: bool = False) -> None:
         """Let go of a message; unless ``quiet``, the spool may have something due now."""
-        self._active.discard(id)
+        self._active.pop(id, None)
         self._parked.discard(id)
         if not quiet:
             self._soonest = 0.0

@@ -16,12 +16,12 @@ from mailsrv.interfaces import FURTHEST, IClock, IHints, RetryHint
 from mailsrv.mail.address import split
 from mailsrv.mail.case import lower
 from mailsrv.mail.message import Message
-from mailsrv.mail.routed import BESIDE, NOT_REACHED, Host, HostFailure, Outcome
+from mailsrv.mail.routed import BESIDE, CROWDED, NOT_REACHED, Host, HostFailure, Outcome
 from mailsrv.queue.retry import INTERVAL_MAX, after_failure, timed_out
 from mailsrv.queue.rules import RetryRules, Rule
 
 UNDECIDED = 900.0  # seconds to the next attempt if a rule's pattern cannot be looked up now
-PROBED = 60.0  # seconds to the next attempt while another message tries a failing host
+PROBED = 60.0  # seconds to the next attempt while other messages try a host; longer if crowded
 
 
 def host_key(host: Host) -> str:
@@ -195,6 +195,8 @@ class Schedule:
             return self._not_reached(message, outcome)
         if outcome.error == BESIDE:
             return now + UNDECIDED
+        if outcome.error == CROWDED:
+            return now + min(max((now - message.received_at) / 4, PROBED), UNDECIDED)
         address = outcome.address.address
         domain = lower(split(address)[1])
         subjects: Sequence[str] = [address] if outcome.by_local_part else [domain]

@@ -27,12 +27,12 @@ from mailsrv.interfaces import (
     no_matter,
 )
 from mailsrv.mail.message import Message
-from mailsrv.mail.routed import Outcome, Result, RoutedAddress
+from mailsrv.mail.routed import CROWDED, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import LOCAL_PROBLEM, Status
 from mailsrv.net.threads import IThreads
 from mailsrv.net.tlsclient import ClientTls
 from mailsrv.transport.connection import Connector, IConnector
-from mailsrv.transport.limits import Crew, Key, Limits
+from mailsrv.transport.limits import Crew, Crowded, Key, Limits
 from mailsrv.transport.pool import Pool
 from mailsrv.transport.shadow import Shadows
 from mailsrv.transport.transport import Batch, Facilities, Transport, optional
@@ -87,7 +87,7 @@ class Delivering:
             threads,
             commands or threads,
             Pool(reactor, connector or Connector(reactor)),
-            Limits(),
+            Limits(reactor),
             per_hop,
             is_local,
             services.settings.get("primary_hostname", "localhost"),
@@ -393,7 +393,15 @@ def _failed(address: RoutedAddress, failure: BaseException | None) -> Outcome:
     """Return the outcome of an address that its transport did not settle."""
     if isinstance(failure, MailFailure):
         result = Result.FAILED if failure.status.permanent else Result.DEFERRED
-        return Outcome(address, result, failure.explained, failure.status, told=failure.reason)
+        error = CROWDED if isinstance(failure, Crowded) else "*"
+        return Outcome(
+            address,
+            result,
+            failure.explained,
+            failure.status,
+            error=error,
+            told=failure.reason,
+        )
     return Outcome(address, Result.DEFERRED, "unexpected failure of the transport", LOCAL_PROBLEM)
 
 

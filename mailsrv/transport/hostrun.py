@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mailsrv.mail.routed import NOT_REACHED, Host, Outcome, Result, RoutedAddress
+from mailsrv.mail.routed import CROWDED, NOT_REACHED, Host, Outcome, Result, RoutedAddress
 from mailsrv.mail.status import Status
 from mailsrv.transport.dialogue import attempt
 from mailsrv.transport.headers import Content, filtered
+from mailsrv.transport.limits import Crowded
 from mailsrv.transport.transport import Batch
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class HostRun:
         self._content = content
         self._hosts: list[Host] = []  # all that were to be tried, as the retry hints know them
         self._outcomes: dict[int, Outcome] = {}
+        self._crowded: Crowded | None = None  # at a host that might have been tried
         self.open: list[RoutedAddress] = list(batch.addresses)
 
     async def over(self, hosts: Sequence[Host], *, last: bool) -> None:
@@ -51,7 +53,10 @@ class HostRun:
         for host in chosen:
             if not self.open:
                 return
-            await self._attempt(host, anyway=anyway)
+            try:
+                await self._attempt(host, anyway=anyway)
+            except Crowded as crowded:
+                self._crowded = crowded
         if self.open and last:
             await self._settle([self._leftover(address) for address in self.open])
             self.open = []
@@ -104,11 +109,11 @@ class HostRun:
         outcome = self._outcomes.get(id(address))
         if outcome is not None:
             return outcome
-        result, reason = (
-            Result.DEFERRED,
-            f"retry time not reached for any host for '{address.domain}'",
-        )
-        if self._batch.facilities.host_retry.given_up(self._batch.message, self._hosts):
+        result, error = Result.DEFERRED, NOT_REACHED
+        reason = f"retry time not reached for any host for '{address.domain}'"
+        if self._crowded is not None:
+            error, reason = CROWDED, self._crowded.reason
+        elif self._batch.facilities.host_retry.given_up(self._batch.message, self._hosts):
             result, reason = Result.FAILED, self._given_up(address.domain)
         return Outcome(
             address,
@@ -116,7 +121,7 @@ class HostRun:
             reason,
             NO_HOST if result is Result.DEFERRED else _GIVEN_UP,
             self._hosts[0] if self._hosts else None,
-            error=NOT_REACHED,
+            error=error,
             host_error=True,
             remote=self._transport.protocol != "lmtp",
         )

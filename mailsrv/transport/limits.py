@@ -1,4 +1,9 @@
-"""How much may run at the same time: for a transport, a next hop, a recipient."""
+"""How much may run at the same time: for a transport, a next hop, a recipient.
+
+Who would exceed a limit waits for its turn, as long as turns come.  Where none has
+come for ``STUCK`` seconds, a few wait on and all others are sent away: a host that says
+nothing does not gather the mail that others, or other hosts, could have taken.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +11,40 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from mailsrv.errors import TemporaryFailure
+from mailsrv.interfaces import IClock
+
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 Key = tuple[str, ...]
+
+STUCK = 10.0  # seconds without a turn
+FEW = 5  # that wait on for the first turn
+
+
+class Crowded(TemporaryFailure):
+    """Nothing has ended for some time at a place that is full, and others wait already."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__(reason=f"too many deliveries wait for {' '.join(key)}")
 
 
 class Limits:
     """Counts what runs, by key; who would exceed a limit waits for its turn.
 
     All keys of a holder are taken together or not at all, so that two holders
-    never wait for each other.
+    never wait for each other.  The runs of one message, whose key is ``message``
+    and its id, wait for each other without end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IClock) -> None:
+        self._clock = clock
         self._running: dict[Key, int] = {}
         # Who waits stands in the line of one key that was full: what is given back of
         # others cannot be enough for it.
-        self._lines: dict[Key, OrderedDict[Deferred[None], Mapping[Key, int]]] = {}
+        self._lines: dict[Key, _Line] = {}
+        self._watching = False
 
     def hold(self, wanted: Mapping[Key, int], crew: Crew) -> Held:
         """Count one more for each key while a block runs; a limit of 0 is none."""
@@ -32,7 +53,10 @@ class Limits:
         return Held(self, wanted, crew)
 
     async def take(self, wanted: Mapping[Key, int], crew: Crew) -> None:
-        """Count one more for each key, when there is room; one of ``crew`` waits until then."""
+        """Count one more for each key, when there is room; one of ``crew`` waits until then.
+
+        :raises Crowded: there will hardly be room soon.
+        """
         full = self._full(wanted) if wanted else None
         if full is None:
             self._count(wanted)
@@ -68,9 +92,41 @@ class Limits:
     async def _turn(self, full: Key, wanted: Mapping[Key, int]) -> None:
         from twisted.internet.defer import Deferred
 
+        line = self._line(full)
+        if len(line) >= FEW and self._is_stuck(full, line):
+            raise Crowded(full)
         turn: Deferred[None] = Deferred(self._leave)
-        self._lines.setdefault(full, OrderedDict())[turn] = wanted
+        line[turn] = wanted
+        self._watch()
         await turn
+
+    def _line(self, key: Key) -> _Line:
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Line(self._clock.seconds())
+        return line
+
+    def _is_stuck(self, key: Key, line: _Line) -> bool:
+        return key[0] != "message" and self._clock.seconds() - line.moved >= STUCK
+
+    def _watch(self) -> None:
+        """Look after the lines as long as there are any."""
+        if not self._watching:
+            self._watching = True
+            self._clock.callLater(STUCK, self._look)
+
+    def _look(self) -> None:
+        """Send those away who wait at the end of lines that are stuck."""
+        self._watching = False
+        sent = []
+        for key, line in self._lines.items():
+            if self._is_stuck(key, line):
+                while len(line) > FEW:
+                    sent.append((line.popitem()[0], Crowded(key)))
+        if self._lines:
+            self._watch()
+        for turn, why in sent:
+            turn.errback(why)
 
     def _leave(self, turn: Deferred[None]) -> None:
         for key, line in list(self._lines.items()):
@@ -82,6 +138,8 @@ class Limits:
         ready = []
         for key in freed:
             line = self._lines.get(key)
+            if line is not None:
+                line.moved = self._clock.seconds()
             while line:
                 turn, wanted = next(iter(line.items()))
                 full = self._full(wanted)
@@ -92,11 +150,19 @@ class Limits:
                     self._count(wanted)
                     ready.append(turn)
                 else:
-                    self._lines.setdefault(full, OrderedDict())[turn] = wanted
+                    self._line(full)[turn] = wanted
             else:
                 self._lines.pop(key, None)
         for turn in ready:
             turn.callback(None)
+
+
+class _Line(OrderedDict["Deferred[None]", Mapping[Key, int]]):
+    """Those who wait, in order, with what they want; ``moved`` is when room was made last."""
+
+    def __init__(self, moved: float) -> None:
+        super().__init__()
+        self.moved = moved
 
 
 class Crew:

@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from mailsrv.interfaces import Record, Waits, no_matter
 from mailsrv.mail.message import Message
 from mailsrv.mail.routed import Outcome, Result, RoutedAddress
+from mailsrv.queue.runner import SLOW
 from mailsrv.transport.limits import Crew, Limits
 from tests.doubles.delivering import TableDelivering
 from tests.queue.test_runner import QueueTestCase
@@ -17,7 +18,7 @@ PER_HOP = 20
 class SilentHost(TableDelivering):
     """What is for the domain "silent" waits for the host's answer, a few messages at a time."""
 
-    limits = Limits()
+    limits: Limits
     answer: Deferred[None]
 
     async def deliver(
@@ -45,7 +46,7 @@ class SilentHostTests(QueueTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.delivering = SilentHost(self.clock)
-        self.delivering.limits = Limits()
+        self.delivering.limits = Limits(self.clock)
         self.runner = self.make()
 
     def answer(self) -> None:
@@ -96,3 +97,20 @@ class SilentHostTests(QueueTestCase):
         self.clock.advance(1)
         self.successResultOf(stopped)
         self.assertEqual(self.done(self.spool.count()), 100)
+
+    def test_an_attempt_that_takes_long_keeps_no_others_back(self) -> None:
+        """Whatever it waits for; more than max_parked are not begun."""
+        self.runner = self.make(max_active=5, max_parked=12)
+        for number in range(40):
+            self.delivering.limits = Limits(self.clock)  # a place for each
+            self.submit(f"a{number}@silent")
+        self.assertEqual(len(self.delivering.attempts), 5)
+        self.advance(SLOW, 1)
+        self.assertEqual(len(self.delivering.attempts), 10)
+        self.advance(3 * SLOW, 1)
+        self.assertEqual(len(self.delivering.attempts), 17)
+        self.answer()
+        self.advance(10 * SLOW, 1)
+        self.answer()
+        self.assertEqual(len(set(self.sent())), 40)
+        self.assertEqual(len(self.sent()), 40)

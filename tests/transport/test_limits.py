@@ -1,16 +1,19 @@
 """Who would exceed a limit waits for its turn, in order, and says so."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsrv.transport.limits import Crew, Key, Limits
+from mailsrv.transport.limits import STUCK, Crew, Crowded, Key, Limits
 
 
 class LimitsTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.limits = Limits()
+        self.clock = Clock()
+        self.limits = Limits(self.clock)
         self.told: list[bool] = []
         self.crew = Crew(self.told.append)
         self.ran: list[str] = []
@@ -62,6 +65,42 @@ class LimitsTests(SynchronousTestCase):
         first.callback(None)
         last.callback(None)
         self.assertEqual(self.ran, ["a", "c"])
+
+    def crowd(self, key: Key, limit: int, number: int) -> list[tuple[Deferred[None], Any]]:
+        return [self.run_one(str(n), {key: limit}) for n in range(number)]
+
+    def test_without_a_turn_few_wait_on(self) -> None:
+        """After STUCK seconds in which nothing ended, and for those who come then."""
+        runs = self.crowd(("hop",), 2, 12)
+        self.clock.advance(STUCK)
+        sent_away = [n for n, (_, run) in enumerate(runs) if run.called]
+        self.assertEqual(sent_away, [7, 8, 9, 10, 11])  # the last that came
+        for number in sent_away:
+            self.failureResultOf(runs[number][1], Crowded)
+        self.failureResultOf(self.run_one("late", {("hop",): 2})[1], Crowded)
+        runs[0][0].callback(None)  # a turn: it moves again
+        for _ in range(20):
+            self.assertNoResult(self.run_one("more", {("hop",): 2})[1])
+        for end, _ in runs[1:7]:
+            end.callback(None)
+        self.assertEqual(self.ran[:7], list("0123456"))
+
+    def test_a_slow_place_is_waited_for(self) -> None:
+        """As long as something ends there now and then."""
+        runs = self.crowd(("hop",), 1, 30)
+        for end, run in runs:
+            self.clock.advance(STUCK - 1)
+            end.callback(None)
+            self.successResultOf(run)
+
+    def test_runs_of_one_message_wait_without_end(self) -> None:
+        runs = self.crowd(("message", "id"), 1, 30)
+        self.clock.pump([STUCK] * 100)
+        self.assertFalse(any(run.called for _, run in runs))
+        for end, _ in runs:
+            end.callback(None)
+        self.clock.pump([STUCK] * 3)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_only_waiting_is_told(self) -> None:
         """A message waits when all that is left of it does."""
