@@ -17,6 +17,7 @@ from tests.doubles.routing import an_address
 from tests.queue.test_schedule import Hop, Server, run
 from tests.transport.helpers import message as message_of
 
+Serve = Callable[..., Server]
 START = 1_000_000.0
 GOOD = Host("good.example", "192.0.2.200", 25)
 
@@ -79,7 +80,7 @@ def taken(hop: Crowd, address: str) -> int:
 
 
 @pytest.mark.parametrize("point", ["connect", "final"])
-def test_ten_silent_hosts(clock: Clock, serve: Callable[..., Server], point: str) -> None:
+def test_ten_silent_hosts(clock: Clock, serve: Serve, point: str) -> None:
     hop = Crowd(clock, point)
     server = serve(hop)
     for each in range(130):
@@ -96,9 +97,7 @@ def test_ten_silent_hosts(clock: Clock, serve: Callable[..., Server], point: str
     assert not panics
 
 
-def test_the_second_host_takes_what_the_first_keeps_waiting(
-    clock: Clock, serve: Callable[..., Server]
-) -> None:
+def test_the_second_host_takes_what_the_first_keeps_waiting(clock: Clock, serve: Serve) -> None:
     hop = Crowd(clock, "final")
     server = serve(hop)
     for each in range(100):
@@ -107,7 +106,7 @@ def test_the_second_host_takes_what_the_first_keeps_waiting(
     assert len(hop.messages) == 100 - 20 - FEW  # under way at the first host, and in its line
 
 
-def test_who_was_sent_away_comes_back(clock: Clock, serve: Callable[..., Server]) -> None:
+def test_who_was_sent_away_comes_back(clock: Clock, serve: Serve) -> None:
     """Each message is delivered, once, when the host recovers."""
     hop = Crowd(clock, "greeting")
     server = serve(hop, "* * F,1d,5m")
@@ -120,9 +119,7 @@ def test_who_was_sent_away_comes_back(clock: Clock, serve: Callable[..., Server]
     assert sent == sorted(f"u{each}@s" for each in range(100))
 
 
-def test_the_longer_a_message_waits_the_more_seldom_it_asks(
-    clock: Clock, serve: Callable[..., Server]
-) -> None:
+def test_the_longer_a_message_waits_the_more_seldom_it_asks(clock: Clock, serve: Serve) -> None:
     server = serve(Crowd(clock, "final"))
     waits = []
     for age in (0, 600, 86400):
