@@ -307,11 +307,14 @@ class HopProtocol(TwistedProtocol):
             self._busy = False
 
     def close(self) -> None:
-        """Say QUIT if the session allows it, and close; never waits."""
+        """Say QUIT if the hop would hear it, and close; never waits."""
         if self.transport is None or self._failure is not None:
             return
         self.session.usable = False
         self._failure = HopFailure("closed", "lost_connection")
+        if self.session.midway:  # a QUIT would be a line of a message
+            self.transport.abortConnection()
+            return
         self.transport.write(b"QUIT\r\n")
         self.transport.loseConnection()
         if self._open:
@@ -401,6 +404,7 @@ class HopProtocol(TwistedProtocol):
             return
         waiting += stuffer.end()
         self._write(waiting)
+        self.session.midway = False
         self.sent += len(waiting)
 
     @property

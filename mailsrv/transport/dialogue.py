@@ -80,7 +80,10 @@ class Plan:
 
 @dataclass(slots=True)
 class Attempt:
-    """What one host said: ``settled`` is final; ``open`` may be tried at another host."""
+    """What one host said: ``settled`` is final; ``open`` may be tried at another host.
+
+    That is what was deferred, and what was failed because the host wants no session at all.
+    """
 
     settled: list[Outcome] = field(default_factory=list)
     open: list[Outcome] = field(default_factory=list)
@@ -109,7 +112,7 @@ async def attempt(
 ) -> Attempt:
     """Send the message to one host for ``addresses`` and ``settle`` what it decided.
 
-    What is only deferred is settled too if ``last``, else left in ``open``.
+    What is left in ``open`` otherwise is settled, too, if ``last``.
     """
     pool, clock = batch.facilities.pool, batch.facilities.clock
     started = clock.seconds()
@@ -313,7 +316,8 @@ def _judge(
             if waiting is not None and waiting != index:  # another recipient's reply did not come
                 outcome = replace(outcome, error=BESIDE)
             outcome = replace(outcome, **facts)
-        chosen = result.open if outcome.result is Result.DEFERRED else result.settled
+        elsewhere = outcome.result is Result.DEFERRED or isinstance(failure, Refused)
+        chosen = result.open if elsewhere else result.settled
         chosen.append(outcome)
     blamed = next((o for o in result.open if o.host_error), None)
     if blamed is not None and plan.host is not None:
@@ -337,7 +341,8 @@ def _of_message(plan: Plan, failure: Exception | None) -> bool:
 def _to_blame(failure: Exception | None) -> bool:
     """Tell whether a failure is the host's, not the message's or recipient's (49.2).
 
-    A 5yz to the greeting or EHLO fails the addresses; nothing is held against the host.
+    A 5yz to the greeting or EHLO fails the addresses if no other host is there; nothing is
+    held against this one.
     """
     if isinstance(failure, Refused):
         return failure.reply.code // 100 == 4

@@ -31,6 +31,7 @@ class HostRun:
         self._hosts: list[Host] = []  # all that were to be tried, as the retry hints know them
         self._outcomes: dict[int, Outcome] = {}
         self._crowded: Crowded | None = None  # at a host that might have been tried
+        self._waits = False  # a host's time has not come: what it would say is not known
         self.open: list[RoutedAddress] = list(batch.addresses)
 
     async def over(self, hosts: Sequence[Host], *, last: bool) -> None:
@@ -38,6 +39,7 @@ class HostRun:
         retry, message = self._batch.facilities.host_retry, self._batch.message
         hosts = [await self._transport.known(self._batch, host) for host in hosts]
         due = [host for host in hosts if retry.may_try(message, host)]
+        self._waits = self._waits or len(due) < len(hosts)
         anyway = False
         if not (due or self._transport.delay_after_cutoff) and retry.given_up(message, hosts):
             due, anyway = [host for host in hosts if retry.untried(message, host)], True
@@ -71,6 +73,7 @@ class HostRun:
         async with facilities.limits.hold({place: most or facilities.per_hop}, self._batch.crew):
             seconds = plan.timeouts.connect or _PROBE
             if not anyway and not await retry.claim(message, host, seconds):
+                self._waits = True
                 return
             try:
                 content = await filtered(
@@ -108,6 +111,9 @@ class HostRun:
         """Return the outcome of an address that no host took."""
         outcome = self._outcomes.get(id(address))
         if outcome is not None:
+            others = self._waits or self._crowded is not None
+            if outcome.result is Result.FAILED and others:
+                return replace(outcome, result=Result.DEFERRED, error=NOT_REACHED)
             return outcome
         result, error = Result.DEFERRED, NOT_REACHED
         reason = f"retry time not reached for any host for '{address.domain}'"

@@ -138,7 +138,8 @@ class Session:
 
     ``lmtp`` chooses LHLO and a final reply for each recipient; ``ignore_quota``
     adds IGNOREQUOTA to RCPT where it is offered.  ``usable`` becomes False when
-    no further transaction may follow.  ``chunking`` allows BDAT where it is offered.
+    no further transaction may follow; ``midway`` is True while the next hop waits for
+    a message's end, and takes all for a part of it.  ``chunking`` allows BDAT where it is offered.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class Session:
         self.lmtp = lmtp
         self.extensions: dict[str, str] = {}  # keyword in upper case → its parameters
         self.usable = True
+        self.midway = False
         self.tls: Any = None  # what the handshake brought; None: the session is in clear
         self.authenticator = ""  # name of the one that succeeded
         self.auth_failures: list[tuple[str, str]] = []  # authenticator, why
@@ -350,6 +352,7 @@ class Session:
             return
         if reply.code != 354:
             raise ProtocolError(f"unexpected answer to DATA: {reply}")
+        self.midway = True
         if not accepted:
             # The next hop wants a message for nobody; closing says no more clearly.
             self.usable = False

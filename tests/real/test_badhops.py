@@ -20,7 +20,10 @@ def hops() -> Iterator[BadHops]:
 
 
 def expected(cell: Cell) -> str:
-    """What becomes of a message: here (taken by the host itself), bounced, or not by this host."""
+    """What becomes of a message: here (taken by the host itself), bounced, or not by this host.
+
+    One that is unwanted goes to another host, or bounces if there is none.
+    """
     if cell.phase == "quit" or (cell.phase, cell.kind) == ("final", "early"):
         return "here"
     if cell.phase in ("starttls", "auth") and cell.kind in ("5xx",):
@@ -31,6 +34,8 @@ def expected(cell: Cell) -> str:
         return "either"  # in clear: what the host says there is no failure
     if cell.phase == "body" and cell.kind in ("5xx", "early", "4xx"):
         return "either"  # it may be taken for the final reply, or come too early
+    if cell.kind == "5xx" and cell.phase in ("greeting", "ehlo"):
+        return "unwanted"
     if cell.kind == "5xx":
         return "bounced"
     return "elsewhere"
@@ -78,6 +83,8 @@ def wanted(cell: Cell, more: str) -> set[str]:
     """What is right for a message with one host, or with a good second one."""
     answer = expected(cell)
     other = "deferred" if more == "one" else "elsewhere"
+    if answer == "unwanted":
+        return {"bounced" if more == "one" else other}
     if answer == "elsewhere":
         return {other}
     return {"here", "bounced", other} if answer == "either" else {answer}

@@ -75,7 +75,7 @@ def attempt(
 
 
 PHASES = ["greeting", "hello", "starttls", "auth", "mail", "rcpt", "data", "final"]
-NEVER_ELSEWHERE_5 = ("greeting", "hello", "mail", "rcpt", "data", "final")
+NEVER_ELSEWHERE_5 = ("mail", "rcpt", "data", "final")
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -93,8 +93,33 @@ def test_a_permanent_refusal_of_the_message_bounces(phase: str) -> None:
     if phase in NEVER_ELSEWHERE_5:
         assert outcome.result is Result.FAILED
         assert not hop.well.messages
+    elif phase in ("greeting", "hello"):  # the host takes no mail at all; others may
+        assert outcome.result is Result.DELIVERED and outcome.host == B
     else:  # without TLS, without a login
         assert outcome.result is Result.DELIVERED and outcome.host == A
+
+
+@pytest.mark.parametrize("phase", ["greeting", "hello"])
+@pytest.mark.parametrize(
+    ("hosts", "refuse", "not_due", "result"),
+    [
+        ((A,), "", "", Result.FAILED),
+        ((B, A), B.address, "", Result.FAILED),  # the last one's word counts, as in Exim
+        ((A, B), B.address, "", Result.DEFERRED),
+        ((A, B), "", B.address, Result.DEFERRED),  # that one may take it when its time comes
+        ((B, A), "", B.address, Result.DEFERRED),
+    ],
+)
+def test_a_host_that_wants_no_session(
+    phase: str, hosts: tuple[Host, ...], refuse: str, not_due: str, result: Result
+) -> None:
+    hop = TwoHops(**{phase: b"554 no SMTP service here\r\n"})
+    hop.well.refuse = {refuse: HopFailure("Connection refused", "refused")}
+    w = World(make(Smtp), hop=hop)
+    w.retry.not_due = {not_due}
+    (outcome,) = w.deliver(message(), routed("a@e", hosts=hosts))
+    assert outcome.result is result
+    assert A not in [failure.host for failure in w.retry.failures]
 
 
 LIES = {
@@ -321,6 +346,15 @@ def test_a_message_that_is_refused_half_way_is_refused() -> None:
     assert outcome.result is Result.FAILED
     assert "end of data: 552 5.3.4 this is too much" in outcome.reason
     assert not hop.messages and not w.retry.failures
+    assert b"QUIT" not in hop.connections[0].raw
+
+
+def test_a_hop_that_wants_a_message_for_nobody_gets_none() -> None:
+    """Nor anything else that it might take for one."""
+    hop = NextHop(rcpt=b"550 no\r\n", norcpt=b"354 go\r\n")
+    w = World(make(Smtp), hop=hop)
+    assert w.results(message(), routed("a@e", hosts=(A,))) == [Result.FAILED]
+    assert hop.connections[0].raw.endswith(b"DATA\r\n") and not hop.connections[0].open
 
 
 def test_a_message_is_not_taken_before_its_end() -> None:

@@ -203,6 +203,7 @@ class Conversation(SynchronousTestCase):
         )
         self.assertNotIn("content", written)
         self.assertFalse(session.usable)
+        self.assertTrue(session.midway)
 
     def test_250_to_data_is_a_lie(self) -> None:
         session, answers = self.opened("PIPELINING"), Answers()
