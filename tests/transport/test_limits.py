@@ -79,11 +79,12 @@ class LimitsTests(SynchronousTestCase):
             self.failureResultOf(runs[number][1], Crowded)
         self.failureResultOf(self.run_one("late", {("hop",): 2})[1], Crowded)
         runs[0][0].callback(None)  # a turn: it moves again
-        for _ in range(20):
-            self.assertNoResult(self.run_one("more", {("hop",): 2})[1])
-        for end, _ in runs[1:7]:
+        more = self.crowd(("hop",), 2, 20)
+        for end, run in [*runs[1:7], *more]:
+            self.assertNoResult(run)
             end.callback(None)
         self.assertEqual(self.ran[:7], list("0123456"))
+        self.assertEqual(len(self.ran), 27)
 
     def test_a_slow_place_is_waited_for(self) -> None:
         """As long as something ends there now and then."""
