@@ -96,7 +96,7 @@ _values = attrgetter(*(field.name for field in fields(RoutedAddress)))
 
 # What Outcome.error is when no retry rule applies to it:
 NOT_REACHED = "retry"  # a host or address was not tried: its time has not come
-CROWDED = "crowded"  # it had no turn: too many wait for a host that ends nothing
+CROWDED = "crowded"  # it had no turn: too many wait for a host
 BESIDE = "beside"  # the address shared a session with one that failed
 
 
@@ -134,6 +134,7 @@ class Outcome:
     confirmation: str = ""  # the next hop's own answer, on one line: for C= and Diagnostic-Code
     error: str = "*"  # the retry rules' name of the error: timeout_connect, refused, rcpt_4xx ...
     more_errno: str = ""  # what the error's name is qualified with
+    after: float = 0.0  # CROWDED: in how many seconds there should be a turn; 0 = not known
     host_error: bool = False  # the host, or host and message together, not the address
     shadow: str = ""
     delivered_to: str = ""  # path of a file or mailbox, for the log

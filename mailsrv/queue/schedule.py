@@ -195,6 +195,8 @@ class Schedule:
             return self._not_reached(message, outcome)
         if outcome.error == BESIDE:
             return now + UNDECIDED
+        if outcome.error == CROWDED and outcome.after:
+            return now + max(outcome.after, 1.0)
         if outcome.error == CROWDED:
             return now + min(max((now - message.received_at) / 4, PROBED), UNDECIDED)
         address = outcome.address.address

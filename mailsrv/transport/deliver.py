@@ -393,13 +393,13 @@ def _failed(address: RoutedAddress, failure: BaseException | None) -> Outcome:
     """Return the outcome of an address that its transport did not settle."""
     if isinstance(failure, MailFailure):
         result = Result.FAILED if failure.status.permanent else Result.DEFERRED
-        error = CROWDED if isinstance(failure, Crowded) else "*"
         return Outcome(
             address,
             result,
             failure.explained,
             failure.status,
-            error=error,
+            error=CROWDED if isinstance(failure, Crowded) else "*",
+            after=failure.after if isinstance(failure, Crowded) else 0.0,
             told=failure.reason,
         )
     return Outcome(address, Result.DEFERRED, "unexpected failure of the transport", LOCAL_PROBLEM)

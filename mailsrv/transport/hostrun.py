@@ -55,6 +55,8 @@ class HostRun:
         for host in chosen:
             if not self.open:
                 return
+            if self._crowded is not None and self._crowded.after:
+                break  # the host is busy, not silent: it will have its turn there
             try:
                 await self._attempt(host, anyway=anyway)
             except Crowded as crowded:
@@ -109,16 +111,15 @@ class HostRun:
 
     def _leftover(self, address: RoutedAddress) -> Outcome:
         """Return the outcome of an address that no host took."""
-        outcome = self._outcomes.get(id(address))
+        outcome, crowded = self._outcomes.get(id(address)), self._crowded
         if outcome is not None:
-            others = self._waits or self._crowded is not None
-            if outcome.result is Result.FAILED and others:
+            if outcome.result is Result.FAILED and (self._waits or crowded is not None):
                 return replace(outcome, result=Result.DEFERRED, error=NOT_REACHED)
             return outcome
         result, error = Result.DEFERRED, NOT_REACHED
         reason = f"retry time not reached for any host for '{address.domain}'"
-        if self._crowded is not None:
-            error, reason = CROWDED, self._crowded.reason
+        if crowded is not None:
+            error, reason = CROWDED, crowded.reason
         elif self._batch.facilities.host_retry.given_up(self._batch.message, self._hosts):
             result, reason = Result.FAILED, self._given_up(address.domain)
         return Outcome(
@@ -128,6 +129,7 @@ class HostRun:
             NO_HOST if result is Result.DEFERRED else _GIVEN_UP,
             self._hosts[0] if self._hosts else None,
             error=error,
+            after=crowded.after if crowded is not None else 0.0,
             host_error=True,
             remote=self._transport.protocol != "lmtp",
         )

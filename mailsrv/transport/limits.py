@@ -1,14 +1,17 @@
 """How much may run at the same time: for a transport, a next hop, a recipient.
 
 Who would exceed a limit waits for its turn, as long as turns come.  Where none has
-come for ``STUCK`` seconds, a few wait on and all others are sent away: a host that says
-nothing does not gather the mail that others, or other hosts, could have taken.
+come for ``WINDOW`` seconds, a few wait on and all others are sent away: a host that says
+nothing does not gather the mail that others, or other hosts, could have taken.  Where
+turns come slowly, no more wait than will have theirs soon; the rest is told when to
+come back, so that the place is never without work.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING
 
 from mailsrv.errors import TemporaryFailure
@@ -19,15 +22,22 @@ if TYPE_CHECKING:
 
 Key = tuple[str, ...]
 
-STUCK = 10.0  # seconds without a turn
-FEW = 5  # that wait on for the first turn
+WINDOW = 10.0  # seconds over which turns are counted
+FEW = 5  # that wait on where there was no turn in this time
+MANY = 100  # that may wait in any case where there was one; else for the turns of two windows
+LATEST = 900.0  # seconds, the longest time to stay away
 
 
 class Crowded(TemporaryFailure):
-    """Nothing has ended for some time at a place that is full, and others wait already."""
+    """A place is full, and as many wait as there may.
 
-    def __init__(self, key: Key) -> None:
+    ``after`` is in how many seconds there should be a turn; 0: nothing has ended
+    there for some time, and who knows.
+    """
+
+    def __init__(self, key: Key, after: float = 0.0) -> None:
         super().__init__(reason=f"too many deliveries wait for {' '.join(key)}")
+        self.after = after
 
 
 class Limits:
@@ -92,9 +102,9 @@ class Limits:
     async def _turn(self, full: Key, wanted: Mapping[Key, int]) -> None:
         from twisted.internet.defer import Deferred
 
-        line = self._line(full)
-        if len(line) >= FEW and self._is_stuck(full, line):
-            raise Crowded(full)
+        line, now = self._line(full), self._clock.seconds()
+        if len(line) >= line.most(now):
+            raise Crowded(full, line.reserve(now))
         turn: Deferred[None] = Deferred(self._leave)
         line[turn] = wanted
         self._watch()
@@ -103,26 +113,25 @@ class Limits:
     def _line(self, key: Key) -> _Line:
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = _Line(self._clock.seconds())
+            line = self._lines[key] = _Line(self._clock.seconds(), endless=key[0] == "message")
         return line
-
-    def _is_stuck(self, key: Key, line: _Line) -> bool:
-        return key[0] != "message" and self._clock.seconds() - line.moved >= STUCK
 
     def _watch(self) -> None:
         """Look after the lines as long as there are any."""
         if not self._watching:
             self._watching = True
-            self._clock.callLater(STUCK, self._look)
+            self._clock.callLater(WINDOW, self._look)
 
     def _look(self) -> None:
-        """Send those away who wait at the end of lines that are stuck."""
+        """Send those away who wait at the end of lines that are too long."""
         self._watching = False
         sent = []
+        now = self._clock.seconds()
         for key, line in self._lines.items():
-            if self._is_stuck(key, line):
-                while len(line) > FEW:
-                    sent.append((line.popitem()[0], Crowded(key)))
+            line.measure(now)
+            most = line.most(now)
+            away = [line.popitem()[0] for _ in range(len(line)) if len(line) > most]
+            sent += [(turn, Crowded(key, line.reserve(now))) for turn in reversed(away)]
         if self._lines:
             self._watch()
         for turn, why in sent:
@@ -148,6 +157,7 @@ class Limits:
                 del line[turn]
                 if full is None:
                     self._count(wanted)
+                    line.turns += 1
                     ready.append(turn)
                 else:
                     self._line(full)[turn] = wanted
@@ -160,9 +170,38 @@ class Limits:
 class _Line(OrderedDict["Deferred[None]", Mapping[Key, int]]):
     """Those who wait, in order, with what they want; ``moved`` is when room was made last."""
 
-    def __init__(self, moved: float) -> None:
+    def __init__(self, now: float, *, endless: bool) -> None:
         super().__init__()
-        self.moved = moved
+        self.moved = now
+        self.turns = 0  # since it was measured
+        self._measured = now
+        self._rate = inf  # turns a second
+        self._free = 0.0  # when those who were sent away will have had their turn
+        self._endless = endless
+
+    def measure(self, now: float) -> None:
+        """Find out how fast it moves, if it has been watched for long enough."""
+        seconds = now - self._measured
+        if seconds >= WINDOW / 2:
+            self._rate, self.turns, self._measured = self.turns / seconds, 0, now
+
+    def most(self, now: float) -> float:
+        """Return how many may wait."""
+        if self._endless:
+            return inf
+        if now - self.moved >= WINDOW:
+            return FEW
+        return max(MANY, 2 * WINDOW * self._rate)
+
+    def reserve(self, now: float) -> float:
+        """Return in how many seconds one who is sent away should come back, 0 if that is not known.
+
+        By then the line has become shorter, and those who were sent away before are through.
+        """
+        if now - self.moved >= WINDOW or not 0 < self._rate < inf:
+            return 0.0
+        self._free = max(self._free, now + len(self) / self._rate) + 1 / self._rate
+        return min(self._free - now, LATEST)
 
 
 class Crew:

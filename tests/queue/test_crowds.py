@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from mailsrv.interfaces import Routed
 from mailsrv.mail.message import Recipient
 from mailsrv.mail.routed import CROWDED, Host, Outcome, Result
 from mailsrv.transport.connection import HopFailure, HopProtocol, Target
@@ -71,8 +72,8 @@ def serve(clock: Clock) -> Iterator[Callable[..., Server]]:
 
 
 def submit(server: Server, address: str, *hosts: Host) -> None:
-    server.hosts = hosts
-    server.submit(address)
+    server.routing.answers[address] = lambda r: Routed((an_address(r, hosts=hosts),))
+    server.submit(address, routed=False)
 
 
 def taken(hop: Crowd, address: str) -> int:
@@ -117,6 +118,44 @@ def test_who_was_sent_away_comes_back(clock: Clock, serve: Serve) -> None:
     run(clock, 1800, 10)
     sent = sorted(r for m in hop.other.messages for r in m.recipients)
     assert sent == sorted(f"u{each}@s" for each in range(100))
+
+
+class Slow(Crowd):
+    """Where a message takes a second; ``times`` is when each was taken."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock, "final")
+        self.times: list[float] = []
+
+    async def connect(self, target: Target, protocol: HopProtocol, timeout: float) -> None:
+        if target.address == GOOD.address:
+            await NextHop.connect(self, target, protocol, timeout)
+            return
+        hop = NextHop(final=lambda _: self._later(hop))
+        await hop.connect(target, protocol, timeout)
+
+    def _later(self, hop: NextHop) -> str:
+        def answer() -> None:
+            hop.connections[0].hanging = False
+            self.times.append(self.clock.seconds() - START)
+            hop.connections[0].say(b"250 ok\r\n")
+
+        self.clock.callLater(1, answer)
+        return HANG
+
+
+def test_a_slow_host_keeps_nothing_back_and_is_never_idle(clock: Clock, serve: Serve) -> None:
+    """Twenty messages a second: 1,400 take little more than the 70 s that they must."""
+    hop = Slow(clock)
+    server = serve(hop)
+    for each in range(1400):
+        submit(server, f"u{each}@s", silent(1))
+    submit(server, "a@good", GOOD)
+    run(clock, 15, 0.5)
+    assert taken(hop, "a@good") == 1
+    run(clock, 75, 0.5)
+    assert len(hop.times) == 1400
+    assert max(hop.times) < 85
 
 
 def test_the_longer_a_message_waits_the_more_seldom_it_asks(clock: Clock, serve: Serve) -> None:

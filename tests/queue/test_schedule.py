@@ -88,9 +88,12 @@ class Server:
             clock, self.spool, self.schedule, self.routing, world.delivering, self.log, bouncer
         )
 
-    def submit(self, address: str = "u@e", sender: str = "s@example.org") -> str:
+    def submit(
+        self, address: str = "u@e", sender: str = "s@example.org", *, routed: bool = True
+    ) -> str:
         """Store a message and give it to the queue; bounces are dropped."""
-        self.routing.answers[address] = lambda r: Routed((an_address(r, hosts=self.hosts),))
+        if routed:
+            self.routing.answers[address] = lambda r: Routed((an_address(r, hosts=self.hosts),))
         self.routing.answers["s@example.org"] = Routed()
         message = Message(
             id=self.ids(),

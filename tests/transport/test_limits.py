@@ -7,7 +7,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsrv.transport.limits import STUCK, Crew, Crowded, Key, Limits
+from mailsrv.transport.limits import WINDOW, Crew, Crowded, Key, Limits
 
 
 class LimitsTests(SynchronousTestCase):
@@ -70,9 +70,9 @@ class LimitsTests(SynchronousTestCase):
         return [self.run_one(str(n), {key: limit}) for n in range(number)]
 
     def test_without_a_turn_few_wait_on(self) -> None:
-        """After STUCK seconds in which nothing ended, and for those who come then."""
+        """After WINDOW seconds in which nothing ended, and for those who come then."""
         runs = self.crowd(("hop",), 2, 12)
-        self.clock.advance(STUCK)
+        self.clock.advance(WINDOW)
         sent_away = [n for n, (_, run) in enumerate(runs) if run.called]
         self.assertEqual(sent_away, [7, 8, 9, 10, 11])  # the last that came
         for number in sent_away:
@@ -90,17 +90,42 @@ class LimitsTests(SynchronousTestCase):
         """As long as something ends there now and then."""
         runs = self.crowd(("hop",), 1, 30)
         for end, run in runs:
-            self.clock.advance(STUCK - 1)
+            self.clock.advance(WINDOW - 1)
             end.callback(None)
             self.successResultOf(run)
 
+    def test_where_turns_come_slowly_the_rest_comes_back_in_its_turn(self) -> None:
+        """Eight turns a second: 160 wait on; who comes after them is told when the turn is his."""
+        runs = self.crowd(("hop",), 1, 400)
+        for end, _ in runs[:80]:
+            end.callback(None)
+            self.clock.advance(1 / 8)
+        self.assertEqual(len(self.ran), 81)
+        away = [self.failureResultOf(run, Crowded).value.after for _, run in runs[241:]]
+        self.assertEqual(away, [20 + n / 8 for n in range(1, 160)])
+        late = self.failureResultOf(self.run_one("late", {("hop",): 1})[1], Crowded)
+        self.assertEqual(late.value.after, 40)
+        for end, run in runs[80:241]:
+            self.assertNoResult(run)
+            end.callback(None)
+
+    def test_a_hundred_may_wait_for_a_place_that_moves_at_all(self) -> None:
+        runs = self.crowd(("hop",), 1, 102)
+        runs[0][0].callback(None)
+        self.clock.advance(WINDOW - 1)
+        runs[1][0].callback(None)
+        self.clock.advance(1)
+        for end, run in runs[2:]:
+            self.assertNoResult(run)
+            end.callback(None)
+
     def test_runs_of_one_message_wait_without_end(self) -> None:
         runs = self.crowd(("message", "id"), 1, 30)
-        self.clock.pump([STUCK] * 100)
+        self.clock.pump([WINDOW] * 100)
         self.assertFalse(any(run.called for _, run in runs))
         for end, _ in runs:
             end.callback(None)
-        self.clock.pump([STUCK] * 3)
+        self.clock.pump([WINDOW] * 3)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_only_waiting_is_told(self) -> None:
