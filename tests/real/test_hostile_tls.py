@@ -131,7 +131,7 @@ def hop(request: pytest.FixtureRequest) -> Iterator[NextHop]:
         ("offers no TLS", "a TLS session is required, but the server did not offer TLS support"),
         ("refuses TLS", "a TLS session is required"),
         ("speaks before TLS", "in clear after the reply to STARTTLS"),
-        ("never shakes hands", "timeout in TLS"),
+        ("never shakes hands", "TLS session: timeout"),
         ("shakes hands in clear", "a TLS session is required, but an attempt to start TLS failed"),
         ("ends TLS", "closed connection"),
         ("renegotiates", ""),
