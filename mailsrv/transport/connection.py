@@ -7,6 +7,7 @@ Nothing here knows of messages or addresses.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -45,6 +46,7 @@ from mailsrv.wire.outgoing import Chunker, DotStuffer
 from mailsrv.wire.replies import Phase, ProtocolError, Reply, ReplyParser, printable
 
 GRACE = 10.0  # seconds from QUIT until a connection that is still there is aborted
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # of this machine
 SPARE_REPLIES = 1000  # replies that may wait to be asked for, beyond one for each command sent
 
 
@@ -92,7 +94,7 @@ class IConnector(Protocol):
         """Connect ``protocol``; a ``timeout`` of 0 seconds is the system's own.
 
         :raises HopFailure: the connection cannot be made, or not in time.
-        :raises TemporaryFailure: the fault is on this side: no descriptor, no such local address.
+        :raises TemporaryFailure: this machine has no descriptors or memory for it.
         """
 
 
@@ -118,10 +120,10 @@ class Connector:
             raise HopFailure("Connection timed out", "timeout_connect") from error
         except ConnectionRefusedError as error:
             raise HopFailure("Connection refused", "refused") from error
-        except ConnectBindError as error:  # no socket, or it cannot have this address
-            reason = f"no connection can be made from here: {error.args[-1]}"
-            raise TemporaryFailure(reason=printable(reason)) from error
         except (ConnectError, OSError) as error:
+            if isinstance(error, ConnectBindError) and error.osError in SHORTAGES:
+                reason = f"no connection can be made from here: {error.args[-1]}"
+                raise TemporaryFailure(reason=printable(reason)) from error
             raise HopFailure(printable(str(error.args[-1] if error.args else error))) from error
         keep_alive = getattr(protocol.transport, "setTcpKeepAlive", None)
         if target.keepalive and keep_alive is not None:

@@ -41,6 +41,8 @@ def failing(error: ConnectError) -> Any:
         (TCPTimedOutError(110, "Connection timed out"), "timeout_connect"),
         (ConnectionRefusedError(111, "Connection refused"), "refused"),
         (NoRouteError(113, "No route to host"), "*"),
+        (ConnectBindError(97, "Address family not supported by protocol"), "*"),  # no IPv6 here
+        (ConnectBindError(99, "Cannot assign requested address"), "*"),
     ],
 )
 def test_the_host_is_to_blame(error: ConnectError, name: str) -> None:
