@@ -331,18 +331,22 @@ class Reception:
         )
 
     async def _rewritten(self, headers: list[Header]) -> list[Header]:
-        """Rewrite the envelope, then the header (31.2); what ACLs add comes later."""
+        """Rewrite the envelope, then the header (31.2); what ACLs add comes later.
+
+        Recipients come first: their rules see the sender as it came, and all see the header.
+        """
         session, transaction = self.session, self.transaction
         rewriter = session.parts.rewriter
         if not rewriter.active:
             return headers
         scope = session.parts.scope(session.connection)
-        if not transaction.sender_rewritten:  # as it is once it was verified
-            transaction.sender = await rewriter.address(transaction.sender, SENDER, scope)
+        transaction.headers = headers
         transaction.recipients[:] = [
             replace(each, address=await rewriter.address(each.address, RECIPIENT, scope))
             for each in transaction.recipients
         ]
+        if not transaction.sender_rewritten:  # as it is once it was verified
+            transaction.sender = await rewriter.address(transaction.sender, SENDER, scope)
         return await rewriter.headers(headers, scope)
 
     async def _message_id(self) -> str:

@@ -202,7 +202,8 @@ class Rewriter:
 
     async def header(self, header: Header, scope: Scope) -> Header:
         """Rewrite the addresses of one header line."""
-        place = FIELDS.get(header.name.lower().removeprefix("resent-"), "")
+        name = header.name.lower()
+        place = FIELDS.get(name.removeprefix("resent-") if name != "resent-reply-to" else "", "")
         if not place or not self._of[place]:
             return header
         before, colon, value = header.text.partition(":")
@@ -319,7 +320,7 @@ async def _replaced(
             if here.qualified
             else address
         )
-    shown = text if whole or place.startswith(_SMTP) else address
+    shown = text if "w" in rule.flags or place.startswith(_SMTP) else address
     return _Result(like(address, old), whole, shown)
 
 

@@ -144,6 +144,39 @@ class LmtpTests(SynchronousTestCase):
         self.assertEqual(client.raw(b"BDAT 3 LAST\r\nabc"), b"550 5.0.0 no\r\n" * 2)
         self.assertEqual(client.say("NOOP"), "250 2.0.0 OK")
 
+    def test_the_server_stops_in_the_middle(self) -> None:
+        """A message that is coming is answered for each recipient; before it there is a 421."""
+        server = Server()
+        idle, recipients, data = (begun(server, "a@d.example", "b@d.example") for _ in range(3))
+        idle.say("RSET")
+        self.assertTrue(data.say("DATA").startswith("354 "))
+        done = server.factory.drain()
+        for client in (idle, recipients):
+            self.assertRegex(client.read().decode(), r"^421 4\.[0-9]\.[0-9] ")
+            self.assertFalse(client.transport.connected)
+        self.assertNoResult(done)
+        replies = data.say("Subject: s\r\n\r\nx\r\n.").split("|")
+        self.assertRegex(replies[0], r"^250 2\.0\.0 OK id=")
+        self.assertEqual(replies[0], replies[1])
+        self.assertRegex(replies[2], r"^421 4\.")
+        self.successResultOf(done)
+        self.assertEqual(len(server.spool.messages), 1)
+
+    def test_one_refused_among_pipelined(self) -> None:
+        """Replies come in order: one for each command, then one for each that was taken."""
+        server = Server()
+        server.policy.verdicts[AclPhase.RCPT, "no@d.example"] = REFUSE
+        client = connect(server)
+        client.say("LHLO c.example")
+        octets = b"".join(b"RCPT TO:<%s@d.example>\r\n" % name for name in (b"a", b"no", b"b"))
+        said = client.raw(b"MAIL FROM:<>\r\n" + octets + b"DATA\r\n").decode()
+        codes = [line[:10] for line in said.split("\r\n")]
+        self.assertEqual(codes[:4], ["250 2.1.0 ", "250 2.1.5 ", "550 5.0.0 ", "250 2.1.5 "])
+        self.assertTrue(codes[4].startswith("354"))
+        said = client.raw(b"Subject: s\r\n\r\nx\r\n.\r\nMAIL FROM:<>\r\n").decode()
+        self.assertEqual([line[:10] for line in said.split("\r\n")[:3]],
+                         ["250 2.0.0 ", "250 2.0.0 ", "250 2.1.0 "])  # fmt: skip
+
     def test_no_recipient_no_message(self) -> None:
         server = Server()
         server.policy.verdicts[AclPhase.RCPT] = REFUSE

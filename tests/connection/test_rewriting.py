@@ -44,6 +44,37 @@ class RewritingTests(SynchronousTestCase):
         self.assertTrue(reply.startswith("250 OK id="), reply)
         return self.server.spool.messages[-1]
 
+    def test_what_rules_see(self) -> None:
+        """The header, and for recipients the sender as it came: as exim4 does it."""
+        client = self.serve(
+            "*@old.example $1@new.example",
+            '*@sa.example "${if eq{$sender_address}{s@old.example}{$1@was.example}fail}"',
+            '*@hh.example "${if def:header_subject:{$1@subject.example}{$1@none.example}}"',
+        ).connect()
+        client.say("EHLO x")
+        client.say("MAIL FROM:<s@old.example>")
+        for to in ("x@sa.example", "x@hh.example"):
+            client.say(f"RCPT TO:<{to}>")
+        message = self.send(client, "From: y@sa.example\r\nSubject: s\r\nCc: z@hh.example")
+        self.assertEqual(message.sender, "s@new.example")
+        self.assertEqual(
+            [each.address for each in message.recipients], ["x@was.example", "x@subject.example"]
+        )
+        shown = [each.text for each in message.headers]
+        self.assertIn("From: y@sa.example", shown)
+        self.assertIn("Cc: z@subject.example", shown)
+
+    def test_no_such_field(self) -> None:
+        """Resent-Reply-To is none of RFC 5322."""
+        client = self.serve("*@old.example $1@new.example").connect()
+        client.say("EHLO x")
+        client.say("MAIL FROM:<>")
+        client.say("RCPT TO:<x@y.example>")
+        message = self.send(client, "Resent-Reply-To: a@old.example\r\nReply-To: a@old.example")
+        shown = [each.text for each in message.headers]
+        self.assertIn("Resent-Reply-To: a@old.example", shown)
+        self.assertIn("Reply-To: a@new.example", shown)
+
     def test_session(self) -> None:
         """S comes first, ACLs see the addresses as given, all is rewritten at the end of data."""
         client = self.serve(*RULES).connect()
