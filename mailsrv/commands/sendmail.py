@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from mailsrv.commands.submit.arguments import UsageError, parse
-from mailsrv.commands.submit.message import submit
+from mailsrv.commands.submit.message import submit, submit_batch
 from mailsrv.commands.submit.places import Places, settings
 from mailsrv.commands.submit.server import FAILED, OK, tell
-from mailsrv.commands.submit.sessions import batched, interactive
+from mailsrv.commands.submit.sessions import interactive
 
 
 def newaliases(command: str) -> int:
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if invocation.action == "bs":
         return interactive(places, sys.stdin.buffer, sys.stdout.buffer)
     if invocation.action == "bS":
-        return batched(places, sys.stdin.buffer)
+        return submit_batch(invocation, places, sys.stdin.buffer)
     return submit(invocation, places, sys.stdin.buffer)
 
 

@@ -295,7 +295,7 @@ class Reception:
         connection, parts = self.session.connection, self.session.parts
         submission = transaction.submission or connection.submission
         if transaction.no_fixups and submission is None:
-            return headers
+            return headers if connection.caller is None else self._qualified(headers)
         if connection.caller is not None and submission is None:
             return mended(
                 headers,
@@ -329,6 +329,10 @@ class Reception:
             settings.qualify_domain or "" if senders else "",
             settings.qualify_recipient or "" if recipients else "",
         )
+
+    def _qualified(self, headers: list[Header]) -> list[Header]:
+        settings = self._settings
+        return qualified(headers, settings.qualify_domain or "", settings.qualify_recipient or "")
 
     async def _rewritten(self, headers: list[Header]) -> list[Header]:
         """Rewrite the envelope, then the header (31.2); what ACLs add comes later.

@@ -301,6 +301,16 @@ def _setting(name: str, default: str = "") -> Function:
     return lambda scope: scope.services.settings.get(name, default)
 
 
+def _caller(name: str, own: Callable[[], int]) -> Callable[[Scope], str]:
+    """The local user who submits; without one it is the process' own."""
+
+    def value(scope: Scope) -> str:
+        caller = scope.connection.caller if scope.connection is not None else None
+        return str(own() if caller is None else getattr(caller, name))
+
+    return value
+
+
 def _version(scope: Scope) -> str:
     return __version__
 
@@ -398,10 +408,10 @@ def _build() -> None:
         "exim_version": _version,
         "exim_uid": lambda scope: scope.services.settings.get("exim_uid", str(os.geteuid())),
         "exim_gid": lambda scope: scope.services.settings.get("exim_gid", str(os.getegid())),
-        "caller_uid": lambda scope: str(os.getuid()),
-        "caller_gid": lambda scope: str(os.getgid()),
-        "originator_uid": lambda scope: str(os.getuid()),
-        "originator_gid": lambda scope: str(os.getgid()),
+        "caller_uid": _caller("uid", os.getuid),
+        "caller_gid": _caller("gid", os.getgid),
+        "originator_uid": _caller("uid", os.getuid),
+        "originator_gid": _caller("gid", os.getgid),
         "callout_address": _empty,
     }
     for name in (

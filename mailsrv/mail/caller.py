@@ -14,3 +14,4 @@ class Caller:
     full_name: str = ""
     trusted: bool = False  # may set any sender (trusted_users, trusted_groups)
     named: bool = False  # full_name was given with -F
+    gid: int = -1

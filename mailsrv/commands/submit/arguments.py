@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mailsrv.connection.local.frames import Request
 
@@ -55,8 +55,8 @@ class Invocation:
 
     def request(self) -> Request:
         """What the server is asked."""
-        return Request(
-            smtp=self.action in ("bs", "bS"),
+        request = Request(
+            smtp=self.action == "bs",
             recipients=tuple(self.recipients),
             sender=self.sender,
             name=self.name,
@@ -65,8 +65,8 @@ class Invocation:
             qualify=self.qualify,
             notify=self.notify,
             ret=self.ret,
-            **self.origin,
         )
+        return replace(request, **self.origin)  # type: ignore[arg-type]
 
 
 def _octets(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
+from dataclasses import replace
 from typing import BinaryIO
 
 from mailsrv.commands.submit.arguments import Invocation
@@ -18,6 +19,7 @@ from mailsrv.commands.submit.server import (
     reply,
     tell,
 )
+from mailsrv.commands.submit.sessions import Batched, batched
 from mailsrv.connection.local.frames import (
     DROP_SUFFIX,
     END,
@@ -121,7 +123,23 @@ def _sync_folder(folder: str, file: int) -> None:
 def submit(invocation: Invocation, places: Places, stream: BinaryIO) -> int:
     """Read a message and submit it; returns the exit status."""
     text = message_of(stream, invocation.dots)
+    return hand_over(invocation.request(), text, places, verbose=invocation.verbose)
+
+
+def submit_batch(invocation: Invocation, places: Places, stream: BinaryIO) -> int:
+    """Submit the messages of a batch (``-bS``); returns the exit status."""
     request = invocation.request()
+
+    def one(message: Batched) -> int:
+        to = tuple(message.recipients)
+        envelope = replace(request, batch=True, sender=message.sender, recipients=to)
+        return hand_over(envelope, message.text, places, verbose=invocation.verbose)
+
+    return batched(stream, one)
+
+
+def hand_over(request: Request, text: bytes, places: Places, *, verbose: bool = False) -> int:
+    """Give a message to the server, or leave it in the drop folder; returns the exit status."""
     try:
         answer = send(places.socket, request, text)
     except Unreachable as problem:
@@ -130,7 +148,7 @@ def submit(invocation: Invocation, places: Places, stream: BinaryIO) -> int:
         except OSError as error:
             tell(f"no server ({problem}), and {places.drop}: {error.strerror}")
             return TEMPFAIL
-        if invocation.verbose:
+        if verbose:
             print(f"left in {places.drop} until the server runs ({problem})")
         return OK
     shown = answer.decode("latin-1").rstrip("\r\n")
@@ -141,7 +159,7 @@ def submit(invocation: Invocation, places: Places, stream: BinaryIO) -> int:
         *warnings, last = shown.split("\r\n")
         if warnings:
             tell("\n".join(line[4:] for line in warnings))
-        if invocation.verbose:
+        if verbose:
             print(last)
         return OK
     tell("\n".join(line[4:] for line in shown.split("\r\n")))

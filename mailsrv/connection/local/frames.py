@@ -32,7 +32,8 @@ class Request:
     All texts are octet strings of the caller, not to be believed.
     """
 
-    smtp: bool = False  # -bs, -bS: SMTP follows
+    smtp: bool = False  # -bs: SMTP follows
+    batch: bool = False  # -bS: the envelope was read from SMTP commands
     recipients: tuple[str, ...] = ()
     sender: str | None = None  # -f
     name: str | None = None  # -F

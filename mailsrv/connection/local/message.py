@@ -97,7 +97,11 @@ class LocalMessage(Dialogue):
     ) -> None:
         self._replies = Replies()
         super().__init__(
-            parts, Connection(origin_of(caller, "local", parts), caller=caller), self._replies
+            parts,
+            Connection(
+                origin_of(caller, "local-bsmtp" if request.batch else "local", parts), caller=caller
+            ),
+            self._replies,
         )
         self.caller = caller
         self.request = request
@@ -145,16 +149,18 @@ class LocalMessage(Dialogue):
         if self.caller.trusted:
             pretend(connection.origin, request)
         self._wanted = None if request.sender is None else self._sender(request.sender)
-        transaction.sender = Tainted(await permitted(parts, connection, self._wanted))
+        transaction.sender = Tainted(await self._permitted())
         transaction.ret = wire.parse_ret(request.ret) if request.ret else ""
         transaction.queue_only = request.queue_only
         if not request.extract or not settings.extract_addresses_remove_arguments:
             self._add(self._given())
-        verdict = await parts.policy.check(AclPhase.NOT_SMTP_START, connection)
-        if self.refused(verdict, "by non-SMTP-start ACL"):
-            self.drop_message()
-            return
+        await parts.policy.check(AclPhase.NOT_SMTP_START, connection)  # what it says is ignored
         self.reception = LocalReception(self, transaction, chunked=False)
+
+    async def _permitted(self) -> str:
+        """The sender that the caller wants, if they may."""
+        batched = self.request.batch
+        return await permitted(self.parts, self.connection, self._wanted, batched=batched)
 
     def _sender(self, text: str) -> str:
         """The address given with ``-f``; "" for the null sender."""
@@ -176,9 +182,16 @@ class LocalMessage(Dialogue):
         path = wire.parse_path(f"<{text}>")
         if not path.address or path.parameters:
             raise SyntaxProblem(f"{_shown(text)}: malformed address")
-        if path.qualified or not self.request.qualify:
+        if path.qualified:
             return path.address
+        if not domain:
+            raise SyntaxProblem(f"{_shown(text)}: unqualified recipient address not allowed")
         return Tainted(f"{path.address}@{domain}")
+
+    @property
+    def _recipient_domain(self) -> str:
+        """What an unqualified recipient gets; "" with ``-bnq``, which refuses them."""
+        return (self.parts.settings.qualify_recipient or "") if self.request.qualify else ""
 
     def _given(self) -> list[str]:
         """The recipients of the command line; each argument may have several."""
@@ -201,7 +214,7 @@ class LocalMessage(Dialogue):
         notify = wire.parse_notify(self.request.notify) if self.request.notify else frozenset()
         known = {recipient.address for recipient in transaction.recipients}
         for text in addresses:
-            address = self.address(text, settings.qualify_recipient or "")
+            address = self.address(text, self._recipient_domain)
             if address not in known:
                 known.add(address)
                 transaction.recipients.append(Recipient(address, notify))
@@ -238,7 +251,7 @@ class LocalMessage(Dialogue):
         """Send a message about this one to its sender; False if there is nobody to tell."""
         parts, caller = self.parts, self.caller
         try:
-            sender = await permitted(parts, self.connection, self._wanted)
+            sender = await self._permitted()
             report = await parts.failure(sender, subject, lines, original) if sender else None
             if report is None:
                 return False
@@ -267,7 +280,7 @@ class LocalMessage(Dialogue):
         return lines if more <= 0 else [*lines, f"and {more} more"]
 
     def _normal(self, text: str) -> str:
-        address = self.address(text, self.parts.settings.qualify_recipient or "")
+        address = self.address(text, self._recipient_domain)
         local_part, at, domain = address.rpartition("@")
         return f"{local_part}{at}{lower(domain)}"
 
@@ -292,7 +305,8 @@ class LocalReception(Reception):
         super().__init__(session, transaction, chunked=chunked)
         self._ends = LineEnds(mend=True)
         self._mends = True
-        self._first: bytes | None = b""  # of the first line, while it may be a From line
+        # of the first line, while it may be a From line
+        self._first: bytes | None = None if session.request.batch else b""
         self._forced = session.request.sender is not None
 
     def new_id(self) -> str:
@@ -335,8 +349,10 @@ class LocalReception(Reception):
         headers = session.take_recipients(headers)
         if transaction.submission is not None:
             return await super()._mended(headers)
-        if transaction.no_fixups or session.connection.origin.host_address:
+        if session.connection.origin.host_address:
             return headers
+        if transaction.no_fixups:  # 48.3 is none of them
+            return self._qualified(headers) if session.request.qualify else headers
         return mended(
             headers,
             transaction.sender,

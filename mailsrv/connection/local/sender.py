@@ -66,7 +66,7 @@ async def caller_of(parts: Parts, uid: int, gid: int, name: str | None) -> Calle
         if not login:
             return None
     trusted, named = is_trusted(settings, uid, groups), name is not None
-    return Caller(uid, login, full if name is None else name, trusted, named)
+    return Caller(uid, login, full if name is None else name, trusted, named, gid)
 
 
 async def _full_name(parts: Parts, gecos: str, login: str) -> str:
@@ -90,17 +90,19 @@ def own_address(settings: MainOptions, caller: Caller) -> str:
     return f"{caller.login}@{settings.qualify_domain}"
 
 
-async def permitted(parts: Parts, connection: Connection, wanted: str | None) -> str:
+async def permitted(
+    parts: Parts, connection: Connection, wanted: str | None, *, batched: bool = False
+) -> str:
     """Return the envelope's sender: what the caller wants, if they may, or their own address.
 
-    ``wanted`` is "" for the null sender, which anybody may set with ``-f``, None
-    for no wish.
+    ``wanted`` is "" for the null sender, which anybody may set with ``-f`` (but not
+    in a batch), None for no wish.
 
     :raises TemporaryFailure: untrusted_set_sender cannot be evaluated now.
     """
     caller, settings = connection.caller, parts.settings
     assert caller is not None, "asked for local users alone"
-    if wanted is None:
+    if wanted is None or (batched and not wanted and not caller.trusted):
         return own_address(settings, caller)
     if not wanted or caller.trusted:
         return wanted

@@ -152,11 +152,35 @@ class LocalMessageTests(SynchronousTestCase):
         self.assertEqual(self.server.spool.messages, [])
 
     def test_acl_denies_local_submission(self) -> None:
-        for phase in (AclPhase.NOT_SMTP_START, AclPhase.NOT_SMTP):
-            status = Status(550, 0, 0, "AL01")
-            self.server.policy.verdicts = {phase: Verdict(Action.DENY, status)}
-            self.assertEqual(self.submit(), "550 AL01\r\n")
+        refused = Verdict(Action.DENY, Status(550, 0, 0, "AL01"))
+        self.server.policy.verdicts = {AclPhase.NOT_SMTP: refused}
+        self.assertEqual(self.submit(), "550 AL01\r\n")
         self.assertEqual((self.server.spool.messages, self.server.spool.open), ([], 0))
+        # what the one at the start says is ignored (44.3)
+        self.server.policy.verdicts = {AclPhase.NOT_SMTP_START: refused}
+        self.assertTrue(self.submit().startswith("250 OK"))
+
+    def test_batch(self) -> None:
+        """It is no SMTP: the same ACLs; its null sender is the caller unless they are trusted."""
+        for caller, sender, wanted in (
+            (ALICE, "<>", "alice@example.com"),
+            (ALICE, "x@y.example", "alice@example.com"),
+            (ROOT, "<>", ""),
+            (ROOT, "x@y.example", "x@y.example"),
+        ):
+            self.submit(
+                b"From me Mon Jan  1 00:00:00 2020\n\nx\n", caller, batch=True, sender=sender
+            )
+            message = self.server.spool.messages[-1]
+            self.assertEqual((message.sender, message.origin.protocol), (wanted, "local-bsmtp"))
+            assert isinstance(message.body, InlineBody)
+            self.assertTrue(message.body.inline.startswith(b"From me "))  # no line of UUCP
+
+    def test_no_qualification(self) -> None:
+        """-bnq: an unqualified recipient is refused (5.2), the header stays as it is."""
+        self.assertEqual(self.submit(qualify=False)[:3], "501")
+        self.submit(b"To: b\n\nx\n", to=("b@x.example",), qualify=False)
+        self.assertEqual(self.header()["To"], "b")
 
     def test_acls_run_in_their_order(self) -> None:
         self.submit()
@@ -247,7 +271,7 @@ class LocalMessageTests(SynchronousTestCase):
 
         self.server.policy.effect = no_fixups
         self.submit(b"From: boss\n\nx\n")
-        self.assertEqual(self.header(), {"From": "boss"})
+        self.assertEqual(self.header(), {"From": "boss@example.com"})
 
     def test_a_line_of_uucp(self) -> None:
         """It goes; of a trusted caller without -f it names the sender.  Others are kept."""
