@@ -15,13 +15,14 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.header import Header
 from mailsrv.mail.message import Body, Message, Recipient
 from mailsrv.mail.routed import Host, HostFailure, Outcome, RoutedAddress
 from mailsrv.mail.status import Status
+from mailsrv.mail.taint import Tainted
 
 # --- time, names -------------------------------------------------------------
 
@@ -45,13 +46,26 @@ class Answer:
     ``exists`` is False for NXDOMAIN; True with no records is "no data".
     Texts: an address for A/AAAA; ``preference name`` for MX; ``priority weight
     port target`` for SRV; ``usage selector type hex`` for TLSA; a name without
-    final dot for PTR/CNAME; the joined strings for TXT.
+    final dot for PTR/CNAME; a :class:`TextRecord` for TXT and SPF.
     """
 
     records: tuple[str, ...]
     exists: bool = True
     authenticated: bool = False  # AD bit of a resolver that is trusted for it
     ttl: int = 0
+
+
+class TextRecord(Tainted):
+    """A TXT record of an :class:`Answer`: its strings joined; ``parts`` are the strings."""
+
+    parts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, parts: tuple[str, ...]) -> TextRecord:
+        """Make a record of its strings."""
+        made = cls("".join(parts))
+        made.parts = parts
+        return made
 
 
 class IResolver(Protocol):
@@ -70,6 +84,14 @@ class IResolver(Protocol):
 
     async def names(self, address: str) -> tuple[str, ...]:
         """The names that PTR records (or the hosts file) give an IP address; () if none."""
+
+
+@runtime_checkable
+class IPatientResolver(IResolver, Protocol):
+    """A resolver whose patience can be chosen."""
+
+    def within(self, retransmit: float, retries: int) -> IResolver:
+        """The same resolver with other ``dns_retrans`` and ``dns_retry``; 0 leaves one as it is."""
 
 
 # --- lookups -----------------------------------------------------------------

@@ -7,7 +7,7 @@ import pwd
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from typing import TextIO
+from typing import Any, TextIO
 
 from mailsrv.commands.invocation import Invocation
 from mailsrv.commands.terminal import say, say_octets
@@ -16,11 +16,12 @@ from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError, Position, TemporaryFailure
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.explain import Trace
+from mailsrv.expansion.lists import match_domain
 from mailsrv.expansion.parse import SPACE
 from mailsrv.expansion.scope import Scope, Services
-from mailsrv.expansion.template import compile_string
+from mailsrv.expansion.template import Template, compile_string
 from mailsrv.expansion.tree import drive
-from mailsrv.interfaces import Routed
+from mailsrv.interfaces import IResolver, Routed
 from mailsrv.lookup import registry
 from mailsrv.mail.caller import Caller
 from mailsrv.mail.connection import Connection
@@ -33,6 +34,7 @@ from mailsrv.service.environment import (
     set_environment,
 )
 from mailsrv.service.functions import functions_of
+from mailsrv.service.waiting import WaitingResolver
 
 
 def expand_line(text: str, scope: Scope, trace: Trace | None = None) -> tuple[str, bool]:
@@ -132,7 +134,7 @@ def _caller(configuration: Configuration) -> Callable[..., Awaitable[object]]:
             {},
             scope.services,
             verifier=_NoVerifier(),
-            resolver=None,
+            resolver=scope.services.resolver,
             clock=WallClock(),
             log=MailLog(log_settings(configuration), WallClock()),
         )
@@ -140,6 +142,24 @@ def _caller(configuration: Configuration) -> Callable[..., Awaitable[object]]:
         return await acls.call(name, arguments, nowhere)
 
     return call
+
+
+def _resolver(configuration: Configuration) -> IResolver:
+    """Return the DNS; what the lists of the main options need themselves, they do not ask it."""
+
+    def matcher(domains: Template) -> Callable[[str], Awaitable[bool]]:
+        async def match(domain: str) -> bool:
+            scope = Scope(make_services(configuration, WallClock(), registry()))
+            return await match_domain(domains, domain, scope) is not None
+
+        return match
+
+    def make(reactor: Any) -> Any:
+        from mailsrv.service.names import make_resolver  # here: most strings need no DNS
+
+        return make_resolver(configuration.main, reactor, matcher)
+
+    return WaitingResolver(make)
 
 
 def _caller_scope(services: Services, configuration: Configuration, sender: str | None) -> Scope:
@@ -174,10 +194,12 @@ def run(invocation: Invocation, configuration: Configuration) -> int:
     ``-bem FILE`` reads a message first, which the strings see; 1 if it cannot be read.
     """
     set_environment(configuration.main)
+    resolver = _resolver(configuration)
     services = make_services(
         configuration,
         WallClock(),
-        registry(settings=configuration.main),
+        registry(None, resolver, configuration.main),
+        resolver=resolver,
         acl=_caller(configuration),
         functions=functions_of(configuration, WallClock()),
     )

@@ -16,7 +16,7 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 
-from mailsrv.interfaces import Answer
+from mailsrv.interfaces import Answer, TextRecord
 from mailsrv.mail.taint import Tainted
 
 PAYLOAD = 1232
@@ -114,7 +114,7 @@ def _answered(message: dns.message.QueryMessage) -> Reply:
             ttl = chain.minimum_ttl
         answer = Answer((), exists, authenticated, min(ttl, LONGEST_NEGATIVE_TTL))
         return Reply(answer, alias=_wire_name(chain.canonical_name) if left else "")
-    records = tuple(Tainted(_text(rdata)) for rdata in chain.answer)
+    records = tuple(_record(rdata) for rdata in chain.answer)
     return Reply(Answer(records, True, authenticated, min(chain.minimum_ttl, LONGEST_TTL)))
 
 
@@ -123,8 +123,15 @@ def _wire_name(name: dns.name.Name) -> str:
     return b".".join(name.labels).decode("latin-1").lower()
 
 
+def _record(rdata: Any) -> Tainted:
+    """Return a record as ``Answer`` defines it."""
+    if rdata.rdtype in (dns.rdatatype.TXT, dns.rdatatype.SPF):
+        return TextRecord.of(tuple(part.decode("latin-1") for part in rdata.strings))
+    return Tainted(_text(rdata))
+
+
 def _text(rdata: Any) -> str:
-    """Return a record's text as ``Answer`` defines it."""
+    """Return the text of a record."""
     match dns.rdatatype.to_text(rdata.rdtype):
         case "MX":
             return f"{rdata.preference} {_name(rdata.exchange)}"
@@ -132,8 +139,6 @@ def _text(rdata: Any) -> str:
             return _name(rdata.target)
         case "SRV":
             return f"{rdata.priority} {rdata.weight} {rdata.port} {_name(rdata.target)}"
-        case "TXT" | "SPF":
-            return b"".join(rdata.strings).decode("latin-1")
     return str(rdata.to_text())
 
 

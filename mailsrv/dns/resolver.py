@@ -8,6 +8,7 @@ Twisted's sockets come with the first query.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,13 @@ class Resolver:
             if self._again_means_nonexist is not None and await self._again_means_nonexist(key[0]):
                 return NO_SUCH_NAME
             raise
+
+    def within(self, retransmit: float, retries: int) -> Resolver:
+        """See ``IPatientResolver``: the cache and the queries under way are shared."""
+        other = copy(self)
+        other._timeout = retransmit or self._timeout
+        other._rounds = retries or self._rounds
+        return other
 
     async def addresses(
         self, name: str, *, ipv6: bool = True, hosts_file: bool = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mailsrv.interfaces import IResolver
+from mailsrv.interfaces import IPatientResolver, IResolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,12 @@ class Backing:
 
     resolver: IResolver | None = None
     settings: Any = None
+
+    def resolver_within(self, retransmit: float, retries: int) -> IResolver | None:
+        """The resolver, with this patience if it has any to choose; 0 takes the options'."""
+        if (retransmit or retries) and isinstance(self.resolver, IPatientResolver):
+            return self.resolver.within(retransmit, retries)
+        return self.resolver
 
     def setting(self, name: str, default: Any = None) -> Any:
         """The value of a main option."""

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.separated import split_list
-from mailsrv.interfaces import Answer, IResolver
+from mailsrv.expansion.times import interval
+from mailsrv.interfaces import Answer, IResolver, TextRecord
 from mailsrv.lookup._backing import NO_BACKING, Backing
 from mailsrv.lookup._files import Threads
 
 _TYPES = frozenset(["a", "aaaa", "cname", "mx", "ns", "ptr", "soa", "spf", "srv", "tlsa", "txt"])
 _PSEUDO = frozenset(["a+", "mxh", "zns", "csa"])
 _MODIFIER = re.compile(r"[ \t\n]*(defer_|dnssec_|retrans_|retry_)([^,]*),", re.IGNORECASE)
+_NOTHING = "\0"  # the separator ";" of fields: there is none between them
 _MOST_NAMES = 100  # names of one lookup
-_CSA = {"1": "N", "2": "Y", "3": "X"}  # weights of a CSA record (44.52)
+_CSA = {"0": "N", "1": "N", "2": "Y", "3": "?"}  # weights of a CSA record (44.52)
 
 
 class Lookup:
@@ -25,28 +27,50 @@ class Lookup:
     backed = True
 
     def __init__(self, threads: Threads | None = None, backing: Backing = NO_BACKING) -> None:
-        self._resolver = backing.resolver
+        self._backing = backing
 
     async def find(self, file: str, key: str, options: str = "") -> str | None:
         """Look up the records of all names of the query (ILookup)."""
         query = Query.parse(key)
         if not query.names:
             return None
-        if self._resolver is None:
+        resolver = self._backing.resolver_within(query.retransmit, query.retries)
+        if resolver is None:
             raise _deferred(key, "no name server can be asked here")
         found: list[str] = []
         failures: list[str] = []
         for name in query.names[:_MOST_NAMES]:
             for type in ("aaaa", "a") if query.type == "a+" else (query.type,):
                 try:
-                    found += await _records(self._resolver, type, name, query)
+                    found += await self._records(resolver, type, name, query)
                 except TemporaryFailure as failure:
                     failures.append(failure.reason)
                     if query.defer == "strict":
                         raise _deferred(key, failure.reason) from None
         if failures and not found and query.defer == "lax":
             raise _deferred(key, failures[0])
-        return query.separator.join(found) if found else None
+        return query.separator.join(found) or None
+
+    async def _records(self, resolver: IResolver, type: str, name: str, query: Query) -> list[str]:
+        if type == "csa":
+            return await self._csa(resolver, name)
+        return await _records(resolver, type, name, query)
+
+    async def _csa(self, resolver: IResolver, name: str) -> list[str]:
+        """Return what Client SMTP Authorization says of a host, or its parents of it (44.52)."""
+        address = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+        if self._backing.setting("dns_csa_use_reverse", True):
+            name = _reverse(address)
+        parent = name
+        for step in range(self._backing.setting("dns_csa_search_limit", 5) + 1):
+            answer = await resolver.query(f"_client._smtp.{parent}", "SRV")
+            if answer.records:
+                found = (_csa(record, above=step > 0) for record in answer.records)
+                return [text for text in found if text]
+            _, _, parent = parent.partition(".")
+            if "." not in parent:
+                break
+        return []
 
 
 def _deferred(key: str, why: str) -> TemporaryFailure:
@@ -63,6 +87,8 @@ class Query:
     fields: str = ""
     defer: str = "lax"
     secure: bool = False  # dnssec_strict
+    retransmit: float = 0.0
+    retries: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Query:
@@ -74,10 +100,10 @@ class Query:
         if rest.startswith(">"):
             separator, rest = rest[1:2], rest[2:]
             if rest[:1] in (",", ";"):
-                fields = rest[1:2] if rest[0] == "," else "\0"
+                fields = rest[1:2] if rest[0] == "," else _NOTHING
                 rest = rest[2:] if rest[0] == "," else rest[1:]
             rest = rest.lstrip(" \t\n")
-        defer, secure = "lax", False
+        defer, secure, retransmit, retries = "lax", False, 0.0, 0
         while (found := _MODIFIER.match(rest)) is not None:
             word, value = found[1].lower(), found[2].strip(" \t\n").lower()
             if word == "defer_":
@@ -88,36 +114,36 @@ class Query:
                 if value not in ("strict", "lax", "never"):
                     raise _deferred(text, "unsupported dnsdb dnssec behaviour")
                 secure = value == "strict"
-            elif word == "retry_" and not value.isdigit():
-                raise _deferred(text, "unsupported dnsdb retry count")
-            elif word == "retrans_" and not re.fullmatch(r"(?:[0-9]+[wdhms]?)+", value, re.ASCII):
-                raise _deferred(text, "unsupported dnsdb timeout value")
+            elif word == "retry_":
+                if not re.fullmatch("[0-9]{0,3}", value, re.ASCII):
+                    raise _deferred(text, "unsupported dnsdb retry count")
+                retries = int(value or 0)
+            else:
+                seconds = interval(value)
+                if seconds is None:
+                    raise _deferred(text, "unsupported dnsdb timeout value")
+                retransmit = seconds
             rest = rest[found.end() :].lstrip(" \t\n")
         kind, equals, names = rest.partition("=")
         type = kind.strip(" \t\n").lower() if equals else "txt"
         if type not in _TYPES and type not in _PSEUDO:
             raise _deferred(text, "unsupported DNS record type")
         listed = (names if equals else rest).strip(" \t\n")
-        single = type == "ptr" and listed.count(":") > 1 and not listed.startswith("<")
+        single = type == "ptr" and _reverse(listed) != listed  # an IPv6 address has colons
         items = [listed] if single else split_list(listed)
-        if type == "spf" and not fields:
-            fields = "\0"
-        return cls(type, tuple(i for i in items if i), separator, fields, defer, secure)
+        return cls(type, tuple(items), separator, fields, defer, secure, retransmit, retries)
 
 
 async def _records(resolver: IResolver, type: str, name: str, query: Query) -> list[str]:
     """Return the records of one name as texts."""
-    if type == "csa":
-        return await _csa(resolver, name)
     if type == "ptr":
         name = _reverse(name)
-    real = {"mxh": "MX", "zns": "NS", "spf": "TXT"}.get(type, type.upper())
+    real = {"mxh": "MX", "zns": "NS"}.get(type, type.upper())
     answer = await _asked(resolver, name, real, query)
     while not answer.records and type in ("zns", "soa") and "." in name:
         name = name.partition(".")[2]
         answer = await _asked(resolver, name, real, query)
-    texts = [_text(type, record, query.fields) for record in answer.records]
-    return [text for text in texts if type != "spf" or text.lower().startswith("v=spf1")]
+    return [_text(type, record, query.fields) for record in answer.records]
 
 
 def _reverse(name: str) -> str:
@@ -137,22 +163,23 @@ async def _asked(resolver: IResolver, name: str, type: str, query: Query) -> Ans
 
 def _text(type: str, record: str, fields: str) -> str:
     """Return a record as the lookup gives it."""
-    words = record.split(" ")
-    if type == "mxh":
-        return words[1] if len(words) > 1 else record
-    if type == "soa" and not fields:
-        return words[0].removesuffix(".")
+    if type in ("txt", "spf"):
+        parts = record.parts if isinstance(record, TextRecord) else (record,)
+        whole = fields or type == "spf"
+        text = fields.strip(_NOTHING).join(parts) if whole else "".join(parts[:1])
+        return text.partition("\0")[0]
+    words = [word if word.isdigit() else word.removesuffix(".") for word in record.split(" ")]
+    if type == "mxh" or (type == "soa" and fields in ("", _NOTHING)):
+        return words[type == "mxh"]
     if type in ("mx", "srv", "soa", "tlsa"):
-        words = [word.removesuffix(".") if not word.isdigit() else word for word in words]
-        return (fields.strip("\0") or " ").join(words)
-    return record if type in ("txt", "spf") else record.removesuffix(".")
+        return (fields.strip(_NOTHING) if fields else " ").join(words)
+    return record.removesuffix(".")
 
 
-async def _csa(resolver: IResolver, name: str) -> list[str]:
-    """Return what Client SMTP Authorization says of a host (44.52)."""
-    answer = await resolver.query(f"_client._smtp.{name}", "SRV")
-    for record in answer.records:
-        priority, weight, _, target = record.split(" ")
-        if priority == "1":
-            return [f"{_CSA.get(weight, '?')} {target.removesuffix('.')}"]
-    return []
+def _csa(record: str, *, above: bool) -> str:
+    """Return what a record says of a host; ``above``: it is one of a parent domain."""
+    priority, weight, port, target = record.split(" ")
+    if priority != "1":
+        return ""
+    code = ("X" if int(port) & 1 else "?") if above else _CSA.get(weight, "")
+    return f"{code} {target.removesuffix('.')}" if code else ""

@@ -21,10 +21,7 @@ from mailsrv.config.main import MainOptions
 from mailsrv.config.model import Configuration
 from mailsrv.connection.limits import IConnectionCounts
 from mailsrv.connection.parts import Parts
-from mailsrv.dns.resolver import Resolver
-from mailsrv.dns.system import name_servers
 from mailsrv.expansion.lists import match_address, match_domain
-from mailsrv.expansion.regex import compile_regex
 from mailsrv.expansion.rewrite import Rewriter
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.separated import split_list
@@ -44,6 +41,7 @@ from mailsrv.routing.router import Router
 from mailsrv.routing.verify import Verifier
 from mailsrv.service.environment import make_services
 from mailsrv.service.functions import functions_of
+from mailsrv.service.names import make_resolver
 from mailsrv.service.prepare import Prepared, never_users
 from mailsrv.service.reports import report_options
 from mailsrv.transport.callout import CalloutOptions, Callouts
@@ -90,20 +88,7 @@ class Stages:
             for name, each in configuration.transports.items()
             if isinstance(each, Transport)
         }
-        self.resolver = Resolver(
-            self.reactor,
-            name_servers(main.dns_servers.source) if main.dns_servers else None,
-            retransmit=main.dns_retrans,
-            retries=main.dns_retry,
-            names=compile_regex(main.dns_check_names_pattern).search
-            if main.dns_check_names_pattern
-            else None,
-            ipv6=not main.disable_ipv6,
-            ipv4_only=self._domains(main.dns_ipv4_lookup) if main.dns_ipv4_lookup else None,
-            again_means_nonexist=self._domains(main.dns_again_means_nonexist)
-            if main.dns_again_means_nonexist
-            else None,
-        )
+        self.resolver = make_resolver(main, self.reactor, self._domains)
         self.services = self._services()
         rules = configuration.retry.matching(self._retry_pattern)
         self.schedule = Schedule(

@@ -55,6 +55,20 @@ class ResolverCase(SynchronousTestCase):
         return done
 
 
+class PatienceTests(ResolverCase):
+    def test_within(self) -> None:
+        """A resolver with other times gives up sooner, and has the same cache."""
+        self.network.servers[ONE] = self.network.servers[TWO] = silent
+        patient, self.resolver = self.resolver, self.resolver.within(1, 1)
+        self.failureResultOf(self.start("slow.example", advance=3), TemporaryFailure)
+        self.network.servers[ONE] = says("a.example. 300 IN A 192.0.2.1")
+        self.query("a.example")
+        asked = len(self.network.asked)
+        self.resolver = patient
+        self.assertEqual(self.query("a.example").records, ("192.0.2.1",))
+        self.assertEqual(len(self.network.asked), asked)
+
+
 class OptionTests(ResolverCase):
     """dns_check_names_pattern, disable_ipv6, dns_ipv4_lookup."""
 

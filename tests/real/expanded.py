@@ -38,14 +38,20 @@ def by_mailsrv(configuration: Path, strings: Sequence[bytes]) -> list[str]:
     return answers(said.stdout, len(strings))
 
 
-def by_exim(folder: Path, strings: Sequence[bytes]) -> list[str]:
-    """Return exim4's answers to strings, with the configuration ``conf`` of a folder."""
+def by_exim(folder: Path, strings: Sequence[bytes], name_server: str = "") -> list[str]:
+    """Return exim4's answers to strings, with the configuration ``conf`` of a folder.
+
+    It asks ``name_server``, if there is one, and not those of the machine.
+    """
     program = sandbox.unpacked("exim4-daemon-heavy") / "usr/sbin/exim4"
     box = folder / "box"
     shutil.rmtree(box, ignore_errors=True)
     box.mkdir()
     (folder / "strings").write_bytes(marked(strings))
-    command = sandbox.Sandbox(box, {"Debian-exim": 64901}, None).command(
+    made = sandbox.Sandbox(box, {"Debian-exim": 64901}, None)
+    if name_server:
+        (made.etc / "resolv.conf").write_text(f"nameserver {name_server}\n")
+    command = made.command(
         ["sh", "-c", '"$1" -C "$2/conf" -be <"$2/strings"', "sh", program, folder]
     )
     return answers(machine.run(command).stdout, len(strings))

@@ -46,12 +46,8 @@ class DeliveryOptions(OptionSet):
         STRING, _DNS_CHECK_NAMES_PATTERN, help="names that are looked up in the DNS"
     )
     dns_cname_loops = option(INTEGER, 1, help="CNAME records that are followed", no_effect=UNUSED)
-    dns_csa_search_limit = option(
-        INTEGER, 5, help="levels at which CSA records are looked for", no_effect=UNUSED
-    )
-    dns_csa_use_reverse = option(
-        BOOLEAN, True, help="look for CSA records of addresses", no_effect=UNUSED
-    )
+    dns_csa_search_limit = option(INTEGER, 5, help="parents whose CSA records are looked for")
+    dns_csa_use_reverse = option(BOOLEAN, True, help="look for CSA records of addresses")
     dns_dnssec_ok = option(INTEGER, -1, help="ask for DNSSEC records", no_effect=DNSSEC)
     dns_trust_aa = option(
         DOMAIN_LIST, help="domains whose own servers count as validated", no_effect=DNSSEC
