@@ -62,6 +62,7 @@ check-debian:
 bench: $(VENV)/tools
 	$(BIN)/pip install -q -r bench/requirements
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
+	$(BIN)/python -m bench.strings $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python -m bench.curves)
 
 clean:

@@ -17,17 +17,19 @@ _WITH_NAME = ("router", "transport", "authenticator", "macro")
 def run(invocation: Invocation, configuration: Configuration) -> int:
     """Print the options, drivers, lists or macros that the arguments name; all options for none.
 
-    Returns 1 if one of them is not there; the others are printed.
+    Returns 1 if the last of them is not there, as Exim does; the others are printed.
     """
     dump = Dump(configuration, admin=_is_admin(configuration), names=invocation.names)
     status = 0
     for request in _requests(invocation.arguments):
         if list(request) == ["environment"]:
             _environment(configuration, names_alone=not invocation.names)
+            status = 0
             continue
         try:
             for line in dump.show(request):
                 say(line)
+            status = 0
         except NotFound as problem:
             say(str(problem))
             status = 1

@@ -152,7 +152,7 @@ class Dump:
             each = self._configuration.named_lists[kind].get(name)
             if each is not None:
                 found = True
-                value = _HIDDEN if each.hidden and not self._admin else each.template.source
+                value = _HIDDEN if each.hidden else each.template.source
                 yield f"{kind}list {name} = {value}" if self._names else value
         if not found:
             raise NotFound(f'no address, domain, host, or local part list called "{name}" exists')

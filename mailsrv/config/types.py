@@ -380,6 +380,7 @@ class Pacing:
     delay: float
     factor: float
     most: float
+    text: str = ""  # as it was given
 
 
 _PACING = re.compile(
@@ -398,11 +399,15 @@ class _Pacing(OptionType[Pacing]):
             )
         count, delay, unit, factor, most, last = found.groups()
         return Pacing(
-            whole(count), float(delay) * _UNITS[unit], float(factor), float(most) * _UNITS[last]
+            whole(count),
+            float(delay) * _UNITS[unit],
+            float(factor),
+            float(most) * _UNITS[last],
+            text,
         )
 
     def show(self, value: Pacing) -> str:
-        return f"{value.threshold},{value.delay:g}s,{value.factor:g},{value.most:g}s"
+        return value.text
 
 
 class _TimeList(OptionType[tuple[int, ...]]):

@@ -41,6 +41,8 @@ class Services:
     pid: int = 0
     threads: Callable[..., Awaitable[Any]] | None = None  # runs function(*arguments) in a thread
     log: IMailLog | None = None
+    room: Callable[[str], tuple[int, int]] | None = None  # KiB and inodes that are left on the
+    # disk of "spool" or "log"; -1 where that is not known
     functions: IFunctions | None = None  # of python_startup
 
     async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:

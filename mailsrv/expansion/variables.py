@@ -417,9 +417,12 @@ def _build() -> None:
     for name in (
         "compile_date", "compile_number", "config_dir", "config_file", "exim_path",
         "localhost_number", "primary_hostname", "qualify_domain", "qualify_recipient",
-        "spool_directory", "bounce_return_size_limit", "queue_name", "spool_space", "log_space",
+        "spool_directory", "bounce_return_size_limit", "queue_name", "initial_cwd",
     ):  # fmt: skip
         table[name] = _setting(name)
+    for disk in ("spool", "log"):
+        table[f"{disk}_space"] = _room(disk, 0)
+        table[f"{disk}_inodes"] = _room(disk, 1)
     table["return_size_limit"] = table["bounce_return_size_limit"]
     table |= {f"tod_{name}": function for name, function in times.VARIABLES.items()}
     for direction in ("tls_in_", "tls_"):  # the names without direction are the older ones
@@ -454,12 +457,12 @@ def _build() -> None:
         "smtp_command_history", "smtp_count_at_connection_start", "mailstore_basename",
         "warn_message_recipients", "warn_message_delay", "warnmsg_delay", "warnmsg_recipients",
         "regex_match_string", "verify_mode", "event_name", "event_data", "event_defer_errno",
-        "lookup_dnssec_authenticated", "initial_cwd",
+        "lookup_dnssec_authenticated",
         "prdr_requested",
         "proxy_external_address", "proxy_external_port", "proxy_local_address",
         "proxy_local_port", "proxy_session", "queue_size",
         "max_received_linelength", "tls_in_resumption",
-        "tls_out_resumption", "tls_in_ocsp", "tls_out_ocsp", "spool_inodes", "log_inodes",
+        "tls_out_resumption", "tls_in_ocsp", "tls_out_ocsp",
 
     ):  # fmt: skip
         table.setdefault(name, _empty)
@@ -469,6 +472,16 @@ def _build() -> None:
         table |= dict.fromkeys(names.split(), _constant(value))
     VARIABLES.update(table)
     WAITING["sender_host_name"] = sender_host_name
+
+
+def _room(disk: str, number: int) -> Function:
+    """What is left on a disk: KiB, or inodes."""
+
+    def function(scope: Scope) -> str:
+        room = scope.services.room
+        return str(room(disk)[number]) if room is not None else ""
+
+    return function
 
 
 def _constant(value: str) -> Function:

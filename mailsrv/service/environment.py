@@ -5,10 +5,14 @@ Used by the server and by the commands that expand strings.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sys
+import sysconfig
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from mailsrv.config.main import MainOptions
@@ -28,6 +32,7 @@ from mailsrv.logs.syslog import facility
 from mailsrv.lookup import registry
 from mailsrv.mail.msgid import WORKERS
 from mailsrv.net.listen import listen_on, local_sockets, local_test, ports
+from mailsrv.spool.files import space
 
 
 class WallClock:
@@ -64,9 +69,46 @@ def settings(main: OptionSet) -> dict[str, str]:
             found[name] = str(value)
     found["qualify_domain"] = found.get("qualify_domain") or found.get("primary_hostname", "")
     found["qualify_recipient"] = found.get("qualify_recipient") or found["qualify_domain"]
-    found["exim_uid"] = str(os.geteuid())
-    found["exim_gid"] = str(os.getegid())
+    for name, owner, own in (
+        ("exim_uid", main.values.get("exim_user"), os.geteuid()),
+        ("exim_gid", main.values.get("exim_group"), os.getegid()),
+    ):
+        number = getattr(owner, name[-3:], None)
+        found[name] = str(own if number is None else number)
+    found.setdefault("exim_path", _program())
+    found["compile_number"] = "1"
+    made = time.gmtime(os.stat(__file__).st_mtime)
+    found["compile_date"] = time.strftime("%d-%b-%Y %H:%M:%S", made)
+    with contextlib.suppress(FileNotFoundError):  # it was removed: nobody knows its name
+        found["initial_cwd"] = os.getcwd()
     return found
+
+
+def _program() -> str:
+    """Return the path of the program ``mailsrv``: that of this Python, or what was called."""
+    beside = os.path.join(sysconfig.get_path("scripts"), "mailsrv")
+    return beside if os.path.exists(beside) else os.path.abspath(sys.argv[0])
+
+
+def _room(configuration: Configuration) -> Callable[[str], tuple[int, int]]:
+    """Return what tells how much the disks of spool and log have left."""
+
+    @cache
+    def folder(disk: str) -> str:
+        if disk == "spool":
+            return spool_directory(configuration)
+        taken = log_settings(configuration)
+        path, _ = destinations(taken.log_file_path, taken.spool_directory)
+        return os.path.dirname(path or "/")
+
+    def room(disk: str) -> tuple[int, int]:
+        try:
+            found = space(folder(disk))
+        except (ConfigError, OSError):
+            return -1, -1
+        return found.kilobytes, found.inodes
+
+    return room
 
 
 def named_lists(configuration: Configuration) -> NamedLists:
@@ -295,5 +337,6 @@ def make_services(
         lists=named_lists(configuration),
         acl=acl,
         pid=os.getpid(),
+        room=_room(configuration),
         **more,
     )

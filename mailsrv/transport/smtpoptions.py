@@ -53,7 +53,9 @@ class SmtpOptions(Transport):
     )
     dkim_canon = option(EXPANDED, help="DKIM: canonicalization", no_effect=_NO_SIGNING)
     dkim_domain = option(EXPANDED, help="DKIM: domains that sign", unbuilt=True)
-    dkim_hash = option(EXPANDED, help="DKIM: hash of the signature", no_effect=_NO_SIGNING)
+    dkim_hash = option(
+        EXPANDED, "sha256", help="DKIM: hash of the signature", no_effect=_NO_SIGNING
+    )
     dkim_identity = option(EXPANDED, help="DKIM: the AUID", no_effect=_NO_SIGNING)
     dkim_private_key = option(EXPANDED, help="DKIM: the key, or its file", no_effect=_NO_SIGNING)
     dkim_selector = option(EXPANDED, help="DKIM: names of keys", no_effect=_NO_SIGNING)

@@ -118,8 +118,11 @@ class RunningTests(FileTestCase):
             self.run_main(
                 "-C", path, "-DAA=7", "-bP", "recipients_max", "macro", "AA", "nosuch", "queue_only"
             ),
-            (1, "recipients_max = 7\nAA=7\nnosuch is not a known option\nno_queue_only\n", ""),
+            (0, "recipients_max = 7\nAA=7\nnosuch is not a known option\nno_queue_only\n", ""),
         )
+        for words, status in (("AA", 1), ("nosuch", 1), ("queue_only", 0)):  # the last one counts
+            found = self.run_main("-C", path, "-bP", "nosuch", "recipients_max", words)
+            self.assertEqual(found[0], status)
         self.assertEqual(self.run_main("-n", "-C", path, "-bP", "recipients_max"), (0, "1\n", ""))
 
     def test_octets_of_a_named_list_are_printed_as_they_are_in_the_file(self) -> None:

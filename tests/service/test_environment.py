@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from pathlib import Path
 from unittest import mock
@@ -13,7 +14,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailsrv.config.model import Configuration
 from mailsrv.config.read import read
 from mailsrv.errors import ConfigError
-from mailsrv.service.environment import faults, faults_at_start, log_settings, set_environment
+from mailsrv.expansion.scope import Scope
+from mailsrv.expansion.template import compile_string
+from mailsrv.service.environment import (
+    WallClock,
+    faults,
+    faults_at_start,
+    log_settings,
+    make_services,
+    set_environment,
+)
 
 
 class EnvironmentTests(SynchronousTestCase):
@@ -43,6 +53,30 @@ class EnvironmentTests(SynchronousTestCase):
         self.assertEqual(self.environment("timezone = UTC\n", TZ="CET"), {"TZ": "UTC"})
         self.assertEqual(self.environment('timezone = ""\n', TZ="CET"), {})
         self.assertEqual(self.environment("", TZ="CET"), {"TZ": "CET"})
+
+    def test_what_only_the_machine_knows(self) -> None:
+        """The variables of disks, of the program and of the start have values."""
+        folder = self.mktemp()
+        os.makedirs(f"{folder}/log")
+        path = os.path.abspath(folder)
+        configuration = self.configuration(f"spool_directory = {path}\nexim_user = daemon\n")
+        scope = Scope(make_services(configuration, WallClock(), lambda name: None))
+        for name in ("spool_space", "spool_inodes", "log_space", "log_inodes"):
+            value = compile_string(f"${name}").value(scope)
+            self.assertRegex(value, "^([0-9]+|-1)$", name)
+        kilobytes = int(compile_string("$spool_space").value(scope))
+        found = os.statvfs(path)
+        self.assertAlmostEqual(kilobytes, found.f_bavail * found.f_frsize // 1024, delta=1 << 20)
+        self.assertTrue(compile_string("$exim_path").value(scope).startswith("/"))
+        self.assertEqual(compile_string("$initial_cwd").value(scope), os.getcwd())
+        self.assertRegex(compile_string("$compile_number $compile_date").value(scope), "^1 [0-9]")
+        uid = str(pwd.getpwnam("daemon").pw_uid)
+        self.assertEqual(compile_string("$exim_uid").value(scope), uid)
+
+    def test_a_disk_that_is_not_there(self) -> None:
+        configuration = self.configuration("spool_directory = /nonexistent\n")
+        scope = Scope(make_services(configuration, WallClock(), lambda name: None))
+        self.assertEqual(compile_string("$spool_space $log_inodes").value(scope), "-1 -1")
 
     def test_malformed(self) -> None:
         self.assertRaises(ConfigError, self.environment, "add_environment = X\n")

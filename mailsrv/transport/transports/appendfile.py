@@ -51,6 +51,7 @@ class Appendfile(LocalTransport):
     directory = option(EXPANDED, help="the Maildir")
     directory_file = option(
         EXPANDED,
+        "q${base62:$tod_epoch}-$inode",
         help="names of files in a plain directory",
         no_effect="plain directories are not built",
     )
@@ -105,7 +106,7 @@ class Appendfile(LocalTransport):
     )
     quota = option(EXPANDED, help="largest size of a mailbox file or Maildir")
     quota_directory = option(EXPANDED, help="directory whose files count for the quota")
-    quota_filecount = option(EXPANDED, "0", help="largest number of files in a Maildir")
+    quota_filecount = option(EXPANDED, help="largest number of files in a Maildir")
     quota_is_inclusive = option(
         BOOLEAN, default=True, help="the new message counts for the quota, too"
     )
@@ -115,7 +116,7 @@ class Appendfile(LocalTransport):
         help="the warning that space is short",
         no_effect="quota_warn_threshold is not built",
     )
-    quota_warn_threshold = option(EXPANDED, "0", help="the size at which to warn", unbuilt=True)
+    quota_warn_threshold = option(EXPANDED, help="the size at which to warn", unbuilt=True)
     use_bsmtp = option(BOOLEAN, default=False, help="write batched SMTP", unbuilt=True)
     use_fcntl_lock = option(
         BOOLEAN, default=True, help="lock with fcntl(); by default on unless use_flock_lock is"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from mailsrv.config.options import option
-from mailsrv.config.types import BOOLEAN, COMMAND, EXPANDED, INTEGER, OCTAL, STRING, TIME
+from mailsrv.config.types import BOOLEAN, COMMAND, EXPANDED, OCTAL, SIZE, STRING, TIME
 from mailsrv.errors import ConfigError, MailFailure, PermanentFailure, TemporaryFailure
 from mailsrv.expansion.lists import split_list
 from mailsrv.mail.routed import Outcome, Result, RoutedAddress
@@ -63,7 +63,7 @@ class Pipe(LocalTransport):
     log_defer_output = option(BOOLEAN, default=False, help="log the output of a deferral")
     log_fail_output = option(BOOLEAN, default=False, help="log the output of a failure")
     log_output = option(BOOLEAN, default=False, help="log the first line of output")
-    max_output = option(INTEGER, default=20 * 1024, help="octets of output that are permitted")
+    max_output = option(SIZE, default=20 * 1024, help="octets of output that are permitted")
     path = option(EXPANDED, "/bin:/usr/bin", help="where commands are sought")
     permit_coredump = option(
         BOOLEAN, default=False, help="allow core dumps", no_effect="limits are those of the server"
