@@ -23,6 +23,7 @@ _IN_CLEAR = ("PLAIN", "LOGIN")
 _UNKNOWN_USER = "nobody-has-this-name"
 _SECRETS = ("server_secret", "server_spa_password")
 _LDAPAUTH = re.compile(r"\bldapauth[ \t]*\{")
+_JUDGES = re.compile(r"\b(?:ldapauth|pam|pwcheck|radius|saslauthd)[ \t]*\{")
 _DRIVERS = ("plaintext", "external")  # whose server_condition alone decides
 
 
@@ -91,7 +92,8 @@ def _without_password(each: Authenticator, outside: Outside) -> Iterator[Finding
     if each.driver not in _DRIVERS or condition is None:
         return
     where = condition.where or each.where
-    if _lets_in(each, condition, outside, "any-password-will-do"):
+    refused = compile_string(_with_judges(condition.source, "no"), condition.where)
+    if _lets_in(each, refused, outside, "any-password-will-do"):
         yield Finding(
             where,
             f"authenticator {each.name} lets an unknown user in with any password"
@@ -99,7 +101,19 @@ def _without_password(each: Authenticator, outside: Outside) -> Iterator[Finding
             "let server_condition compare what proves who it is: see specification 34",
         )
         return
-    bound = compile_string(_with_binds(condition.source), condition.where)
+    password = {"PLAIN": ("auth3", "$3"), "LOGIN": ("auth2", "$2")}.get(each.mechanism)
+    if (
+        condition.constant is None
+        and password is not None
+        and not any(word in condition.source for word in (*password, "${acl", "acl{", "acl {"))
+    ):
+        yield Finding(
+            where,
+            f"authenticator {each.name} never looks at the password: any will do for a user",
+            f"compare ${password[0]}: see specification 34",
+        )
+        return
+    bound = compile_string(_with_judges(condition.source, "yes"), condition.where)
     if getattr(each, "server_allow_empty_password", False) and _lets_in(each, bound, outside, ""):
         why = "a lookup that finds nothing is empty, too, and so they are equal"
         if "pass=" in condition.source:
@@ -112,11 +126,11 @@ def _without_password(each: Authenticator, outside: Outside) -> Iterator[Finding
         )
 
 
-def _with_binds(source: str) -> str:
-    """Return a condition in which each LDAP server that is asked agrees."""
-    for found in reversed(list(_LDAPAUTH.finditer(source))):
+def _with_judges(source: str, word: str) -> str:
+    """Return a condition in which those who are asked refuse, or LDAP servers agree."""
+    for found in reversed(list((_LDAPAUTH if word == "yes" else _JUDGES).finditer(source))):
         end = closing(source, found.end() - 1)
-        source = f"{source[: found.start()]}bool{{yes}}{source[end + 1 :]}"
+        source = f"{source[: found.start()]}bool{{{word}}}{source[end + 1 :]}"
     return source
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 
 from mailsrv.config.model import Configuration
 from mailsrv.errors import ConfigError
@@ -13,6 +14,7 @@ from mailsrv.net.listen import ports
 
 KNOWN = "known-to-lookups"  # a word that is in every file, and in every database
 _NO_PASSWORD = re.compile(r'\bpass=(?:""|[ \t]).*\bldap', re.DOTALL)
+_NETWORK = re.compile(r"(?<![\w.:])[0-9A-Fa-f.:]+/[0-9]{1,2}(?!\w)")
 _PORT = re.compile(r"\b(?:interface_port|received_port)\b")
 
 
@@ -38,15 +40,34 @@ STRANGERS = (
 def strangers(configuration: Configuration) -> Iterator[Stranger]:
     """Yield those whom lists may treat differently, each on each port that makes a difference."""
     endings = dict.fromkeys(_ENDINGS)
+    addresses: dict[str, None] = {}
     for line in configuration.lines:
         endings.update(dict.fromkeys(_ENDING.findall(line.text)))
+        for network in _NETWORK.findall(line.text):
+            addresses.update(dict.fromkeys(_within(network)))
     named = (
         Stranger(f"foreign-domain.{ending}", name=f"host.foreign-domain.{ending}")
         for ending in endings
     )
-    for stranger in (*STRANGERS, *named):
+    for stranger in (*STRANGERS, *(Stranger(address=each) for each in addresses), *named):
         for port in _ports(configuration):
             yield replace(stranger, port=port)
+
+
+def _within(network: str) -> Iterator[str]:
+    """Yield an address that anybody may have, of a network that is too large to be one's own."""
+    try:
+        whole = ip_network(network.replace("::::", "::"), strict=False)
+    except ValueError:
+        return
+    few, step = (8, 1 << 24) if whole.version == 4 else (19, 1 << 108)
+    if whole.prefixlen >= few:
+        return
+    for number in range(32):
+        address = whole[min(number * step + 77, whole.num_addresses - 1)]
+        if address.is_global and not address.is_multicast:
+            yield str(address)
+            return
 
 
 def _ports(configuration: Configuration) -> list[int]:

@@ -86,6 +86,9 @@ class AuthTests(CheckTestCase):
             "${if eq{1}{1}}",
             "${if !eq{$auth3}{}}",
             "${if eq{$auth2}{" + lookup % "{$auth2}" + "}}",
+            "${if !saslauthd{{$auth2}{$auth3}}}",
+            "${if pam{$auth2:$auth3}{yes}{yes}}",
+            "${if or{{ldapauth{user=x pass=y ldap:///}}{def:auth3}}}",
             "${if !crypteq{$auth3}{" + lookup % "{*}" + "}}",
         ):
             self.one(
@@ -101,6 +104,22 @@ class AuthTests(CheckTestCase):
         ):
             found = self.found(f"{PLAIN}{TLS}  server_condition = {condition}\n")
             self.assertEqual([each for each in found if "lets" in each], [], condition)
+
+    def test_a_password_that_nothing_looks_at(self) -> None:
+        login = PLAIN.replace("PLAIN", "LOGIN")
+        for text in (
+            f"{PLAIN}{TLS}  server_condition = ${{lookup{{$auth2}}lsearch{{/x}}{{yes}}{{no}}}}\n",
+            f"{PLAIN}{TLS}  server_condition = ${{if exists{{/home/$auth2}}}}\n",
+            f"{login}{TLS}  server_condition = ${{lookup{{$auth1}}lsearch{{/x}}{{yes}}{{no}}}}\n",
+        ):
+            self.one(text, "^6: authenticator p never looks at the password")
+        for text in (
+            f"{PLAIN}{TLS}  server_condition = ${{if pam{{$2:$3}}}}\n",
+            f"{login}{TLS}  server_condition = ${{if pam{{$auth1:$auth2}}}}\n",
+            f"acl_smtp_rcpt = a\nbegin acl\na:\n deny\n"
+            f"{PLAIN}{TLS}  server_condition = ${{if acl{{{{a}}}}}}\n",
+        ):
+            self.assertEqual(self.found(text), [], text)
 
     def test_an_empty_secret(self) -> None:
         lookup = "  server_secret = ${lookup{$auth1}lsearch{/x}{$value}%s}\n"

@@ -108,6 +108,12 @@ class OpenRelayTests(CheckTestCase):
             " deny condition = ${if !acl{{b}}}\n accept\nb:\n accept verify = sender": "2",
             " accept set acl_m0 = 1\n condition = ${if acl{{b}}}\nb:\n"
             " accept condition = $acl_m0": "1",
+            # networks that are nobody's own
+            " accept hosts = 0.0.0.0/1": "1",
+            " accept hosts = 64.0.0.0/2": "1",
+            " accept hosts = 4.0.0.0/6 : 10.0.0.1": "1",
+            " accept hosts = <; 2000::/4": "1",
+            " accept condition = ${if match_ip{$sender_host_address}{64.0.0.0/2}}": "1",
             # names that end as a list asks
             " accept hosts = *.edu": "1",
             " accept hosts = *.co.uk : 10.0.0.1": "1",
@@ -171,6 +177,7 @@ class OpenRelayTests(CheckTestCase):
             " accept hosts = *.here.example : relay.example",
             " accept hosts = +ignore_unknown : *.here.example",
             " accept hosts = 203.0.112.0/24",
+            " accept hosts = <; 9.0.0.0/8 ; 2001:db8::/32 ; fc00::/7 ; fe80::/10 ; 224.0.0.0/4",
             " accept domains = @ : @[] : @mx_any",
             " accept domains = lsearch*;/x : partial-lsearch;/x",
             " accept domains = *.here.example : ^.*\\.here\\.example$",
