@@ -49,6 +49,7 @@ _CHOSEN = re.compile(
 _MATCHED = re.compile(
     r"\bmatch[ \t]*\{[ \t]*(?:\$\{(?:lc|uc|sender_\w+|local_part|smtp_command_argument)[:}]|\$)"
 )
+_ACL_NAME = re.compile(r"acl_([cm]\w*)")
 _CALLS = re.compile(r"\bacl[ \t]*\{")
 _SAID = ("sender_helo_name", "smtp_command_argument", "tls_in_sni", "tls_sni")
 _WORD = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(?:@[A-Za-z0-9.-]+)?")
@@ -151,6 +152,18 @@ class Outside:
             raise
         except (TemporaryFailure, TypeError, NotImplementedError):
             return None
+
+    def seen(self, template: Template, state: State) -> tuple[object, ...]:
+        """Return what a string sees of a state: states that agree in it are one to the string."""
+        source = template.source
+        if _CALLS.search(source):
+            return state.variables, state.chosen, state.arguments, self.depth
+        names = set(_ACL_NAME.findall(source))
+        return (
+            tuple(pair for pair in state.variables if pair[0] in names),
+            frozenset(name for name in state.chosen if name in source),
+            state.arguments if "acl_" in source else (),
+        )
 
     def said(
         self, template: Template, scope: Scope | None = None, *, forced: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from mailsrv.acl.item import Item
 from mailsrv.acl.model import Acl, Clause, Statement, Verb
 from mailsrv.acl.modifiers import SetVariable
 from mailsrv.commands.checks.outside import Outside, State, Told
@@ -16,7 +17,7 @@ from mailsrv.expansion.template import compile_string
 from mailsrv.mail.message import Transaction
 
 _DEEPEST = 20
-_MOST_STATES = 200
+_MOST_STATES = 100
 
 
 @dataclass(slots=True)
@@ -32,6 +33,8 @@ class Walk:
     """One stranger on its way, with a recipient whom a router would take."""
 
     outside: Outside
+    _known: dict[tuple[object, ...], Told] = field(default_factory=dict)
+    _texts: dict[tuple[object, ...], str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.outside.call = self._called
@@ -127,7 +130,14 @@ class Walk:
                 yield clause.negated, state
 
     def _told(self, clause: Clause, state: State) -> Told:
-        item, outside = clause.item, self.outside
+        item = clause.item
+        key = (item.name, item.argument.source, *self.outside.seen(item.argument, state))
+        if key not in self._known:
+            self._known[key] = self._found(item, state)
+        return self._known[key]
+
+    def _found(self, item: Item, state: State) -> Told:
+        outside = self.outside
         match item.name:
             case "hosts":
                 return outside.hosts(item.argument, state)
@@ -145,9 +155,11 @@ class Walk:
         return Told.CHOSEN
 
     def _set(self, item: SetVariable, state: State) -> State:
-        try:
-            text = self.outside.text(item.argument, self.outside.scope(state)) or ""
-        except ForcedFailure:
+        key = (item.name, item.argument.source, *self.outside.seen(item.argument, state))
+        if key not in self._texts:
+            self._texts[key] = self._expanded(item, state)
+        text = self._texts[key]
+        if text is None:
             return state
         name = item.variable
         chosen = state.chosen - {name}
@@ -155,6 +167,13 @@ class Walk:
             chosen |= {name}
         variables = {**dict(state.variables), name: text}
         return replace(state, variables=tuple(sorted(variables.items())), chosen=chosen)
+
+    def _expanded(self, item: Item, state: State) -> str | None:
+        """Return what a variable becomes; None if the string is forced to fail."""
+        try:
+            return self.outside.text(item.argument, self.outside.scope(state)) or ""
+        except ForcedFailure:
+            return None
 
     def _nested(self, clause: Clause, state: State, depth: int) -> Iterator[tuple[bool, State]]:
         template = clause.item.argument
