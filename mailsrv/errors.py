@@ -58,12 +58,21 @@ class Position:
 class ConfigError(Exception):
     """A fault in a configuration: what is wrong, where, and the mend.
 
-    ``where`` is None where no single line is to blame (a missing option).
+    ``where`` is None where no single line is to blame (a missing option).  ``whole``: Exim
+    finds it when it has read the whole section, after faults in lines that follow.
     """
 
-    def __init__(self, problem: str, where: Position | None = None, hint: str = "") -> None:
+    def __init__(
+        self,
+        problem: str,
+        where: Position | None = None,
+        hint: str = "",
+        *,
+        whole: bool = False,
+    ) -> None:
         super().__init__(problem)
         self.problem = problem
+        self.whole = whole
         self.where = where
         self.hint = hint
 

@@ -133,7 +133,7 @@ def check_instances(configuration: Configuration) -> list[ConfigError]:
                 where = error.where or instance.where
                 named = instance.name in error.problem
                 problem = error.problem if named else f"{kind} {instance.name}: {error.problem}"
-                errors.append(ConfigError(problem, where, error.hint))
+                errors.append(ConfigError(problem, where, error.hint, whole=error.whole))
             else:
                 configuration.warnings += _without_effect(instance)
                 late = list(instance.late())

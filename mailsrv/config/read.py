@@ -78,25 +78,29 @@ def in_order(errors: list[ConfigError], configuration: Configuration) -> list[Co
     logical line (a directive) stays near the line before it.
     """
     order: dict[Position, float] = {}
-    for line in configuration.lines:
-        order.setdefault(line.where, len(order))
-    head = list(takewhile(lambda line: not _BEGIN.fullmatch(line.text), configuration.lines))
-    for line in head:
+    ends: dict[Position, float] = {}  # of each line's section
+    number = len(configuration.lines)
+    end = float(number)
+    for line in reversed(configuration.lines):
+        number -= 1
+        order[line.where], ends[line.where] = number, end
+        if _BEGIN.fullmatch(line.text):
+            end = number - 0.5
+    for line in takewhile(lambda line: not _BEGIN.fullmatch(line.text), configuration.lines):
         name = re.sub(r"\A(?:hide[ \t]+)?(\w*).*", r"\1", line.text, flags=re.DOTALL)
         if name in _AT_THE_END:
-            order[line.where] = order[head[-1].where] + 0.5
+            order[line.where] = ends[line.where]
         elif name in _AT_LAST:
             order[line.where] = float("inf")
 
     def place(error: ConfigError) -> tuple[float, int]:
-        if error.where is None:
+        where = error.where
+        if where is None:
             return float("inf"), 1
-        if error.where in order:
-            return order[error.where], 0
+        if where in order:
+            return ends[where] if error.whole else order[where], 0
         before = [
-            order[where]
-            for where in order
-            if where.file == error.where.file and where.line < error.where.line
+            at for each, at in order.items() if each.file == where.file and each.line < where.line
         ]
         return max(before, default=-1), 1
 

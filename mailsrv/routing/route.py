@@ -268,10 +268,12 @@ def check(routers: Sequence[Router]) -> list[ConfigError]:
         below = {other.name for other in routers[number + 1 :]}
         if router.pass_router is not None and router.pass_router not in below:
             problem = f"pass_router {router.pass_router!r} not found below {router.name} router"
-            errors.append(ConfigError(problem, router.places.get("pass_router", router.where)))
+            where = router.places.get("pass_router", router.where)
+            errors.append(ConfigError(problem, where, whole=True))
         if router.redirect_router is not None and router.redirect_router not in names:
             problem = (
                 f'redirect_router "{router.redirect_router}" not found for {router.name} router'
             )
-            errors.append(ConfigError(problem, router.places.get("redirect_router", router.where)))
+            where = router.places.get("redirect_router", router.where)
+            errors.append(ConfigError(problem, where, whole=True))
     return errors

@@ -295,7 +295,7 @@ def _names_used_twice(authenticators: Sequence[Any]) -> Iterator[ConfigError]:
             if name in first:
                 both = f"{first[name].name} and {each.name}"
                 problem = f"two {side} authenticators ({both}) have the same public name ({name})"
-                yield ConfigError(problem, each.where)
+                yield ConfigError(problem, each.where, whole=True)
             first.setdefault(name, each)
 
 

@@ -171,17 +171,16 @@ class MainSectionTests(FileTestCase):
 
     def test_what_exim_looks_at_later_comes_later(self) -> None:
         """Some values when the main section was read, and one when all was (seen with 4.96)."""
-        for early, lines in (
-            ("localhost_number = x", (2, 1, 5)),
-            ("smtp_ratelimit_mail = x", (2, 1, 5)),
-            ("smtp_active_hostname = ${if", (2, 5, 1)),
+        after = "nonsense\nbegin transports\nr1:\n driver = nosuch\n"
+        for text, lines in (
+            (f"localhost_number = x\n{after}", (2, 1, 5)),
+            (f"smtp_ratelimit_mail = x\n{after}", (2, 1, 5)),
+            (f"smtp_active_hostname = ${{if\n{after}", (2, 5, 1)),
+            # what a driver needs is looked at when its section was read
+            (f"begin routers\nr:\n driver = accept\n {after}", (4, 2, 7)),
         ):
-            errors = self.errors(
-                f"{early}\nnonsense\nbegin routers\nr1:\n driver = nosuch\n",
-            )
-            self.assertEqual(
-                [error.split(" of ")[0] for error in errors], [f"line {line}" for line in lines]
-            )
+            told = [error.split(" of ")[0] for error in self.errors(text)]
+            self.assertEqual(told, [f"line {line}" for line in lines], text)
 
     def test_derived_options(self) -> None:
         main = self.read("primary_hostname = mx.example").main

@@ -24,7 +24,8 @@ class Accept(Router):
         """See :meth:`OptionSet.check`."""
         super().check()
         if self.transport is None and not self.verify_only:
-            raise ConfigError(f"{self.name} router: transport must be set", self.where)
+            problem = f"{self.name} router: transport must be set"
+            raise ConfigError(problem, self.where, whole=True)
 
     async def route(self, address: RoutedAddress, context: Context) -> Decision:
         """See :meth:`Router.route`."""
