@@ -33,13 +33,13 @@ _NAMED_LIST: Final = re.compile(
     re.ASCII | re.DOTALL,
 )
 _MACRO: Final = re.compile(r"[A-Z]\w*[ \t]*=", re.ASCII)
-# Options of the main section whose values Exim looks at when it has read the section (seen
-# with 4.96), and those that wait until all is read.
-_AT_THE_END: Final = frozenset(
-    ("errors_reply_to", "keep_environment", "localhost_number", "log_file_path", "log_selector",
-     "openssl_options", "pid_file_path", "smtp_ratelimit_mail", "smtp_ratelimit_rcpt",
-     "spool_directory", "syslog_facility", "uucp_from_pattern")
-)  # fmt: skip
+# Options of the main section whose values Exim looks at when it has read the section, in this
+# order (seen with 4.96), and those that wait until all is read.
+_AT_THE_END: Final = (
+    *("spool_directory", "log_file_path", "syslog_facility", "pid_file_path", "uucp_from_pattern"),
+    *("smtp_ratelimit_mail", "smtp_ratelimit_rcpt", "errors_reply_to", "localhost_number"),
+    *("openssl_options", "keep_environment", "log_selector"),
+)
 _AT_LAST: Final = frozenset(("smtp_active_hostname",))
 _DRIVERS: Final = {
     "routers": "router",
@@ -89,7 +89,7 @@ def in_order(errors: list[ConfigError], configuration: Configuration) -> list[Co
     for line in takewhile(lambda line: not _BEGIN.fullmatch(line.text), configuration.lines):
         name = re.sub(r"\A(?:hide[ \t]+)?(\w*).*", r"\1", line.text, flags=re.DOTALL)
         if name in _AT_THE_END:
-            order[line.where] = ends[line.where]
+            order[line.where] = ends[line.where] + _AT_THE_END.index(name) / 100
         elif name in _AT_LAST:
             order[line.where] = float("inf")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailsrv.config.read import read
+from mailsrv.config.read import in_order, read
 from mailsrv.errors import ConfigErrors
 from mailsrv.service.environment import faults
 
@@ -49,7 +49,8 @@ def collection() -> list[Configuration]:
 def ask(path: Path) -> Answer:
     """Return what ``mailsrv -bV`` says to a file."""
     try:
-        errors = faults(read(str(path)))
+        configuration = read(str(path), more=faults)
+        errors = in_order(faults(configuration), configuration)
     except ConfigErrors as problems:
         errors = problems.errors
     said = "\n".join(map(str, errors))

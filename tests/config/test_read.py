@@ -175,6 +175,7 @@ class MainSectionTests(FileTestCase):
         for text, lines in (
             (f"localhost_number = x\n{after}", (2, 1, 5)),
             (f"smtp_ratelimit_mail = x\n{after}", (2, 1, 5)),
+            (f"smtp_ratelimit_rcpt = x\nsmtp_ratelimit_mail = x\n{after}", (3, 2, 1, 6)),
             (f"smtp_active_hostname = ${{if\n{after}", (2, 5, 1)),
             # what a driver needs is looked at when its section was read
             (f"begin routers\nr:\n driver = accept\n {after}", (4, 2, 7)),

@@ -17,6 +17,7 @@ import pytest
 from mailsrv.commands.check import findings
 from mailsrv.config.read import read
 from tests.config.collection import FOLDER, Answer, ask, collection
+from tests.config.faults import pairs
 from tests.config.mutations import mutations
 from tests.config.variations import variations
 from tests.real import machine, sandbox
@@ -105,6 +106,23 @@ def test_mutations(folder: Path) -> None:
     damaged = [found for name, text in texts for found in mutations(name, text, MUTATIONS)]
     share, rows = agreement(folder, damaged)
     assert share >= AGREEMENT, rows
+
+
+def test_first_fault(folder: Path) -> None:
+    """Of two faults both tell the same one first."""
+    both = list(pairs())
+    for number, (_, _, text) in enumerate(both):
+        (folder / f"{number}.conf").write_text(text, "latin-1")
+    exim_accepts(folder)
+    different = []
+    for number, (one, other, _) in enumerate(both):
+        first = ask(folder / f"{number}.conf").said.split("\n")[0]
+        exim = (folder / f"{number}.conf.said").read_text("latin-1")
+        told = [[each.word in said for each in (one, other)] for said in (exim, first)]
+        if told[0] != told[1] or sum(told[0]) != 1:
+            different.append((one.lines, other.lines, exim, first))
+    print("\n".join(map(repr, different)))
+    assert not different
 
 
 def debian(kind: str, delivery: str) -> str:
