@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailsrv.acl.item import not_in_mailsrv
-from mailsrv.acl.model import ALL_PHASES, MESSAGE_PHASES, PHASE_NAMES, Undecided
+from mailsrv.acl.model import ALL_PHASES, MESSAGE_PHASES, PHASE_NAMES, SMTP_PHASES, Undecided
 from mailsrv.acl.modifiers import Modifier
 from mailsrv.errors import ConfigError, Position
 from mailsrv.interfaces import AclPhase
@@ -131,16 +131,14 @@ _BEFORE_DATA = frozenset({AclPhase.MAIL, AclPhase.RCPT, AclPhase.PREDATA, AclPha
 _GREETING = frozenset({AclPhase.CONNECT, AclPhase.HELO})
 _KINDS = {
     "allow_auth_unadvertised": _Kind(_GREETING, _auth_unadvertised),
-    "cutthrough_delivery": _Kind(
-        frozenset({AclPhase.RCPT, AclPhase.PREDATA}), _nothing, _any, "messages are stored first"
-    ),
+    "cutthrough_delivery": _Kind(ALL_PHASES, _nothing, _any, "messages are stored first"),
     "debug": _Kind(ALL_PHASES, _nothing, _any, "there is no debug log"),
     "dscp": _Kind(ALL_PHASES, _nothing, _is_traffic_class, "the traffic class is the system's"),
     "fakedefer": _Kind(_BEFORE_DATA | {AclPhase.DATA}, _fake(450), _any),
     "fakereject": _Kind(_BEFORE_DATA | {AclPhase.DATA}, _fake(550), _any),
     "no_callout_flush": _Kind(ALL_PHASES, _nothing),
     "no_delay_flush": _Kind(ALL_PHASES, _nothing),
-    "no_pipelining": _Kind(_GREETING, _no_pipelining),
+    "no_pipelining": _Kind(SMTP_PHASES, _no_pipelining),
     "suppress_local_fixups": _Kind(_BEFORE_DATA, _no_fixups),
     "utf8_downconvert": _Kind(
         frozenset({AclPhase.RCPT, AclPhase.VRFY}),
@@ -150,13 +148,13 @@ _KINDS = {
     ),
     "caseful_local_part": _Kind(frozenset({AclPhase.RCPT}), _case(False)),
     "caselower_local_part": _Kind(frozenset({AclPhase.RCPT}), _case(True)),
-    "dkim_disable_verify": _Kind(ALL_PHASES - {AclPhase.DATA}, _nothing),
-    "dmarc_disable_verify": _Kind(ALL_PHASES - {AclPhase.DATA}, _nothing),
-    "enforce_sync": _Kind(ALL_PHASES, _sync(True)),
+    "dkim_disable_verify": _Kind(SMTP_PHASES - {AclPhase.DATA}, _nothing),
+    "dmarc_disable_verify": _Kind(SMTP_PHASES - {AclPhase.DATA}, _nothing),
+    "enforce_sync": _Kind(SMTP_PHASES, _sync(True)),
     "freeze": _Kind(MESSAGE_PHASES, _freeze, lambda option: option == "no_tell"),
-    "no_enforce_sync": _Kind(ALL_PHASES, _sync(False)),
+    "no_enforce_sync": _Kind(SMTP_PHASES, _sync(False)),
     "no_mbox_unspool": _Kind(MESSAGE_PHASES, _nothing),
-    "no_multiline_responses": _Kind(ALL_PHASES, _one_line),
+    "no_multiline_responses": _Kind(SMTP_PHASES, _one_line),
     "queue": _Kind(MESSAGE_PHASES, _queue),
     "submission": _Kind(_BEFORE_DATA, _submission, _is_submission_option),
 }

@@ -130,6 +130,7 @@ ALL_PHASES = frozenset(AclPhase)
 LOCAL_PHASES = frozenset({AclPhase.NOT_SMTP_START, AclPhase.NOT_SMTP})
 # Those that see the whole message.
 WHOLE_PHASES = frozenset({AclPhase.DATA, AclPhase.NOT_SMTP})
+SMTP_PHASES = ALL_PHASES - LOCAL_PHASES
 MESSAGE_PHASES = LOCAL_PHASES | {
     AclPhase.MAIL,
     AclPhase.RCPT,

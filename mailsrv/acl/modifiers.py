@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mailsrv.acl.item import Item, not_in_mailsrv
-from mailsrv.acl.model import ALL_PHASES, MESSAGE_PHASES, PHASE_NAMES, Undecided
+from mailsrv.acl.model import ALL_PHASES, MESSAGE_PHASES, PHASE_NAMES, SMTP_PHASES, Undecided
 from mailsrv.config.types import parse_time
 from mailsrv.errors import ConfigError, Position
 from mailsrv.expansion.lists import split_list
@@ -252,7 +252,7 @@ class Queue(Modifier):
     """The name of a queue; mailsrv has one."""
 
     name = "queue"
-    phases = MESSAGE_PHASES
+    phases = SMTP_PHASES - {AclPhase.DATA}
 
     def notes(self) -> Iterator[str]:
         """See :meth:`Item.notes`."""

@@ -105,7 +105,7 @@ class RunningTests(FileTestCase):
             " driver = nosuch\n"
         )
         for text, lines in (
-            (path, ["1", "2", "5"]),
+            (path, ["2", "1", "5"]),
             (self.file("spool_directory =\n", "b"), ["1"]),
         ):
             status, _, err = self.run_main("-C", text, "-bV")

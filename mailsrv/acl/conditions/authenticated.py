@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailsrv.acl.item import Item
-from mailsrv.acl.model import ALL_PHASES
+from mailsrv.acl.model import SMTP_PHASES
 from mailsrv.expansion.lists import match_domain
 from mailsrv.interfaces import AclPhase
 
@@ -17,7 +17,7 @@ class Authenticated(Item):
     """The authenticator that succeeded is in a list of strings."""
 
     name = "authenticated"
-    phases = ALL_PHASES - {AclPhase.CONNECT, AclPhase.HELO}
+    phases = SMTP_PHASES - {AclPhase.CONNECT, AclPhase.HELO}
 
     async def test(self, run: Evaluation) -> bool:
         """Tell whether the condition is met."""

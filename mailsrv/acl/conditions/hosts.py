@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailsrv.acl.item import Item
+from mailsrv.acl.model import SMTP_PHASES
 from mailsrv.expansion.lists import match_host
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ class Hosts(Item):
     """The host at the other end is in the list."""
 
     name = "hosts"
+    phases = SMTP_PHASES
 
     async def test(self, run: Evaluation) -> bool:
         """Tell whether the condition is met."""

@@ -46,6 +46,8 @@ _MENDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         re.compile(r"syntax error in \"control|\bcontrol\b"),
         lambda _: "specification 44.22 lists them",
     ),
+    (re.compile("valid IP address"), lambda _: "write 192.0.2.1, 192.0.2.1.25 or ::::1"),
+    (re.compile("port .* not found"), lambda _: "write its number, or a name of /etc/services"),
     (re.compile("verify|callout"), lambda _: "specification 44.26 has the forms"),
 )
 

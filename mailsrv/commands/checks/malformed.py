@@ -19,6 +19,7 @@ from mailsrv.errors import ConfigError
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.hostpatterns import HostName
 from mailsrv.expansion.lists import read_item
+from mailsrv.expansion.regex import compile_regex
 from mailsrv.expansion.separated import split_list
 
 _DNSLISTS_SETTINGS = ("+include_unknown", "+exclude_unknown", "+defer_unknown")
@@ -28,6 +29,7 @@ _MENDS = {
     "condition": "write yes or no, or a string that comes to one, such as ${if ...}",
     "delay": "write a time, such as 30s",
     "dnslists": "specification 44.27 has the forms",
+    "regex": "mend the expression; a colon in it is written twice",
     "ratelimit": "write a number / a period / options / a key, such as 100 / 1h / strict",
     "seen": "write a time, such as -5m, / options",
 }
@@ -82,6 +84,9 @@ def _problem(item: Item) -> str:
         match item.name:
             case "condition" if truth(text.strip()) is None:
                 return f'"{text}" is neither true nor false: the condition defers'
+            case "regex":
+                for each in split_list(text):
+                    compile_regex(each)
             case "delay":
                 parse_time(text)
             case "ratelimit":
@@ -93,6 +98,8 @@ def _problem(item: Item) -> str:
                     if each.startswith("+") and each not in _DNSLISTS_SETTINGS:
                         return f'unknown item "{each}"'
                     dnslists.parse_item(each.lstrip("+"))
+    except ExpansionError as error:
+        return error.reason
     except (ValueError, ConfigError) as error:
         return str(error.problem if isinstance(error, ConfigError) else error)
     return ""

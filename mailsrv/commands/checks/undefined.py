@@ -151,7 +151,17 @@ def _transports(router: OptionSet, outside: Outside) -> Iterator[Finding]:
 
 
 def _acls(configuration: Configuration) -> Iterator[Finding]:
-    """The names that expanded main options come to."""
+    """The names that expanded main options and conditions come to."""
+    outside = Outside(configuration)
+    for item in configuration.acls.items():
+        if item.name != "acl" or item.argument.constant is not None:
+            continue
+        for text in sorted(outcomes(outside, item.argument)):
+            try:
+                find_text(configuration, text, item.where)
+            except ConfigError:
+                problem = f'acl comes to "{text}", and there is no such ACL'
+                yield Finding(item.where, problem, 'define it below "begin acl"')
     for phase in AclPhase:
         option = getattr(configuration.main, phase.option, None)
         if not isinstance(option, Template) or option.constant is not None:

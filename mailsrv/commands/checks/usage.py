@@ -15,6 +15,7 @@ from mailsrv.errors import ConfigError, Position
 from mailsrv.expansion.template import Template
 from mailsrv.interfaces import AclPhase
 
+_CALL = re.compile(r"\bacl[ \t]*\{")
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -92,6 +93,6 @@ def _spread(
         found.setdefault(acl.name, set()).add(phase)
     for statement in acl.statements:
         for clause in statement.clauses:
-            calls = clause.item.name == "acl" or "{acl" in clause.item.argument.source
+            calls = clause.item.name == "acl" or _CALL.search(clause.item.argument.source)
             for inner in _meant(configuration, clause.item.argument) if calls else ():
                 _spread(configuration, inner, phase, found)

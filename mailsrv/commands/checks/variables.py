@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from mailsrv.acl.model import LOCAL_PHASES, MESSAGE_PHASES, PHASE_NAMES, WHOLE_PHASES, Acl
+from mailsrv.acl.model import (
+    LOCAL_PHASES,
+    MESSAGE_PHASES,
+    PHASE_NAMES,
+    SMTP_PHASES,
+    WHOLE_PHASES,
+    Acl,
+)
 from mailsrv.acl.modifiers import SetVariable
 from mailsrv.commands.checks.finding import Finding
 from mailsrv.commands.checks.usage import phases, roots
@@ -19,7 +26,7 @@ _ROUTER, _TRANSPORT, _LOGIN = "a router", "a transport", "an authenticator"
 _RETRY, _REWRITING = "a retry rule", "a rewriting rule"
 _ACLS: frozenset[Place] = frozenset(AclPhase)
 _DELIVERY: frozenset[Place] = frozenset({_ROUTER, _TRANSPORT})
-_SMTP: frozenset[Place] = _ACLS - LOCAL_PHASES
+_SMTP: frozenset[Place] = frozenset(SMTP_PHASES)
 _AFTER_CONNECT: frozenset[Place] = _SMTP - {AclPhase.CONNECT}
 _RECIPIENT: frozenset[Place] = frozenset({AclPhase.RCPT, AclPhase.VRFY})
 _WHOLE: frozenset[Place] = WHOLE_PHASES | _DELIVERY | {_REWRITING}

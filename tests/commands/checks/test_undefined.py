@@ -72,6 +72,9 @@ class UndefinedTests(CheckTestCase):
             ACL.replace("rcpt", "connect") + "ratelimit = 5 / 1h / strict / per_addr": (
                 '^4: ratelimit: "per_addr" must not have'
             ),
+            f"{ACL}acl = ${{if eq{{$domain}}{{x}}{{a}}{{nosuch}}}}": '^4: acl comes to "nosuch"',
+            f"{ACL}acl = no${{if eq{{1}}{{1}}{{such}}}}": '^4: acl comes to "nosuch"',
+            ACL.replace("rcpt", "data") + "regex = x : [": "^4: regex: regular expression error",
             f"{ACL}delay = soon": "^4: delay: ",
             f"{ACL}ratelimit = x / 1h": "^4: ratelimit: ",
             f"{ACL}seen = x": "^4: seen: ",
