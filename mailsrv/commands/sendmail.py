@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return newaliases(given.get("bi_command", ""))
     places = Places.of(given)
     if invocation.action == "bs":
-        return interactive(places, sys.stdin.buffer, sys.stdout.buffer)
+        return interactive(invocation.request(), places, sys.stdin.buffer, sys.stdout.buffer)
     if invocation.action == "bS":
         return submit_batch(invocation, places, sys.stdin.buffer)
     return submit(invocation, places, sys.stdin.buffer)

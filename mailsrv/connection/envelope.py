@@ -50,7 +50,8 @@ async def mail(session: Dialogue, command: Command) -> None:
         path = read_path(session, await _rewritten(session, command, "sender"))
         transaction.sender = await _sender(session, path)
         if connection.caller is not None:
-            transaction.sender = await permitted(parts, connection, transaction.sender)
+            wanted = transaction.sender
+            transaction.sender = await permitted(parts, connection, wanted, smtp=True)
         for name, value in path.parameters:
             _mail_parameter(session, transaction, name, value, path)
         session.name_protocol()

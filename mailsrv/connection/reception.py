@@ -415,7 +415,7 @@ class Reception:
             size=counted_size(transaction.headers, transaction.body),
             frozen_at=now if transaction.frozen else 0.0,
             no_tell=transaction.no_tell,
-            queue_only=transaction.queue_only or connection.queue_only,
+            queue_only=(transaction.queue_only or connection.queue_only or connection.only_queued),
         )
 
     async def _store(self, message: Message) -> None:

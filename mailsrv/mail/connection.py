@@ -35,6 +35,7 @@ class Connection:
     tls_on_connect: bool = False
     lmtp: bool = False  # the client speaks LMTP (RFC 2033)
     caller: Caller | None = None  # the local user at the other end; None for a host
+    only_queued: bool = False  # the caller wants that (-odq)
     host_lookup_done: bool = False
     host_lookup_failed: bool = False  # $host_lookup_failed
     host_lookup_deferred: bool = False  # $host_lookup_deferred

@@ -15,7 +15,7 @@ from mailsrv.commands.submit.server import FAILED, OK, TEMPFAIL, Unreachable, co
 from mailsrv.connection.local.frames import Request
 
 
-def interactive(places: Places, stream: BinaryIO, out: BinaryIO) -> int:
+def interactive(request: Request, places: Places, stream: BinaryIO, out: BinaryIO) -> int:
     """``-bs``: the standard input and output are an SMTP client's; 0 if it ends with QUIT."""
     try:
         connected = connect(places.socket)
@@ -24,7 +24,7 @@ def interactive(places: Places, stream: BinaryIO, out: BinaryIO) -> int:
         out.flush()
         return TEMPFAIL
     connected.settimeout(None)
-    connected.sendall(Request(smtp=True).octets())
+    connected.sendall(request.octets())
 
     def upstream() -> None:
         fd = stream.fileno()

@@ -159,8 +159,8 @@ class LocalMessage(Dialogue):
 
     async def _permitted(self) -> str:
         """The sender that the caller wants, if they may."""
-        batched = self.request.batch
-        return await permitted(self.parts, self.connection, self._wanted, batched=batched)
+        wanted, smtp = self._wanted, self.request.batch
+        return await permitted(self.parts, self.connection, wanted, smtp=smtp)
 
     def _sender(self, text: str) -> str:
         """The address given with ``-f``; "" for the null sender."""

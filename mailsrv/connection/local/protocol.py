@@ -66,10 +66,17 @@ def credentials(transport: Any) -> tuple[int, int] | None:
 class LocalSmtp(SmtpProtocol):
     """An SMTP session of a local user (``-bs``)."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, *, only_queued: bool = False) -> None:
         super().__init__()
         self.caller = caller
+        self.only_queued = only_queued
         self._over = False
+
+    def connectionMade(self) -> None:
+        """Greet the user's program."""
+        super().connectionMade()
+        assert self.dialogue is not None, "made just now"
+        self.dialogue.connection.only_queued = self.only_queued
 
     def input_over(self) -> None:
         """The program has said all: what it said is still answered."""
@@ -203,7 +210,7 @@ class LocalProtocol(Protocol):
                 parts.log.main(f"no user name found for uid {uid}: local submission refused")
                 self._answer(reply(550, f"no user name found for uid {uid}"))
             elif request.smtp:
-                self._become_smtp(caller)
+                self._become_smtp(caller, request)
             else:
                 await self._message(caller, request)
         except FrameError as error:
@@ -222,9 +229,9 @@ class LocalProtocol(Protocol):
             await session.take(await self._frame())
         self._answer(session.answer)
 
-    def _become_smtp(self, caller: Caller) -> None:
+    def _become_smtp(self, caller: Caller, request: Request) -> None:
         """Hand the connection over to an SMTP session."""
-        successor = LocalSmtp(caller)
+        successor = LocalSmtp(caller, only_queued=request.queue_only)
         successor.factory = self.factory.smtp
         for timer in (self._idle, self._whole):
             if timer is not None and timer.active():

@@ -91,18 +91,18 @@ def own_address(settings: MainOptions, caller: Caller) -> str:
 
 
 async def permitted(
-    parts: Parts, connection: Connection, wanted: str | None, *, batched: bool = False
+    parts: Parts, connection: Connection, wanted: str | None, *, smtp: bool = False
 ) -> str:
     """Return the envelope's sender: what the caller wants, if they may, or their own address.
 
     ``wanted`` is "" for the null sender, which anybody may set with ``-f`` (but not
-    in a batch), None for no wish.
+    with MAIL), None for no wish.
 
     :raises TemporaryFailure: untrusted_set_sender cannot be evaluated now.
     """
     caller, settings = connection.caller, parts.settings
     assert caller is not None, "asked for local users alone"
-    if wanted is None or (batched and not wanted and not caller.trusted):
+    if wanted is None or (smtp and not wanted and not caller.trusted):
         return own_address(settings, caller)
     if not wanted or caller.trusted:
         return wanted

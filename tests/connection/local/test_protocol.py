@@ -164,6 +164,18 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(message.origin.authenticated_sender, "")
         self.assertTrue(caller.send(b"XCLIENT NAME=x ADDR=1.2.3.4\r\n").startswith(b"5"))
 
+    def test_options_of_smtp(self) -> None:
+        """-F, and -odq; an untrusted user's null sender is theirs, as exim4 has it."""
+        caller = self.call()
+        caller.send(Request(smtp=True, name="Full Name", queue_only=True).octets())
+        for command in (b"EHLO me", b"MAIL FROM:<>", b"RCPT TO:<bob@example.com>", b"DATA"):
+            caller.send(command + b"\r\n")
+        caller.send(b"Subject: s\r\n\r\nx\r\n.\r\n")
+        (message,) = self.server.spool.messages
+        self.assertEqual((message.sender, message.queue_only), ("daemon@example.com", True))
+        (shown,) = [each.value.strip() for each in message.headers if each.called("From")]
+        self.assertEqual(shown, "Full Name <daemon@example.com>")
+
     def test_draining(self) -> None:
         """A server that stops takes nobody; one whose message is not whole is cut."""
         half = self.call()
