@@ -207,20 +207,26 @@ class LocalMessage(Dialogue):
             found += [each.address for each in addresses if isinstance(each, Place)]
         return found
 
-    def _add(self, addresses: list[str]) -> None:
-        """Add recipients to the envelope, each once."""
+    def _add(self, addresses: list[str], bad: list[Bad] | None = None) -> None:
+        """Add recipients to the envelope, each once; what is no address goes to ``bad``."""
         transaction, settings = self.connection.transaction, self.parts.settings
         assert transaction is not None, "the message has begun"
         notify = wire.parse_notify(self.request.notify) if self.request.notify else frozenset()
         known = {recipient.address for recipient in transaction.recipients}
         for text in addresses:
-            address = self.address(text, self._recipient_domain)
+            try:
+                address = self.address(text, self._recipient_domain)
+            except SyntaxProblem as problem:
+                if bad is None:
+                    raise
+                bad.append(Bad(text, problem.text))
+                continue
             if address not in known:
                 known.add(address)
                 transaction.recipients.append(Recipient(address, notify))
+            if settings.recipients_max and len(known) > settings.recipients_max:
+                raise PermanentFailure(Status(552, 5, 3, "too many recipients"))
         transaction.recipients_seen = len(transaction.recipients)
-        if settings.recipients_max and len(known) > settings.recipients_max:
-            raise PermanentFailure(Status(552, 5, 3, "too many recipients"))
 
     def take_recipients(self, headers: list[Header]) -> list[Header]:
         """Do what ``-t`` says: recipients come from the header, ``Bcc:`` goes.
@@ -235,11 +241,7 @@ class LocalMessage(Dialogue):
             if self.parts.settings.extract_addresses_remove_arguments:
                 refused = {self._normal(text) for text in self._given()}
                 addresses = [text for text in addresses if self._normal(text) not in refused]
-            for text in addresses:
-                try:
-                    self._add([text])
-                except SyntaxProblem as problem:
-                    self.bad.append(Bad(text, problem.text))
+            self._add(addresses, self.bad)
         if not transaction.recipients:
             text = "no recipients found in headers" if self.request.extract else "no recipients"
             if self.bad:

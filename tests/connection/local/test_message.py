@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,6 +15,7 @@ from mailsrv.mail.caller import Caller
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.message import InlineBody, Message
 from mailsrv.mail.status import Status
+from mailsrv.wire import command as wire
 from tests.connection.server import Server
 
 ALICE = Caller(1001, "alice", "Alice A")
@@ -233,6 +235,21 @@ class LocalMessageTests(SynchronousTestCase):
         reply = self.submit(b"To: broken@@x, a b@c\n\nx\n", to=(), extract=True)
         self.assertTrue(reply.startswith("550-bad addresses found in headers\r\n"), reply)
         self.assertIn("550 a b@c: missing or malformed local part", reply)
+
+    def test_very_many_recipients_are_read_once(self) -> None:
+        """Each costs the same, however many there are: one call cannot hold up the server."""
+        text = b"To: " + b",".join(b"u%d@b.c" % number for number in range(2_000)) + b"\n\nx\n"
+        session = LocalMessage(self.server.parts, ALICE, Request(extract=True, notify="NEVER"))
+
+        async def run() -> None:
+            await session.begin()
+            await session.take(text)
+            await session.take(b"")
+
+        with mock.patch.object(wire, "parse_notify", wraps=wire.parse_notify) as read:
+            self.successResultOf(Deferred.fromCoroutine(run()))
+        self.assertEqual(len(self.server.spool.messages[-1].recipients), 2_000)
+        self.assertLessEqual(read.call_count, 2)  # once for all of them
 
     def test_a_bad_argument_is_no_silence(self) -> None:
         for bad in ("y@a.example, x@@b", "x@@a.example", "", "a b@c.example"):
