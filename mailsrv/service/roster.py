@@ -26,7 +26,9 @@ from mailsrv.interfaces import IClock
 WELL = 10.0  # seconds after which a worker's earlier deaths are forgotten
 FIRST_WAIT = 0.5  # seconds before the second start in a row
 LONGEST_WAIT = 60.0
-ALONE_WAIT = 1.0  # the longest wait of one while no other serves or starts
+# The longest wait of one while no other serves or starts: if it was ready before, and if not.
+ALONE_WAIT = 1.0
+STILLBORN_WAIT = 5.0
 START_LIMIT = 120.0  # seconds until a worker that does not become ready is killed
 GIVEN_UP = 3  # failures in a row after which others deliver its mail
 BEAT = 2.0  # seconds between questions whether a worker lives
@@ -167,7 +169,8 @@ class Roster:
             self._start(number)
         else:
             alone = all(each.state is State.WAITING for each in self._workers.values())
-            longest = ALONE_WAIT if alone else LONGEST_WAIT
+            longest = STILLBORN_WAIT if worker.stillborn else ALONE_WAIT
+            longest = longest if alone else LONGEST_WAIT
             wait = min(FIRST_WAIT * 2.0 ** min(worker.failures - 2, 20), longest)
             worker.timer = self._clock.callLater(wait, self._start, number)
 

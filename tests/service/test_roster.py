@@ -99,18 +99,21 @@ class RosterTests(SynchronousTestCase):
         self.assertIn(("start", "0"), self.hands.taken())
 
     def test_somebody_always_comes_soon(self) -> None:
-        """Where all die again and again, one of them is started within a second each time."""
+        """Where all die again and again, one is started soon, sooner if it was ready before."""
         made = self.ready(2)
         for _ in range(12):
             made.died(0)
             self.clock.advance(roster.LONGEST_WAIT)
             made.left(0, 1)
-        for _ in range(12):
-            made.died(1)
-            self.clock.advance(roster.ALONE_WAIT)
-            self.assertEqual(self.hands.taken()[-1], ("start", "1"))
-            made.died(0)
-            self.hands.taken()
+        made.died(0)
+        for wait, lives in ((roster.ALONE_WAIT, True), (roster.STILLBORN_WAIT, False)):
+            for _ in range(6):
+                if lives:
+                    made.ready(1)
+                self.hands.taken()
+                made.died(1)
+                self.clock.advance(wait)
+                self.assertEqual(self.hands.taken()[-1], ("start", "1"))
 
     def test_the_keeper_dies_too(self) -> None:
         """What it kept goes to who is left, or waits for the next that is ready."""
