@@ -124,9 +124,9 @@ def _read_strings(parser: Parser, most: int) -> tuple[list[Node], bool]:
 def _extract(parser: Parser) -> Node:
     parser.skip_space()
     variant = parser.name()
-    if variant not in ("", "json", "jsons"):
-        raise parser.curly()
-    if parser.peek() != "{":
+    if variant:
+        parser.skip_space()
+    if variant not in ("", "json", "jsons") or parser.peek() != "{":
         raise ExpansionError("missing '{' for arg 1 of extract")
     (first,) = parser.each("extract", "arg 1")
     if isinstance(first, Text):

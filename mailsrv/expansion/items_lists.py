@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from copy import copy
 from functools import cmp_to_key
 
 from mailsrv.expansion.budget import bounded
@@ -15,6 +18,17 @@ from mailsrv.expansion.tree import Lazy, Node, evaluate
 from mailsrv.mail.taint import like
 
 
+@contextmanager
+def _inside(name: str) -> Iterator[None]:
+    """Say of an error that it is in the last argument of an item."""
+    try:
+        yield
+    except ExpansionError as error:
+        told = copy(error)
+        told.reason = f'{error.reason} inside "{name}" item'
+        raise told from None
+
+
 def _end(parser: Parser, name: str) -> None:
     if not parser.take("}"):
         raise ExpansionError(f'missing }} at end of "{name}"')
@@ -22,7 +36,9 @@ def _end(parser: Parser, name: str) -> None:
 
 @item("map")
 def _map(parser: Parser) -> Node:
-    source, part = parser.each("map", "first arg", "last arg")
+    (source,) = parser.each("map", "first arg")
+    with _inside("map") if parser.peek() == "{" else nullcontext():
+        (part,) = parser.each("map", "last arg")
     _end(parser, "map")
 
     async def run(scope: Scope) -> str:
@@ -32,7 +48,8 @@ def _map(parser: Parser) -> Node:
         length = 0
         for one in split_list(text):
             await budget.step()
-            results.append(await evaluate(part, inner.within({"item": like(one, text)})))
+            with _inside("map"):
+                results.append(await evaluate(part, inner.within({"item": like(one, text)})))
             length = bounded(length + len(results[-1]))
         return like(join_list(results, separator_of(text)[0]), text, *results)
 
@@ -44,10 +61,8 @@ def _filter(parser: Parser) -> Node:
     (source,) = parser.each("filter", "first arg")
     if not parser.take("{"):
         raise ExpansionError("missing '{' for last arg of filter")
-    try:
+    with _inside("filter"):
         condition = parser.condition()
-    except ExpansionError as error:
-        raise ExpansionError(f'{error.reason} inside "filter" item', error.at) from None
     parser.close("filter")
     parser.close("filter")
 
@@ -57,7 +72,8 @@ def _filter(parser: Parser) -> Node:
         kept = []
         for one in split_list(text):
             await budget.step()
-            true, _ = await condition.test(inner.within({"item": like(one, text)}))
+            with _inside("filter"):
+                true, _ = await condition.test(inner.within({"item": like(one, text)}))
             if true:
                 kept.append(one)
         return like(join_list(kept, separator_of(text)[0]), text)
@@ -67,7 +83,9 @@ def _filter(parser: Parser) -> Node:
 
 @item("reduce")
 def _reduce(parser: Parser) -> Node:
-    source, start, part = parser.each("reduce", "first arg", "second arg", "last arg")
+    source, start = parser.each("reduce", "first arg", "second arg")
+    with _inside("reduce") if parser.peek() == "{" else nullcontext():
+        (part,) = parser.each("reduce", "last arg")
     _end(parser, "reduce")
 
     async def run(scope: Scope) -> str:
@@ -76,7 +94,9 @@ def _reduce(parser: Parser) -> Node:
         inner, budget = scope.counted()
         for one in split_list(text):
             await budget.step()
-            value = await evaluate(part, inner.within({"item": like(one, text), "value": value}))
+            with _inside("reduce"):
+                here = inner.within({"item": like(one, text), "value": value})
+                value = await evaluate(part, here)
         return value
 
     return Lazy(run, waits=True)
@@ -94,7 +114,7 @@ def _sort(parser: Parser) -> Node:
         name = await evaluate(comparator, scope)
         before = COMPARISONS.get(name)
         if before is None or name in ("=", "==", "eq", "eqi"):
-            raise ExpansionError(f'comparator not handled for sort: "{name}"')
+            raise ExpansionError("comparator not handled for sort")
         inner, budget = scope.counted()
         keys: list[tuple[str, str]] = []
         for one in split_list(text):

@@ -83,7 +83,7 @@ def _execute(words: list[str]) -> tuple[int, str]:
     """
     import subprocess
 
-    if not words:
+    if not words or "/" not in words[0]:  # no PATH is searched
         return NOT_RUN, ""
     try:
         done = subprocess.run(
@@ -134,16 +134,16 @@ def _imap(text: str, separator: str, special: str) -> str:
             shifted.clear()
 
     for character in name:
-        if character == "/" and separator != "/":
-            raise ExpansionError("imapfolder: illegal character '/'")
         if character == separator:
             flush()
             found.append(".")
         elif character == "&":
             flush()
             found.append("&-")
-        elif not " " <= character <= "~" or character in "./" or character in special:
+        elif not " " <= character <= "~" or character in special:
             shifted.append(character)
+        elif character in "./":
+            raise ExpansionError(f"imapfolder: illegal character '{character}'")
         else:
             flush()
             found.append(character)

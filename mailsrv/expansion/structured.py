@@ -108,9 +108,13 @@ def json_elements(text: str) -> list[tuple[str, str]]:
 
 def json_member(key: str, text: str, *, unquote: bool) -> str | None:
     """The value of a member, or of the element whose number (from 1) ``key`` is."""
+    is_number = re.fullmatch(r"-?[0-9]+", key, re.ASCII) is not None
+    opening, what = ("[", "array") if is_number else ("{", "object")
+    if not text.lstrip(_SPACE).startswith(opening):
+        raise ExpansionError(f"missing '{opening}' wrapping {what} for extract json")
     elements = json_elements(text)
     value: str | None = None
-    if re.fullmatch(r"-?[0-9]+", key, re.ASCII):
+    if is_number:
         number = whole(key)
         if number <= 0:
             raise ExpansionError('first argument of "extract" must be greater than zero')

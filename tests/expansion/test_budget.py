@@ -111,7 +111,8 @@ class SizeTests(SynchronousTestCase):
             "${reduce{$value}{x}{$value$value}}",
             "${reduce{$value}{x}{${base64:$value}}}",
         ):
-            self.assertEqual(failure(text, with_value(MANY)), LARGE)
+            said = f'{LARGE} inside "reduce" item'
+            self.assertEqual(failure(text, with_value(MANY)), said)
 
     def test_many_large_pieces(self) -> None:
         scope = with_value(MANY, domain=Tainted("x" * 1_000_000))
