@@ -207,10 +207,22 @@ def run(invocation: Invocation, configuration: Configuration) -> int:
     if invocation.action == "bem":
         from mailsrv.commands.testmessage import take_message  # here: -be alone needs less
 
+        if invocation.sender is not None:  # it is not the caller's
+            scope.origin = Origin(protocol="", ident=scope.origin.ident if scope.origin else "")
         try:
-            take_message(scope, configuration, invocation.value, recipients=invocation.extract)
+            for told in take_message(
+                scope,
+                configuration,
+                invocation.value,
+                recipients=invocation.extract,
+                forced=invocation.sender is not None,
+            ):
+                say(told)
         except OSError as error:
             say(f"mailsrv: failed to open {invocation.value}: {error.strerror}", error=True)
+            return 1
+        except ExpansionError as error:
+            say(f"mailsrv: {error.explained}", error=True)
             return 1
     strings = _Strings(configuration, scope, explain=invocation.verbose)
     for text in invocation.arguments or _lines(sys.stdin):

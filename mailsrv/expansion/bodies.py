@@ -29,7 +29,7 @@ def _visible(scope: Scope) -> int:
 
 
 def _show(raw: bytes, scope: Scope) -> str:
-    text = raw.decode("latin-1").replace("\r\n", "\n")
+    text = raw.decode("latin-1")
     if scope.services.settings.get("message_body_newlines") != "true":
         text = text.translate(_FLAT)
     return Tainted(text) if text else ""

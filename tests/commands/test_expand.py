@@ -105,6 +105,45 @@ class ExpandTests(SynchronousTestCase):
             made = self.run_command("[$message_headers]", "$h_message-id:", command=("-bem", path))
             self.assertRegex(made, r"(?s)\A\[From: .*[^\n]\]\n<E[^\n]+@mail.example.com>\n\Z")
 
+    def test_what_a_message_has_before_and_beside_its_header(self) -> None:
+        """A From line, Return-path:, Received:, no end of the last line: as Exim 4.96 prints it."""
+        message = (
+            "From alice@a.example Fri Nov 27 10:00:00 2026\nReturn-path: <ret@x.example>\n"
+            "Received: from a by b\n\tid 1\nFrom: Alice <alice@a.example>\nSubject: x\n\n"
+            "one\n\n.two\nlast"
+        )
+        names = (
+            "$sender_address $return_path $received_count $message_linecount $body_linecount "
+            "$message_size $message_body_size $max_received_linelength [$authenticated_sender]"
+        )
+        with TemporaryDirectory() as folder:
+            path = os.path.join(folder, "message")
+            with open(path, "w", encoding="ascii") as stream:
+                stream.write(message)
+            said = self.run_command(names, command=("-bem", path))
+            self.assertEqual(
+                said,
+                'Sender taken from "From " line\n'
+                'Return-path taken from "Return-path:" header line\n'
+                f"alice@a.example ret@x.example 2 10 3 {len(message)} 14 45 []\n",
+            )
+            said = self.run_command(
+                "$sender_address $message_headers", command=("-f", "s@q.example", "-bem", path)
+            )
+            self.assertRegex(said, r"(?s)line\ns@q.example Received: from a by b\n\tid 1\nFrom: A")
+            self.assertNotIn("Sender taken", said)
+            with open(path, "wb") as file:
+                file.write(b"Subject: x\r\n\r\none\r\ntwo\r\n")
+            said = self.run_command(
+                "$message_body_size ${escape:$message_body} $h_subject:",
+                "${escape:$message_headers}",
+                command=("-f", "s@q.example", "-bem", path),
+            )
+            self.assertRegex(said, r"\A10 one\\r two\\r  x\n.*\\nFrom: s@q.example\\nDate: ")
+            open(path, "w", encoding="ascii").close()
+            said = self.run_command("$message_linecount", command=("-bem", path))
+            self.assertEqual(said, "Warning: no message headers read\n1\n")
+
     def test_no_message(self) -> None:
         self.assertEqual(self.run_command("x", command=("-bem", "/nonexistent"), status=1), "")
 
