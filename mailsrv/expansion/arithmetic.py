@@ -94,8 +94,10 @@ class Evaluator:
         return number
 
     def _skip(self) -> None:
-        while self.text[self.position : self.position + 1] in tuple(_SPACE):
-            self.position += 1
+        text, position = self.text, self.position
+        while position < len(text) and text[position] in _SPACE:
+            position += 1
+        self.position = position
 
     def _level(self, level: int) -> int:
         if level == len(self.LEVELS):
@@ -104,9 +106,11 @@ class Evaluator:
         left = self._level(level + 1)
         while True:
             self._skip()
-            sign = next((s for s in operators if self.text.startswith(s, self.position)), None)
-            if sign is None:
-                return left
+            sign = self.text[self.position : self.position + 1]
+            if sign not in operators:
+                sign = self.text[self.position : self.position + 2]
+                if sign not in operators:
+                    return left
             self.position += len(sign)
             right = self._level(level + 1)
             if sign in "/%":

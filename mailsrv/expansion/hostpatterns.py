@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.expansion.hostname import full_host, lookup_host_name, same_address
@@ -59,12 +60,17 @@ class InNetwork:
 
     async def match(self, walk: Walk) -> Match | None:
         """Match the subject of the walk."""
-        address = parse_ip(walk.subject)
-        if address is None:
-            return None
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return Match() if address in self.network else None
+        address = _address_of(walk.subject)
+        return Match() if address is not None and address in self.network else None
+
+
+@lru_cache(maxsize=1000)
+def _address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address of a host, which is looked for in many networks; a mapped one is the other's."""
+    address = parse_ip(text)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
 
 
 @dataclass(frozen=True, slots=True)

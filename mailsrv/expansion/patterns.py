@@ -271,6 +271,8 @@ class Mailbox:
         if not walk.subject:
             return None
         local_part, domain = split(walk.subject)
+        if self._elsewhere(domain):
+            return None
         host = await walk_items(self.domain, walk.inside("domain", domain))
         if host is None:
             return None
@@ -282,6 +284,13 @@ class Mailbox:
             return None
         numbers = self._numbers(walk, here.numbers, host.numbers)
         return Match(like(f"{self.local_text}@{host.data}", self.local_text), numbers)
+
+    def _elsewhere(self, domain: str) -> bool:
+        """Whether the domain is one name, and another: most of a list's addresses are."""
+        item = self.domain[0] if len(self.domain) == 1 else None
+        if item is None or item.negated or not isinstance(item.pattern, Exact):
+            return False
+        return item.pattern.lowered != lower(domain)
 
     def _numbers(self, walk: Walk, *halves: tuple[str, ...]) -> tuple[str, ...]:
         """What asterisks stood for, those of the local part first (31.5)."""
