@@ -72,7 +72,11 @@ def _lookup(parser: Parser) -> Node:
     start = parser.position
     while parser.peek() and parser.peek() not in _SPACE + "{":
         parser.position += 1
-    kind = LookupType.parse(parser.text[start : parser.position])
+    try:
+        kind = LookupType.parse(parser.text[start : parser.position])
+    except ExpansionError as error:
+        error.found_at(start)
+        raise
     if kind.query and key is not None:
         raise ExpansionError(
             f'a single key was given for lookup type "{kind.name}", '

@@ -48,6 +48,8 @@ ${run{/bin/echo "\\${nothing}"}}
       ^
 ${listnamed_x:abc}
 ^
+a ${lookup{x} lsearc {/x}}
+              ^
 abc\\
     ^
 abc ${eval:1/0} d
