@@ -11,7 +11,6 @@ beginning in ``greeting.py``, HELO, LHLO and STARTTLS in ``hello.py``, MAIL and 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import CancelledError
@@ -40,6 +39,7 @@ _PIPELINED = frozenset(("MAIL", "RCPT", "RSET"))
 _NONMAIL = frozenset(("NOOP", "ETRN", "EXPN", "VRFY", "HELP"))
 _NONMAIL_LATER = frozenset(("RSET", "HELO", "EHLO", "LHLO", "AUTH", "STARTTLS"))
 _COUNTED = _NONMAIL | _NONMAIL_LATER
+LAST = 20  # commands that are remembered for the log; an idle session costs a short list
 _NO_ARGUMENT = frozenset(("DATA", "RSET", "QUIT", "STARTTLS"))
 
 
@@ -77,7 +77,7 @@ class Dialogue:
         self._errors = 0
         self._nonmail = 0
         self._free = set(_NONMAIL_LATER)
-        self._history: deque[str] = deque(maxlen=20)
+        self._history: list[str] = []
         self._done_with_acl = False
         self.paces: dict[str, Pace] = {}
 
@@ -229,6 +229,8 @@ class Dialogue:
         if command.verb == "AUTH":  # no response of it reaches an ACL or a log
             connection.argument = command.argument.partition(" ")[0]
         self._history.append(command.verb or "???")
+        if len(self._history) > LAST:
+            del self._history[0]
         if not self.in_step(command):
             return
         if b"\0" in command.raw:
