@@ -159,11 +159,18 @@ class Tester:
         places = [each for each in routed.addresses if each.place]
         aside: list[RoutedAddress | Unrouted] = [*routed.unrouted, *places]
         for one in sorted(aside, key=_number):
-            if isinstance(one, Unrouted):
+            if isinstance(one, RoutedAddress):
+                self._tell_place(one)
+                say(f"  transport = {one.transport}")
+            elif one.address.place:
+                forbidden = one.reason.endswith(" forbidden")
+                self._tell_place(one.address, " *** forbidden ***" if forbidden else "")
+                if not forbidden:
+                    say(f"*** Error in setting up pipe, file, or autoreply:\n{_why(one)}")
+                worst = max(worst, DEFERRED)
+            else:
                 line = _ancestors(one.address)
                 worst = max(worst, self._tell_failure(one.address.address, one, line))
-            else:
-                self._tell_place(one)
         accepted = [each for each in reversed(routed.addresses) if not each.place]
         if routed.discarded and not (worst or accepted or aside):
             say(f"mail to {address} is discarded")
@@ -180,11 +187,10 @@ class Tester:
         _tell_above(above)
         return DEFERRED if temporary else FAILED
 
-    def _tell_place(self, place: RoutedAddress) -> None:
+    def _tell_place(self, place: RoutedAddress, mark: str = "") -> None:
         """Print a pipe, file or directory."""
         parent = place.parent.address if place.parent is not None else ""
-        say(f"{parent} -> {place.address}")
-        say(f"  transport = {place.transport}")
+        say(f"{parent} -> {place.address}{mark}")
 
     async def _tell(self, address: RoutedAddress) -> None:
         """Print the way of an address that is to be delivered."""
@@ -198,7 +204,7 @@ class Tester:
         hosts = [each for host in address.hosts for each in await self._found(host)]
         local = self._routing.facilities.local_transports.get(address.transport)
         if local:
-            hosts = [Host(each.name) for each in split_hosts(address.vars.get("host", ""))]
+            hosts = _listed(address.vars.get("host", ""))
         for host in address.unusable:
             later = (at for at, each in enumerate(hosts) if each.preference > host.preference)
             hosts.insert(next(later, len(hosts)), host)
@@ -231,6 +237,14 @@ def _why(failed: Routed | Unrouted) -> str:
     if failed.told and failed.told != failed.reason:
         say(f"LOG: {failed.reason}", error=True)
     return failed.told or failed.reason
+
+
+def _listed(text: str) -> list[Host]:
+    """Return the hosts of a list that a local transport gets, which may be anything."""
+    try:
+        return [Host(each.name) for each in split_hosts(text)]
+    except TemporaryFailure:
+        return []
 
 
 def _number(one: RoutedAddress | Unrouted) -> int:

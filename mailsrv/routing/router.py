@@ -27,7 +27,7 @@ from mailsrv.config.types import (
     STRING_LIST,
 )
 from mailsrv.errors import ConfigError, TemporaryFailure
-from mailsrv.expansion.errors import ForcedFailure
+from mailsrv.expansion.errors import ExpansionError, ForcedFailure
 from mailsrv.expansion.rewrite import Rewriter
 from mailsrv.expansion.scope import Scope, Services
 from mailsrv.expansion.template import Template
@@ -246,7 +246,11 @@ async def transport_named(
 
     :raises TemporaryFailure: there is none of that name, or a peer has chosen it.
     """
-    name = await template.expand(scope)
+    try:
+        name = await template.expand(scope)
+    except ExpansionError as error:
+        said = f'failed to expand transport "{template.source}" in {router} router: {error.reason}'
+        raise error.saying(said) from None
     if is_tainted(name):
         raise TemporaryFailure(
             reason=f"attempt to use tainted value '{name}' from '{template.source}' for transport"

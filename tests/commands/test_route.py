@@ -63,6 +63,28 @@ class RouteTests(SynchronousTestCase):
             (["syntax error: malformed address", ""], 2),
         )
 
+    def test_places_that_cannot_be(self) -> None:
+        """Exim's words; the exit status tells that it would be deferred, where Exim's is 0."""
+        path = os.path.join(self.folder, "exim.conf")
+        with open(path, "w", encoding="latin-1") as file:
+            file.write(
+                f"primary_hostname = mx.example\nspool_directory = {self.folder}/spool\n"
+                "begin routers\nno:\n driver = redirect\n domains = no.example\n forbid_pipe\n"
+                " data = |/bin/cat\n"
+                "unset:\n driver = redirect\n domains = unset.example\n data = /tmp/x\n"
+                "bad:\n driver = redirect\n data = /tmp/x\n file_transport = ${bad}\n"
+                "begin transports\n"
+            )
+        setting_up = "*** Error in setting up pipe, file, or autoreply:"
+        for domain, *lines in (
+            ("no.example", "a@no.example -> |/bin/cat *** forbidden ***"),
+            ("unset.example", "a@unset.example -> /tmp/x", setting_up,
+             "file_transport unset in unset router"),
+            ("bad.example", "a@bad.example -> /tmp/x", setting_up,
+             'failed to expand transport "${bad}" in bad router: unknown variable in "${bad}"'),
+        ):  # fmt: skip
+            self.assertEqual(self.command(["-bt", f"a@{domain}"], None), ([*lines, ""], 1))
+
 
 class ListTests(RouteTests):
     """Lists of lists: their order, duplicates, copies, what fails among them."""
