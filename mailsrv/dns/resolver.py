@@ -80,6 +80,8 @@ class Resolver:
         self._timeout = retransmit or system.timeout
         self._rounds = retries or system.attempts
         self._trust_ad = trust_ad
+        self.search = system.search
+        """Domains that complete short names."""
         self._cache = Cache(reactor, cache_size)
         self._hosts = HostsFile(reactor, hosts_file)
         self._under_way: dict[Key, list[Deferred[Answer]]] = {}

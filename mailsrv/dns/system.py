@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,30 +29,44 @@ _OPTION = re.compile(r"(timeout|attempts):([0-9]{1,3})\Z")
 
 @dataclass(frozen=True, slots=True)
 class SystemDns:
-    """The settings of resolv.conf: name servers in order, seconds, rounds, "trust-ad"."""
+    """The settings of resolv.conf: name servers in order, seconds, rounds, "trust-ad".
+
+    ``search`` are the domains that complete short names.
+    """
 
     nameservers: tuple[str, ...] = ("127.0.0.1",)
     timeout: int = 5
     attempts: int = 2
     trust_ad: bool = False
+    search: tuple[str, ...] = ()
 
 
-def read_resolv_conf(path: str = RESOLV_CONF) -> SystemDns:
-    """Read resolv.conf; without name servers, the one on this host is asked."""
+def read_resolv_conf(path: str = RESOLV_CONF, host: str = "") -> SystemDns:
+    """Read resolv.conf; without name servers, the one on this host is asked.
+
+    Where it names no domains, that of this host is searched (``host`` is its name).
+    """
     servers: list[str] = []
     numbers = {"timeout": 5, "attempts": 2}
     trust_ad = False
+    search = [(host or socket.gethostname()).partition(".")[2]]
     for line in _lines(path):
         words = line.split()
         if words[:1] == ["nameserver"] and len(words) > 1 and is_address(words[1].split("%")[0]):
             servers.append(words[1])
+        elif words[:1] in (["search"], ["domain"]):  # the last line counts
+            search = words[1:] if words[0] == "search" else words[1:2]
         elif words[:1] == ["options"]:
             trust_ad = trust_ad or "trust-ad" in words
             for word in words[1:]:
                 if found := _OPTION.match(word):
                     numbers[found[1]] = max(int(found[2]), 1)
     return SystemDns(
-        tuple(servers[:3]) or ("127.0.0.1",), numbers["timeout"], numbers["attempts"], trust_ad
+        tuple(servers[:3]) or ("127.0.0.1",),
+        numbers["timeout"],
+        numbers["attempts"],
+        trust_ad,
+        tuple(name for each in search if (name := each.strip(".").lower())),
     )
 
 

@@ -36,7 +36,8 @@ class Routing:
     """Provides ``IRouting``: the routers of the configuration, in their order.
 
     ``local_transports`` maps each transport's name to whether it is local;
-    ``is_local`` tells whether an IP address is one of this host.
+    ``is_local`` tells whether an IP address is one of this host; ``search`` are
+    the domains that complete short names.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Routing:
         rewriter: Rewriter | None = None,
         timeout: float = TIMEOUT,
         read_as: Callable[[str, str, ListFile], Awaitable[str | None]] | None = None,
+        search: tuple[str, ...] = (),
     ) -> None:
         self._routers = tuple(routers)
         self._log = log
@@ -70,6 +72,7 @@ class Routing:
             is_local,
             is_local_name,
             rewriter or Rewriter(),
+            search,
             read_as,
         )
 

@@ -58,7 +58,8 @@ class Facilities:
     ``is_local`` tells whether an IP address is one of this host (13.8),
     ``is_local_name`` whether a host's name is to count so (hosts_treat_as_local);
     ``rewriter`` is for addresses that routers make;
-    ``local_transports`` maps each transport's name to whether it is local.
+    ``local_transports`` maps each transport's name to whether it is local;
+    ``search`` are the domains that complete short names (resolv.conf(5)).
     """
 
     services: Services
@@ -70,6 +71,7 @@ class Facilities:
     is_local: Callable[[str], bool]
     is_local_name: Callable[[str], Awaitable[bool]]
     rewriter: Rewriter
+    search: tuple[str, ...] = ()
     # Reads a redirection list for a router as a user; None: as the server's own user alone.
     read_as: Callable[[str, str, ListFile], Awaitable[str | None]] | None = None
 

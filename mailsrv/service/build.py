@@ -147,6 +147,7 @@ class Stages:
             is_local_name=self._domains(main.hosts_treat_as_local),
             read_as=self._reader(privileged[0]) if privileged else None,
             rewriter=Rewriter(self.configuration.rewrite),
+            search=self.resolver.search,
         )
         return Acls(
             self.configuration.acls,

@@ -105,7 +105,9 @@ smtp:
 """
 # What each configuration is, in main options and the router's; what is asked beside NAMES.
 CASES: dict[str, tuple[str, str, list[str]]] = {
-    "plain": ("", "", []),
+    "plain": ("", "", ["u@short", "u@here", "u@nothere"]),
+    "no qualifying": ("", "qualify_single = false", ["u@short"]),
+    "search_parents": ("", "search_parents", ["u@short", "u@short.wide", "u@zone", "u@x.y"]),
     "self = send": ("", "self = send", []),
     "self = fail": ("", "self = fail", []),
     "self = pass": ("", "self = pass", []),
@@ -137,7 +139,9 @@ class Both:
         self.names.start()
         self._program = sandbox.unpacked("exim4-daemon-heavy") / "usr/sbin/exim4"
         self._box = sandbox.Sandbox(self.folder, {"Debian-exim": 64901}, None)
-        (self._box.etc / "resolv.conf").write_text(f"nameserver {self.names.address}\n")
+        (self._box.etc / "resolv.conf").write_text(
+            f"nameserver {self.names.address}\nsearch wide.example example\n"
+        )
         (self._box.etc / "exim4").mkdir()
         shutil.chown(self.folder, 64901, 64901)
 

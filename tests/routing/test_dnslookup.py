@@ -56,7 +56,9 @@ ZONE: Records = {
 }
 
 
-def routing(*routers: Router, zone: Records = ZONE, local_name: str = "") -> Routing:
+def routing(
+    *routers: Router, zone: Records = ZONE, local_name: str = "", search: tuple[str, ...] = ()
+) -> Routing:
     async def is_local_name(name: str) -> bool:
         return name == local_name
 
@@ -70,6 +72,7 @@ def routing(*routers: Router, zone: Records = ZONE, local_name: str = "") -> Rou
         local_transports={"remote": False, "local": True},
         is_local=lambda address: address == ME,
         is_local_name=is_local_name,
+        search=search,
     )
 
 
@@ -232,6 +235,51 @@ def test_a_domain_that_exists_is_not_widened() -> None:
     zone: Records = {**ZONE, ("nowhere.example.x.example", "MX"): ("10 a.example",)}
     made = routing(lookup(widen_domains="x.example", rewrite_headers="false"), zone=zone)
     assert route(made, "u@nowhere.example").status is not None
+
+
+@pytest.mark.parametrize(
+    ("domain", "settings", "found"),
+    [
+        ("one", {}, "one.far.example"),
+        ("one", {"qualify_single": "false"}, ""),
+        ("two", {}, ""),
+        ("two", {"search_parents": "true"}, "two.near.example"),
+        ("two", {"search_parents": "true", "qualify_single": "false"}, ""),
+        ("two", {"widen_domains": "near.example"}, "two.near.example"),
+        ("two.near", {}, ""),
+        ("two.near", {"search_parents": "true", "qualify_single": "false"}, "two.near.example"),
+        ("both", {}, "both.far.example"),
+        ("both", {"qualify_single": "false"}, "both"),
+        ("plain.example", {"search_parents": "true"}, "plain.example"),
+    ],
+)
+def test_short_names_are_completed(domain: str, settings: dict[str, str], found: str) -> None:
+    """As the C library does with resolv.conf's search list; a dot makes a name long."""
+    zone: Records = {
+        ("one.far.example", "A"): ("192.0.2.1",),
+        ("two.near.example", "A"): ("192.0.2.2",),
+        ("both", "A"): ("192.0.2.3",),
+        ("both.far.example", "A"): ("192.0.2.4",),
+        ("plain.example", "A"): ("192.0.2.5",),
+        ("plain.example.far.example", "A"): ("192.0.2.6",),
+    }
+    search = ("far.example", "near.example", "example")
+    answer = route(routing(lookup(**settings), zone=zone, search=search), f"u@{domain}")
+    assert [each.domain for each in answer.addresses] == ([found] if found else [])
+
+
+def test_a_search_that_fails_for_now() -> None:
+    """It defers what has no dot and is not found; a longer name was looked up before."""
+    zone: Records = {
+        ("one.sick.example", "MX"): None,
+        ("two.sick.example", "MX"): None,
+        ("two", "A"): ("192.0.2.1",),
+        ("x.y.sick.example", "MX"): None,
+    }
+    made = routing(lookup(search_parents="true"), zone=zone, search=("sick.example",))
+    for domain, code in (("one", 451), ("two", None), ("x.y", 550)):
+        status = route(made, f"u@{domain}").status
+        assert (status.code if status is not None else None) == code
 
 
 def test_srv_records() -> None:

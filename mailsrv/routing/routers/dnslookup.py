@@ -22,7 +22,6 @@ from mailsrv.routing.hosts import Exchanger, Found, Kinds, NoService, NoSuchDoma
 from mailsrv.routing.router import Context, Router
 
 _NO = ("", "0", "no", "false")
-_NO_SEARCH = "names are looked up as they are: mailsrv uses no search list of the resolver"
 
 
 class Dnslookup(Router):
@@ -36,7 +35,7 @@ class Dnslookup(Router):
     mx_domains = option(DOMAIN_LIST, help="domains that must have MX or SRV records")
     mx_fail_domains = option(DOMAIN_LIST, help="a failing MX lookup counts as no record")
     qualify_single = option(
-        BOOLEAN, default=True, help="let the resolver complete short names", no_effect=_NO_SEARCH
+        BOOLEAN, default=True, help="complete names of one part with the local domain"
     )
     rewrite_headers = option(BOOLEAN, default=True, help="write widened domains into the header")
     same_domain_copy_routing = option(
@@ -46,7 +45,7 @@ class Dnslookup(Router):
         no_effect="each address is routed by itself; the DNS cache makes that cheap",
     )
     search_parents = option(
-        BOOLEAN, default=False, help="let the resolver search parents", no_effect=_NO_SEARCH
+        BOOLEAN, default=False, help="complete names with all domains of resolv.conf's search"
     )
     srv_fail_domains = option(DOMAIN_LIST, help="a failing SRV lookup counts as no record")
     widen_domains = option(STRING_LIST, help="domains to be added to one that is not found")
@@ -68,7 +67,8 @@ class Dnslookup(Router):
             await self._yes(self.ipv4_prefer, address, context),
         )
         message = ""
-        for name in (domain, *await self._widened(domain, address, context)):
+        waits: Decision | None = None
+        for name, searched in self._names(domain, context.facilities.search):
             elsewhere = Rerouted(name, self.rewrite_headers) if name != domain else None
             try:
                 found = await self._hosts(name, address, context, kinds)
@@ -83,15 +83,19 @@ class Dnslookup(Router):
                     break
                 continue
             except TemporaryFailure as failure:
-                if self.pass_on_timeout:
-                    return Passed()
-                said = "host lookup did not complete"
-                return Deferred(f"{said}: {failure.explained}", told=said)
+                # What a longer name than ours waits for matters if nothing else is found.
+                if not searched:
+                    return self._timed_out(failure)
+                if "." not in domain:
+                    waits = self._timed_out(failure)
+                continue
             if elsewhere is not None:
                 return elsewhere
             if self.check_secondary_mx and not found.here:
                 return Declined()
             return Accepted(hosts=tuple(found.usable), unusable=tuple(found.unusable))
+        if waits is not None:
+            return waits
         if await self._in(self.fail_defer_domains, domain, address, context):
             return Deferred(
                 "missing MX, or all MXs point to missing A records, and defer requested"
@@ -137,13 +141,27 @@ class Dnslookup(Router):
         except ForcedFailure:
             return ""
 
-    async def _widened(
-        self, domain: str, address: RoutedAddress, context: Context
-    ) -> tuple[str, ...]:
-        if self.widen_domains is None:
-            return ()
-        items = [item.strip(" \t\n") for item in split_list(self.widen_domains.source)]
-        return tuple(f"{domain}.{item}" for item in items if item)
+    def _timed_out(self, failure: TemporaryFailure) -> Decision:
+        if self.pass_on_timeout:
+            return Passed()
+        said = "host lookup did not complete"
+        return Deferred(f"{said}: {failure.explained}", told=said)
+
+    def _names(self, domain: str, search: tuple[str, ...]) -> list[tuple[str, bool]]:
+        """Return the names that are looked up, in turn, as the C library's resolver has them.
+
+        With each stands whether it is of the search list.
+        """
+        names = [(domain, False)]
+        if "." not in domain and self.qualify_single:
+            short = search if self.search_parents else search[:1]
+            names[:0] = [(f"{domain}.{each}", True) for each in short]
+        elif "." in domain and self.search_parents:
+            names += [(f"{domain}.{each}", True) for each in search]
+        if self.widen_domains is not None:
+            items = [item.strip(" \t\n") for item in split_list(self.widen_domains.source)]
+            names += [(f"{domain}.{item}", False) for item in items if item]
+        return names
 
     async def _in(
         self, domains: Template | None, domain: str, address: RoutedAddress, context: Context
