@@ -39,7 +39,13 @@ MOST_ALIASES = 10
 """Times that the servers are asked for where a name's CNAMEs lead."""
 
 MAX_AT_ONCE = 256
-"""Queries under way at a time; each has a socket."""
+"""Queries under way at a time, but for slow ones; each has a socket."""
+
+SLOW = 1.0
+"""Seconds after which a query gives its place to another, so that dead domains delay no others."""
+
+MOST_SLOW = 1000
+"""Slow queries under way at a time; those above keep their places."""
 
 
 class Resolver:
@@ -85,7 +91,7 @@ class Resolver:
         self._cache = Cache(reactor, cache_size)
         self._hosts = HostsFile(reactor, hosts_file)
         self._under_way: dict[Key, list[Deferred[Answer]]] = {}
-        self._slots: Any = None
+        self._places: _Places | None = None
         self._names = names
         self._ipv6 = ipv6
         self._ipv4_only = ipv4_only
@@ -176,15 +182,13 @@ class Resolver:
 
     async def _ask(self, key: Key) -> Answer:
         """Ask the servers and keep what they answer."""
-        from twisted.internet.defer import DeferredSemaphore
-
-        if self._slots is None:
-            self._slots = DeferredSemaphore(MAX_AT_ONCE)
-        await self._slots.acquire()
+        if self._places is None:
+            self._places = _Places(self._reactor)
+        leave = await self._places.enter()
         try:
             answer = await self._follow(*key)
         finally:
-            self._slots.release()
+            leave()
         answer = replace(answer, authenticated=answer.authenticated and self._trust_ad)
         self._cache.put(key, answer)
         return answer
@@ -240,3 +244,38 @@ class Resolver:
     def _demote(self, server: Server) -> None:
         if self._servers[0] == server:
             self._servers.append(self._servers.pop(0))
+
+
+class _Places:
+    """Bounds the queries under way."""
+
+    def __init__(self, reactor: Any) -> None:
+        from twisted.internet.defer import DeferredSemaphore
+
+        self._reactor = reactor
+        self._free = DeferredSemaphore(MAX_AT_ONCE)
+        self._slow = 0
+
+    async def enter(self) -> Callable[[], None]:
+        """Wait for a place; return what is to be called when the query is over."""
+        await self._free.acquire()
+        slow = False
+
+        def give_way() -> None:
+            nonlocal slow
+            if self._slow < MOST_SLOW:
+                slow = True
+                self._slow += 1
+                self._free.release()
+
+        timer = self._reactor.callLater(SLOW, give_way)
+
+        def leave() -> None:
+            if timer.active():
+                timer.cancel()
+            if slow:
+                self._slow -= 1
+            else:
+                self._free.release()
+
+        return leave

@@ -211,6 +211,23 @@ class ServerTests(ResolverCase):
         self.assertEqual(len(self.network.asked), 4)
         self.assertEqual((self.network.sockets, self.network.getDelayedCalls()), (0, []))
 
+    def test_dead_domains_keep_none_from_being_asked(self) -> None:
+        """However many wait for answers that never come, another has its own in time."""
+
+        def handler(query: bytes, how: str) -> list[bytes | tuple[float, bytes]]:
+            if b"dead" in query:
+                return []
+            return [answer(query, "x.example. 60 IN A 192.0.2.1")]
+
+        self.network.servers[ONE] = self.network.servers[TWO] = handler
+        for count in (300, 600):
+            waiting = [self.start(f"n{n}-{count}.dead.example") for n in range(count)]
+            found = self.start("x.example", advance=3)
+            self.assertEqual(self.successResultOf(found).records, ("192.0.2.1",))
+            self.settle(found, 61)  # the cached answer has run out
+            for one in waiting:
+                self.failureResultOf(one, TemporaryFailure)
+
     def test_servfail_and_refused_go_on_to_the_next_server(self) -> None:
         for rcode in ("SERVFAIL", "REFUSED"):
             self.resolver = self.make()
