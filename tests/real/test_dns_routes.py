@@ -73,6 +73,7 @@ ZONES = {
         ]
     ),
     "elsewhere.example": "there IN MX 10 host\nhost IN A 192.0.2.77\n",
+    "wide.example": "",
     "here.wide.example": "@ IN MX 10 me.zone.example.",
     "short.wide.example": "@ IN MX 10 host\nhost IN A 192.0.2.88\n",
 }
@@ -107,7 +108,7 @@ smtp:
 CASES: dict[str, tuple[str, str, list[str]]] = {
     "plain": ("", "", ["u@short", "u@here", "u@nothere"]),
     "no qualifying": ("", "qualify_single = false", ["u@short"]),
-    "search_parents": ("", "search_parents", ["u@short", "u@short.wide", "u@zone", "u@x.y"]),
+    "search_parents": ("", "search_parents", ["u@short", "u@zone"]),
     "self = send": ("", "self = send", []),
     "self = fail": ("", "self = fail", []),
     "self = pass": ("", "self = pass", []),
