@@ -301,6 +301,7 @@ class Unrouted:
     frozen: bool = False
     by_local_part: bool = True  # see Routed
     told: str = ""  # see Routed
+    error: str = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +325,7 @@ class Routed:
     discarded: tuple[RoutedAddress, ...] = ()
     told: str = ""  # what a report says instead of ``reason``
     copies: int = 0  # how many unseen routers took a copy before
+    error: str = "*"  # the retry rules' name of the failure: lookup, if a host's was what failed
 
 
 class IRouting(Protocol):

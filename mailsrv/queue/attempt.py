@@ -193,6 +193,7 @@ class Attempt:
                     routed.frozen,
                     routed.by_local_part,
                     routed.told,
+                    routed.error,
                 )
             )
         # Others are delivered also if the address itself, or one that it became, failed.
@@ -264,7 +265,7 @@ class Attempt:
             return
         status = failed.status
         result = Result.DEFERRED if status.temporary else Result.FAILED
-        error = _BUG if failed.frozen else "lookup"
+        error = _BUG if failed.frozen else failed.error
         await self._unsuccessful(
             Outcome(
                 failed.address,

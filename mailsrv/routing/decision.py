@@ -43,13 +43,15 @@ class Deferred:
     """It cannot be said now; ``frozen`` asks to freeze the message.
 
     ``status`` is what a client may read, if it is not the usual text; ``told``
-    what a report says, if not ``reason``.
+    what a report says, if not ``reason``; ``error`` is the retry rules' name:
+    ``lookup`` if a host could not be looked up.
     """
 
     reason: str
     frozen: bool = False
     status: Status | None = None
     told: str = ""
+    error: str = "*"
 
 
 @dataclass(frozen=True, slots=True)

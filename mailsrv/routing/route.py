@@ -252,6 +252,7 @@ def _answer(
         discarded,
         step.told,
         step.address.copies,
+        step.error,
     )
 
 
@@ -259,7 +260,13 @@ def _unrouted(step: Step) -> Unrouted:
     assert step.status is not None
     step.address.router = step.router
     return Unrouted(
-        step.address, step.status, step.reason, step.frozen, step.by_local_part, step.told
+        step.address,
+        step.status,
+        step.reason,
+        step.frozen,
+        step.by_local_part,
+        step.told,
+        step.error,
     )
 
 

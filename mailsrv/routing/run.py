@@ -51,6 +51,7 @@ class Step:
     by_local_part: bool = True
     told: str = ""  # what a report says instead of the reason
     verified: bool = False  # an unseen router made others of it: that is enough to verify it
+    error: str = "*"
 
     def defer(
         self, reason: str, *, frozen: bool = False, status: Status | None = None, told: str = ""
@@ -137,6 +138,7 @@ class Run:
                 self._context.values["self_hostname"] = decision.self_hostname
             return False
         if isinstance(decision, Deferred):
+            step.error = decision.error
             step.defer(
                 decision.reason,
                 frozen=decision.frozen,

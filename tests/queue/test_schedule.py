@@ -324,6 +324,15 @@ def test_time_out_of_one_recipient(clock: Clock) -> None:
     assert [n for n, hint in hints.items() if hint is not None] == ["b"]
 
 
+@pytest.mark.parametrize(("error", "hours"), [("lookup", 2), ("*", 5)])
+def test_a_routing_error_has_its_rule(clock: Clock, hop: Hop, error: str, hours: int) -> None:
+    server = Server(clock, hop, "* lookup F,1d,2h", "* * F,1d,5h")
+    server.routing.answers["w@e"] = Routed(status=Status(451, 3, 0, "x"), error=error)
+    server.submit("w@e", routed=False)
+    hint = server.hints.retry("R:w@e")
+    assert hint is not None and hint.next_try - clock.seconds() == hours * HOUR
+
+
 @pytest.mark.parametrize("by_local_part", [True, False])
 def test_routing_errors(clock: Clock, hop: Hop, by_local_part: bool) -> None:
     """retry_use_local_part: what could not be routed delays the address, or the domain."""

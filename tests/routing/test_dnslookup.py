@@ -162,6 +162,18 @@ def test_fail_defer_domains() -> None:
         assert refused(f"u@{name}.example", fail_defer_domains="*.example") == (451, said)
 
 
+def test_what_the_retry_rules_call_it() -> None:
+    """A host that could not be looked up is "lookup"; any other deferral has no name (32.5)."""
+
+    def error(address: str, **options: str) -> str:
+        return route(routing(lookup(**options)), address).error
+
+    assert error("u@broken.example") == "lookup"
+    assert error("u@no-such.example", fail_defer_domains="*") == "lookup"
+    assert error("u@best.example") == "*"
+    assert error("u@x.example", condition="${lookup{x}lsearch{/no/such/file}}") == "*"
+
+
 def test_this_host_and_what_is_no_better_is_left_out() -> None:
     assert hosts("u@second.example") == ["192.0.2.1"]
     assert hosts("u@x.example", local_name="b.example")[:2] != []

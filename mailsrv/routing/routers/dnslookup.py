@@ -98,7 +98,8 @@ class Dnslookup(Router):
             return waits
         if await self._in(self.fail_defer_domains, domain, address, context):
             return Deferred(
-                "missing MX, or all MXs point to missing A records, and defer requested"
+                "missing MX, or all MXs point to missing A records, and defer requested",
+                error="lookup",
             )
         return Declined(message)
 
@@ -145,7 +146,7 @@ class Dnslookup(Router):
         if self.pass_on_timeout:
             return Passed()
         said = "host lookup did not complete"
-        return Deferred(f"{said}: {failure.explained}", told=said)
+        return Deferred(f"{said}: {failure.explained}", told=said, error="lookup")
 
     def _names(self, domain: str, search: tuple[str, ...]) -> list[tuple[str, bool]]:
         """Return the names that are looked up, in turn, as the C library's resolver has them.

@@ -234,7 +234,8 @@ class Manualroute(Router):
                 raise Found(Passed()) from None
             said = f"host lookup for {item.name} did not complete"
             reason = f"{said}: {failure.explained}"
-            raise Found(Deferred(reason, told=f"{said} (DNS timeout?)")) from None
+            told = f"{said} (DNS timeout?)"
+            raise Found(Deferred(reason, told=told, error="lookup")) from None
         if not found:
             return self._nowhere(item.name)
         if here:
@@ -282,7 +283,7 @@ def _act(word: str, reason: str) -> Decision:
     """Return the decision that host_find_failed or host_all_ignored names."""
     decisions: dict[str, Decision] = {
         "decline": Declined(),
-        "defer": Deferred(reason),
+        "defer": Deferred(reason, error="lookup"),
         "fail": Failed("Unrouteable address", reason),
         "freeze": Deferred(reason, frozen=True),
         "pass": Passed(),
