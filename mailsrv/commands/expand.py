@@ -171,7 +171,9 @@ def _caller_scope(services: Services, configuration: Configuration, sender: str 
         login, name = str(os.getuid()), ""
     address = f"{login}@{configuration.main.qualify_domain}"
     origin = Origin(protocol="", ident=login, authenticated_id=login, authenticated_sender=address)
-    connection = Connection(origin, caller=Caller(os.getuid(), login, name, trusted=True))
+    connection = Connection(
+        origin, caller=Caller(os.getuid(), login, name, trusted=True, gid=os.getgid())
+    )
     connection.transaction = Transaction(sender=address if sender is None else sender)
     return Scope(
         services,
