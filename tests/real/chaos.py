@@ -23,6 +23,7 @@ from tests.real.test_durability import Load
 
 VICTIMS = ("worker", "supervisor", "all")
 BETWEEN = 20  # messages answered from one death to the next, at least
+START = 30.0  # seconds that a worker's start may take beside all that burns here
 FAULT = 0.03  # the probability that something goes wrong with one reply
 REFUSED = "451 4.3.0 not now"
 
@@ -127,7 +128,7 @@ def kill(server: Server, victims: str) -> float:
         pids = workers_of(server)
         os.kill(random.choice(pids), signal.SIGKILL)
         try:
-            return greeting(server.smtp_port, 10) if len(pids) > 1 else 0.0
+            return greeting(server.smtp_port, START) if len(pids) > 1 else 0.0
         except ConnectionError:  # it was the dead one's
             return 0.0
     if victims == "all":
