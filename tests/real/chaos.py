@@ -147,7 +147,7 @@ def run(server: Server, sink: ChaoticSink, victims: str, kills: int) -> Figures:
     load = Load(server.smtp_port, clients=4)
     for _ in range(kills):
         enough = len(load.answered) + BETWEEN
-        machine.wait_until(lambda n=enough: len(load.answered) >= n, "some load", 30)
+        machine.wait_until(lambda n=enough: len(load.answered) >= n, "some load", 60)
         time.sleep(random.uniform(0, 0.5))
         figures.slowest = max(figures.slowest, kill(server, victims))
         figures.kills += 1
