@@ -19,6 +19,7 @@ from mailsrv.connection.local.sender import own_address, permitted
 from mailsrv.connection.parts import Parts
 from mailsrv.connection.reception import Reception
 from mailsrv.errors import MailFailure, PermanentFailure
+from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.mailboxes import Bad, Malformed, Place, mailboxes, read_one
 from mailsrv.expansion.regex import compile_regex, groups
 from mailsrv.interfaces import AclPhase, Verdict
@@ -266,12 +267,18 @@ class LocalMessage(Dialogue):
         return True
 
     async def tell_of_bad(self, headers: list[Header], body: Body) -> None:
-        """Tell the sender which recipients in the header are none."""
+        """Tell the sender which recipients in the header are none.
+
+        The message is the queue's by now: it may be delivered already, and its body gone.
+        """
         original = render(headers) + b"\r\n"
-        async for piece in body.chunks():
-            original += piece
-            if len(original) > MOST_COPIED:
-                break
+        try:
+            async for piece in body.chunks():
+                original += piece
+                if len(original) > MOST_COPIED:
+                    break
+        except MailFailure:
+            original += b"(the body is not there any more)\r\n"
         bad = [f"  {line}" for line in self.told()]
         await self.tell_sender(BAD_RECIPIENT, [*_SOME_BAD, *bad, "", *_OTHERS_PASSED], original)
 
@@ -337,7 +344,10 @@ class LocalReception(Reception):
         if not session.caller.trusted or self._forced or template is None:
             return True
         scope = session.parts.scope(session.connection).within({}, groups(found))
-        text = await template.expand(scope)
+        try:
+            text = await template.expand(scope)
+        except ForcedFailure:
+            return True
         try:
             address = read_one(text).address
             self.transaction.sender = session.address(address, settings.qualify_domain or "")

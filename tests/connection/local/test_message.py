@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from unittest import mock
 
 from twisted.internet.defer import Deferred
@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.connection.local.frames import Request
 from mailsrv.connection.local.message import LocalMessage
+from mailsrv.errors import TemporaryFailure
 from mailsrv.interfaces import AclPhase, Action, Verdict
 from mailsrv.mail.caller import Caller
 from mailsrv.mail.connection import Connection
@@ -235,6 +236,23 @@ class LocalMessageTests(SynchronousTestCase):
         reply = self.submit(b"To: broken@@x, a b@c\n\nx\n", to=(), extract=True)
         self.assertTrue(reply.startswith("550-bad addresses found in headers\r\n"), reply)
         self.assertIn("550 a b@c: missing or malformed local part", reply)
+
+    def test_a_message_that_is_delivered_while_its_sender_is_told(self) -> None:
+        """It was taken: that its body is gone by then makes no failure of it."""
+        told: list[bytes] = []
+
+        async def failure(to: str, subject: str, lines: Sequence[str], original: bytes) -> None:
+            told.append(original)
+
+        async def gone(body: object) -> AsyncIterator[bytes]:
+            raise TemporaryFailure(reason="no such file")
+            yield b""
+
+        self.server.parts.failure = failure
+        with mock.patch.object(InlineBody, "chunks", gone):
+            text = b"To: t@x.example, broken@@x\n\nbody\n"
+            self.assertIn("250 OK id=", self.submit(text, to=(), extract=True))
+        self.assertIn(b"not there any more", told[0])
 
     def test_very_many_recipients_are_read_once(self) -> None:
         """Each costs the same, however many there are: one call cannot hold up the server."""
