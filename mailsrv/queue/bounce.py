@@ -270,7 +270,8 @@ def _listed(report: Report) -> list[str]:
     for item in report.items:
         lines += _named(item)
         if item.host is not None and kind in (Kind.FAILED, Kind.DELAYED):
-            lines.append(f"    host {printable(item.host.name)} [{printable(item.host.address)}]")
+            name, place = printable(item.host.name, 300), printable(item.host.address, 300)
+            lines.append(f"    host {name} [{place}]")
         if item.reason and not item.hidden:  # it may well tell the address (22.7)
             why = "Delay reason: " if kind is Kind.DELAYED else ""
             lines += [f"    {line}" for line in _broken(why + printable(item.reason, MOST_SAID))]
