@@ -8,6 +8,7 @@ import stat as stat_module
 from mailsrv.errors import TemporaryFailure
 from mailsrv.expansion.errors import ForcedFailure
 from mailsrv.expansion.lists import match_address, match_domain, match_local_part, split_list
+from mailsrv.expansion.paths import as_path
 from mailsrv.expansion.template import compile_string
 from mailsrv.mail import address as names
 from mailsrv.mail.case import lower
@@ -145,16 +146,19 @@ async def _files(router: Router, address: RoutedAddress, context: Context) -> bo
     as_user = ""
     for item in split_list(router.require_files.source):
         try:
-            text = (await compile_string(item).expand(scope)).strip(" \t\n")
+            value = await compile_string(item).expand(scope)
         except ForcedFailure:
             continue
+        text = value.strip(" \t\n")
         if text and "/" not in text:
             as_user = text
             user = text.partition(",")[0].strip(" \t")
             if not user.isdecimal() and await context.facilities.accounts.find(user) is None:
                 raise TemporaryFailure(reason=f'user "{user}" for require_files not found')
-        elif text and not await context.facilities.threads.run(_file_is_so, text, as_user, router):
-            return False
+        elif text:
+            as_path(value, "require_files")
+            if not await context.facilities.threads.run(_file_is_so, text, as_user, router):
+                return False
     return True
 
 

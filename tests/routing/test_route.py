@@ -183,6 +183,8 @@ def test_require_files(tmp_path: Path) -> None:
     w = World(accept("a", require_files=f"{tmp_path}/$local_part : !{tmp_path}/no"), accept("b"))
     assert routers_of(w.route("bob@e")) == ["a"]
     assert routers_of(w.route("eve@e")) == ["b"]
+    away = w.route("../bob@e")  # it is there, by another way than the configuration names
+    assert away.status is not None and away.status.temporary and "tainted" in away.reason
 
 
 def test_verification_uses_the_verify_options() -> None:
