@@ -153,6 +153,7 @@ class Run:
         if isinstance(unseen, Template):
             scope = self._context.scope(seen, router.name)
             unseen = await boolean(unseen, scope, False, "unseen")
+        unseen = unseen and router is not self._routers[-1]  # else none is there for a copy
         seen.copies += unseen
         seen.router = router.name
         seen.quiet = router.disable_logging
@@ -179,7 +180,7 @@ class Run:
             child = begin(seen.recipient, like(text, seen.address), seen)
             if decision.rewrite:
                 child.renamed = (*seen.renamed, (seen.domain, decision.domain))
-            step.children.append(Child(child, router.redirect_router or ""))
+            step.children.append(Child(child))
         elif isinstance(decision, Discarded):
             thrown = replace(seen, address=":blackhole:", parent=seen, place=True)
             step.discarded.append(thrown)
@@ -208,10 +209,10 @@ class Run:
                 pass
             except ExpansionError as error:
                 self._log.panic(f"cannot_route_message of {router.name} router: {error.explained}")
-        text = text or self._said
         step.router = ""  # none has decided
-        step.status = UNROUTEABLE.saying(text) if text else UNROUTEABLE
-        step.reason = step.status.text
+        said = text or self._said
+        step.status = UNROUTEABLE.saying(said) if said else UNROUTEABLE
+        step.reason = self._said or step.status.text
 
     # --- before and after a router runs ---
 

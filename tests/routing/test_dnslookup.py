@@ -294,6 +294,22 @@ def test_a_search_that_fails_for_now() -> None:
         assert (status.code if status is not None else None) == code
 
 
+def test_what_is_routed_anew_begins_at_the_first_router() -> None:
+    """redirect_router is for addresses that a redirect router makes."""
+    made = routing(
+        make(Accept, "a", domains="other.example", transport="local"),
+        lookup(self_="reroute: other.example", redirect_router="c"),
+        make(Accept, "c", transport="local"),
+    )
+    assert [each.router for each in route(made, "u@me.example").addresses] == ["a"]
+
+
+def test_the_log_has_what_a_router_said_and_the_client_the_administrators_words() -> None:
+    answer = route(routing(lookup(cannot_route_message="sorry")), "u@nowhere.example")
+    assert answer.status is not None and answer.status.text == "sorry"
+    assert answer.reason == "all relevant MX records point to non-existent hosts"
+
+
 def test_srv_records() -> None:
     answer = route(routing(lookup(check_srv="smtp")), "u@srv.example")
     assert [(h.address, h.port) for h in answer.addresses[0].hosts] == [

@@ -200,6 +200,15 @@ def test_verification_uses_the_verify_options() -> None:
     assert routers_of(w.route("bob@e")) == ["a"]
 
 
+def test_the_last_router_passes_no_copy_on() -> None:
+    w = World(accept("a", domains="x"), accept("b", unseen="true"))
+    answer = w.route("bob@e")
+    assert answer.status is None and routers_of(answer) == ["b"]
+    w = World(accept("a", unseen="true"), accept("b", domains="x"))
+    answer = w.route("bob@e")
+    assert answer.status is not None and routers_of(answer) == ["a"]
+
+
 def test_errors_to_only_if_it_verifies() -> None:
     w = World(accept("a", domains="e", errors_to="${if eq{$local_part}{bob}{x@e}{x@nowhere}}"))
     assert w.route("bob@e").addresses[0].errors_to == "x@e"
