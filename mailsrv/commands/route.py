@@ -27,7 +27,7 @@ from mailsrv.mail.message import Recipient, Transaction
 from mailsrv.mail.origin import Origin
 from mailsrv.mail.routed import Host, RoutedAddress
 from mailsrv.mail.taint import Tainted
-from mailsrv.net.hosts import is_ip, split_hosts
+from mailsrv.net.hosts import is_ip
 
 OK, DEFERRED, FAILED = 0, 1, 2
 UNKNOWN = "unknown"  # stands for an address
@@ -204,7 +204,8 @@ class Tester:
         hosts = [each for host in address.hosts for each in await self._found(host)]
         local = self._routing.facilities.local_transports.get(address.transport)
         if local:
-            hosts = _listed(address.vars.get("host", ""))
+            given = address.vars.get("host", "")  # the list, as the transport gets it
+            hosts = [Host(given)] if given else []
         for host in address.unusable:
             later = (at for at, each in enumerate(hosts) if each.preference > host.preference)
             hosts.insert(next(later, len(hosts)), host)
@@ -237,14 +238,6 @@ def _why(failed: Routed | Unrouted) -> str:
     if failed.told and failed.told != failed.reason:
         say(f"LOG: {failed.reason}", error=True)
     return failed.told or failed.reason
-
-
-def _listed(text: str) -> list[Host]:
-    """Return the hosts of a list that a local transport gets, which may be anything."""
-    try:
-        return [Host(each.name) for each in split_hosts(text)]
-    except TemporaryFailure:
-        return []
 
 
 def _number(one: RoutedAddress | Unrouted) -> int:
