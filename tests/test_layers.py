@@ -7,6 +7,8 @@ inside functions and under ``TYPE_CHECKING`` count like all others.
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,3 +115,18 @@ class CheckerTests(SynchronousTestCase):
         self.assertEqual(self.faults("service", source), [])
         self.assertEqual(len(self.faults("mail", "from twisted.internet import task")), 1)
         self.assertEqual(self.faults("mail", "from twisted.internet.defer import Deferred"), [])
+
+
+class StartTests(SynchronousTestCase):
+    def test_commands_that_read_a_configuration_start_without_a_reactor(self) -> None:
+        """Importing Twisted's networking takes longer than all that -bV or -be does."""
+        loaded = "import mailsrv.commands.main, mailsrv.config.read, mailsrv.commands.expand"
+        code = f"{loaded}, sys; print([m for m in sys.modules if m.startswith('twisted.internet')])"
+        said = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            cwd=ROOT.parent,
+            check=True,
+        )
+        self.assertEqual(said.stdout.strip(), "[]")

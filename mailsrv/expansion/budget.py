@@ -7,30 +7,12 @@ fails, and so defers.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
-
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.interfaces import IClock
 
 MOST_STEPS = 1_000_000  # of all loops within one, together
 LONGEST = 16 * 1024 * 1024  # characters of a value
 SLICE = 0.01  # seconds; who takes longer lets the reactor have its turn
-
-
-class Turn(Deferred[None]):
-    """Lets others go on: fires when the reactor has had its turn.
-
-    Awaiting it is no waiting: where there is no reactor, :meth:`skip` ends it at once.
-    """
-
-    def __init__(self, clock: IClock) -> None:
-        super().__init__()
-        self._call = clock.callLater(0, self.callback, None)
-
-    def skip(self) -> None:
-        """Fire now."""
-        self._call.cancel()
-        self.callback(None)
 
 
 class Budget:
@@ -63,6 +45,8 @@ class Budget:
             self._since = self._clock.seconds()
 
     async def _turn(self) -> None:
+        from mailsrv.expansion.turn import Turn  # here, so that a command starts without Twisted
+
         try:
             turn = Turn(self._clock)
         except TypeError:  # a clock without timers: there are no others

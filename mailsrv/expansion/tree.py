@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mailsrv.expansion.budget import Turn, bounded
+from mailsrv.expansion.budget import bounded
 from mailsrv.expansion.errors import ExpansionError
 from mailsrv.mail.taint import Quoted, Tainted, is_harmless_component, like
 
@@ -42,8 +42,8 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
     :raises TypeError: if it waits after all.
     """
     try:
-        while isinstance(waited := coroutine.send(None), Turn):
-            waited.skip()
+        while (skip := getattr(coroutine.send(None), "skip", None)) is not None:  # a Turn
+            skip()
     except StopIteration as stop:
         result: T = stop.value
         return result
