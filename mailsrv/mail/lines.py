@@ -7,6 +7,8 @@ hundred times faster than ends of line are counted.
 
 from __future__ import annotations
 
+LARGE = 16384  # octets from which a look for even lines is worth it
+
 
 def even_lines(piece: bytes) -> int | None:
     """Return how many ends of line a piece has, if all are CRLF and equally far from each other.
@@ -32,6 +34,3 @@ def count_lines(piece: bytes) -> int:
     """Return how many LF a piece has."""
     even = even_lines(piece) if len(piece) > LARGE else None
     return piece.count(b"\n") if even is None else even
-
-
-LARGE = 16384  # octets from which a look for even lines is worth it

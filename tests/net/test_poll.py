@@ -88,8 +88,6 @@ class PlainPollTests(SynchronousTestCase):
 
     def test_a_reactor_without_what_is_used_is_left_alone(self) -> None:
         del self.reactor.doIteration
-        poller, self.reactor._poller = self.reactor._poller, None
         del self.reactor._poller
         poll_plainly(self.reactor)
         self.assertNotIn("doIteration", vars(self.reactor))
-        self.reactor._poller = poller
