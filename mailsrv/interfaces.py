@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from mailsrv.mail.connection import Connection
 from mailsrv.mail.header import Header
@@ -84,11 +84,6 @@ class IResolver(Protocol):
 
     async def names(self, address: str) -> tuple[str, ...]:
         """The names that PTR records (or the hosts file) give an IP address; () if none."""
-
-
-@runtime_checkable
-class IPatientResolver(IResolver, Protocol):
-    """A resolver whose patience can be chosen."""
 
     def within(self, retransmit: float, retries: int) -> IResolver:
         """The same resolver with other ``dns_retrans`` and ``dns_retry``; 0 leaves one as it is."""

@@ -116,7 +116,7 @@ class Resolver:
             raise
 
     def within(self, retransmit: float, retries: int) -> Resolver:
-        """See ``IPatientResolver``: the cache and the queries under way are shared."""
+        """See ``IResolver``: the cache and the queries under way are shared."""
         other = copy(self)
         other._timeout = retransmit or self._timeout
         other._rounds = retries or self._rounds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mailsrv.interfaces import IPatientResolver, IResolver
+from mailsrv.interfaces import IResolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class Backing:
     settings: Any = None
 
     def resolver_within(self, retransmit: float, retries: int) -> IResolver | None:
-        """The resolver, with this patience if it has any to choose; 0 takes the options'."""
-        if (retransmit or retries) and isinstance(self.resolver, IPatientResolver):
+        """The resolver, with this patience; 0 takes the options'."""
+        if (retransmit or retries) and self.resolver is not None:
             return self.resolver.within(retransmit, retries)
         return self.resolver
 

@@ -38,7 +38,7 @@ class WaitingResolver:
         return self._wait(lambda resolver: resolver.names(address))
 
     def within(self, retransmit: float, retries: int) -> WaitingResolver:
-        """See ``IPatientResolver``."""
+        """See ``IResolver``."""
         return WaitingResolver(lambda reactor: self._made(reactor).within(retransmit, retries))
 
     def _made(self, reactor: Any) -> Resolver:
